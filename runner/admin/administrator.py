@@ -1,4 +1,4 @@
-"""Changes to what a broker holds: AMQP where it can, RabbitMQ's HTTP API where it must."""
+"""Changes to the objects of a broker, by AMQP if possible, otherwise by RabbitMQ's HTTP API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.topology.model import Binding, Objects, Policy, Queue
 from runner.topology.plan import counted
 from runner.topology.rename import Rename
 
-#: Seconds to declare thousands of things.
+#: Seconds to declare thousands of objects.
 DECLARE_TIMEOUT = 300.0
 #: Seconds for a busy quorum queue to report its messages.
 ANSWER_TIMEOUT = 8.0
@@ -32,7 +32,7 @@ class Administrator:
         self._may_remember = True
 
     def declare(self, objects: Objects) -> None:
-        """Declare what is not there yet. Raises DeclarationRefused."""
+        """Declare the objects that do not exist yet. Raises DeclarationRefused."""
         refusals = declare(self._urls, objects, DECLARE_TIMEOUT)
         if refusals:
             error = DeclarationRefused("\n".join(one.line for one in refusals))
@@ -48,7 +48,7 @@ class Administrator:
         self._management.delete_policy(name)
 
     def put_binding(self, binding: Binding) -> None:
-        """Create a binding that is not ours."""
+        """Create a binding that is not in topology.yaml."""
         self.declare(Objects(bindings=(binding,)))
 
     def delete_binding(self, one: LiveBinding) -> None:
@@ -60,15 +60,15 @@ class Administrator:
         self._management.delete_exchange(name)
 
     def in_use(self, name: str) -> str | None:
-        """Return why a queue is kept: it holds a message, also an unacked one, has a consumer, or does not tell."""
+        """Return the reason if a queue must not be deleted: ready or unacked messages, a consumer, or no answer."""
         try:
             url, found = look(self._urls, [name])
             counts = found[name]
             if counts is None:
-                return "deleted meanwhile by another client; apply again"
+                return "another client has deleted it; apply again"
             messages = max(counts.messages, self._management.messages_of(name) or 0)
             if not messages and self._management.type_of(name) == QUORUM:
-                # RabbitMQ reports 0 also for a quorum queue that cannot answer, and deletes it with its messages.
+                # RabbitMQ also reports 0 for a quorum queue that cannot answer, and would delete it with its messages.
                 counts = sure_counts(url, name, ANSWER_TIMEOUT)
                 messages = counts.messages
         except (BrokerAway, BrokerRefused) as error:
@@ -78,7 +78,7 @@ class Administrator:
             remedy = f"to empty it: {invocation('purge', name)}; or: {invocation('move', name, 'QUEUE')}"
             if counts.consumers:
                 remedy = f"stop its {'consumer' if counts.consumers == 1 else 'consumers'}"
-            return f"kept, it has {held}; {remedy}; then apply again some seconds later"
+            return f"kept, it has {held}; {remedy}, then apply again after a few seconds"
         return None
 
     def delete_queue(self, queue: Queue) -> None:
@@ -86,7 +86,7 @@ class Administrator:
         self._management.delete_queue(queue)
 
     def remember(self, owned: Owned) -> None:
-        """Remember what is ours; where that may not be, it is said and nothing is lost."""
+        """Record on the broker which objects are ours; if this user may not, note it and continue."""
         if not self._may_remember:
             return
         try:
@@ -95,12 +95,15 @@ class Administrator:
             if not error.is_denied:
                 raise
             self._may_remember = False
-            self._on_note(f"not remembered what is ours, so what leaves topology.yaml stays on the broker: {error}")
+            self._on_note(
+                "our objects are not recorded on the broker, so those removed from topology.yaml will stay there:"
+                f" {error}"
+            )
 
     def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
-        """Move a queue to its new name, which is declared; return the reason if it keeps the old name.
+        """Move a queue to its new name, which is already declared; return the reason if it keeps the old name.
 
-        Interrupted at any point nothing is lost, and another call goes on where this one stopped.
+        An interruption loses no message, and another call continues.
         """
         url, _ = look(self._urls, [])
         return QueueRename(url, self._management, self, rename, objects, say).run(live)
@@ -108,10 +111,10 @@ class Administrator:
     def move(
         self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
     ) -> None:
-        """Replace a queue, with its messages moved into the new one, in order.
+        """Replace a queue, and move its messages into the new queue, in order.
 
-        The messages wait in a queue of their own meanwhile, and what is published in another one. Interrupted at any
-        point nothing is lost, and another call goes on where this one stopped.
+        During the replacement, the messages wait in one extra queue, and new messages in another queue. An
+        interruption loses no message, and another call continues.
         """
         url, _ = look(self._urls, [])
         QueueReplacement(url, self._management, self, queue, policy, objects, say).run(live)

@@ -32,8 +32,8 @@ def apply(
 ) -> list[Left]:
     """Apply all decided changes; safe to interrupt at any point and to run again.
 
-    Each change is reported to ``did`` once it is done. Returns the changes that are left, with their needs. Raises
-    RunnerError if the broker refuses a change. Changes that are already done stay.
+    ``did`` gets each change that is done. Returns the changes that are left, with their needs. Raises RunnerError if
+    the broker refuses a change. Changes that are already done stay.
     """
     return [*decision.left, *_Application(decision, live, broker, say, did).run()]
 
@@ -54,7 +54,7 @@ class _Application:
         self._replaced = decision.of(Mark.REPLACE)
         self._renames = PendingRenames(decision, self._live)
         self._created = (*self._renames.others(decision.of(Mark.CREATE)), *self._renames.entrances)
-        #: Policies of replaced objects, set with the new objects: they might drop messages of the old objects.
+        #: Policies of replaced objects, which are set with the new objects, because they might drop old messages.
         self._later = {policy_name(one.kind, one.name) for one in self._replaced}
         self._remembered = live.owned
         self._deleted = Owned()
@@ -80,7 +80,7 @@ class _Application:
                 yield change, change.thing
 
     def _put_policies(self, *, is_first: bool) -> None:
-        """Set the policies of a new object before it is declared, and those that may lead to it afterwards."""
+        """Set the policies of new objects before these are declared, or the policies that may refer to them after."""
         new = [one.thing for one in self._created if isinstance(one.thing, Exchange | Queue)]
         names = {("queue" if isinstance(one, Queue) else "exchange", one.name) for one in new}
         for change, policy in self._policies():
@@ -97,13 +97,13 @@ class _Application:
         absent = self._absent()
         made = [one for one in self._created if not isinstance(one.thing, Policy)]
         made = [one for one in made if not self._comes_with_exchange(one) and not _touches_any(one, absent)]
-        # First the bindings further downstream, so that messages at an exchange always have a destination.
+        # The bindings further downstream come first, so that messages at an exchange always have a destination.
         ranks = upstream_ranks(one.thing for one in made if isinstance(one.thing, Binding))
         made.sort(key=lambda one: -ranks[one.thing.source] if isinstance(one.thing, Binding) else -len(made))
         if not made:
             return
         self._declare_changes(made)
-        # Only now, so that messages published before a binding existed never count as routed by it.
+        # A binding is recorded after its declaration, so that no earlier message counts as routed by it.
         self._remember_also(made)
 
     def _declare_last(self) -> None:
@@ -118,7 +118,7 @@ class _Application:
         try:
             self._broker.declare(Objects.of(one.thing for one in changes))
         except DeclarationRefused as error:
-            # The broker accepted all the others.
+            # The broker has accepted all other objects.
             refused = {(one.kind, one.name) for one in (Change(Mark.CREATE, thing) for thing in error.things)}
             done = [one for one in changes if (one.kind, one.name) not in refused] if refused else []
             for change in done:
@@ -133,7 +133,7 @@ class _Application:
             self._did(change)
 
     def _removals(self) -> list[Change]:
-        """Return the removals: first the bindings by which messages arrive, last the policies."""
+        """Return the removals in order: first the bindings by which messages arrive, last the policies."""
         changes = [one for one in self._decision.of(Mark.CHANGE) if one.is_removal]
         ranks = upstream_ranks(one.thing for one in changes if isinstance(one.thing, Binding))
         return sorted(
@@ -193,7 +193,7 @@ class _Application:
         return {one.key for one in going if isinstance(one, Binding)}
 
     def _replace(self) -> None:
-        """Replace first all exchanges at once, so that a route through two of them exists at every moment."""
+        """Replace all exchanges together, then the queues, so that a route through two exchanges is never broken."""
         for change in self._replaced:
             if not isinstance(change.thing, Exchange | Queue):
                 raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")

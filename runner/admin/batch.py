@@ -15,7 +15,7 @@ from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
 #: The number of events that may be unconfirmed at once.
 WINDOW = 500
-#: Seconds without a confirm after which the batch is given up.
+#: Seconds without a confirm after which publishing fails.
 STALLED = 30.0
 #: Seconds between two checks for progress.
 BEAT = 0.5
@@ -59,7 +59,7 @@ class _Batch:
         while not self._is_all and len(self._unconfirmed) < WINDOW and self._is_going:
             try:
                 one = next(self._events, None)
-            except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            except Exception as error:  # noqa: BLE001 - pika would treat it as a lost connection
                 self._session.fail(error)
                 return
             if one is None:
@@ -93,6 +93,6 @@ class _Batch:
         if not self._is_going:
             return
         if time.monotonic() - self._heard > STALLED:
-            self._session.fail(BrokerBlocked(f"the broker confirms nothing for {STALLED:g} s"))
+            self._session.fail(BrokerBlocked(f"the broker has confirmed nothing for {STALLED:g} s"))
             return
         self._session.loop.call_later(BEAT, self._beat)

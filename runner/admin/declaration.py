@@ -1,4 +1,4 @@
-"""Declare exchanges, queues and bindings, and say exactly what the broker refuses."""
+"""Declare exchanges, queues and bindings, and report exactly what the broker refuses."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from runner.config.version import QUORUM
 from runner.errors import BrokerAway, BrokerRefused, RunnerError
 from runner.topology.model import Binding, Exchange, Objects, Queue
 
-#: How RabbitMQ words a declaration that differs from what exists, in all versions from 3.10 to 4.3.
+#: RabbitMQ's message for a declaration that differs from the existing object, in all versions from 3.10 to 4.3.
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<key>[^']*)' for (?P<kind>exchange|queue) '.*?' in vhost '.*?':"
     r" received (?:the value )?'?(?P<ours>.*?)'?(?: of type '\w+')? but current is (?:the value )?'?(?P<theirs>.*?)'?"
     r"(?: of type '(?P<type>\w+)')?$"
 )
-#: A queue's differences are asked for one by one; it cannot have more than this.
+#: The largest number of differences of one queue, which are found one by one.
 _MOST_DIFFERENCES = 20
-#: FASTCOMMERCE_SETTLE=0 in the environment is for a broker whose messages nobody will miss, such as one that is there
-#: for the tests of a project.
+#: False if FASTCOMMERCE_SETTLE=0 is in the environment, for a broker with disposable messages, such as that of a
+#: project's tests.
 SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
-#: More things than this are shared out over several connections.
+#: The number of objects above which they are declared over several connections.
 MOST_AT_ONCE = 500
 CONNECTIONS = 4
 
@@ -42,20 +42,20 @@ Declarable = Exchange | Queue | Binding
 
 @dataclass(frozen=True)
 class RefusedObject:
-    """One object that the broker does not take as it is declared."""
+    """One object whose declaration the broker refuses."""
 
     thing: Declarable
     text: str
-    #: Whether all that differs are arguments that the broker does not have, and may have as a policy instead.
+    #: True if only arguments differ that the broker's object lacks, and that may be set by a policy instead.
     may_be_policy: bool = False
-    #: Whether this user may not declare it, whatever it is.
+    #: True if the user lacks the permission to declare the object.
     is_denied: bool = False
-    #: True if the same declaration may succeed later, such as that of another connection's exclusive queue.
+    #: True if the same declaration may succeed later, for example if the queue is exclusive to another connection now.
     may_pass: bool = False
 
     @property
     def line(self) -> str:
-        """The object and the broker's reason, for people."""
+        """The object and the reason of the broker, as a message."""
         thing = self.thing
         if isinstance(thing, Binding):
             return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {self.text}"
@@ -63,9 +63,9 @@ class RefusedObject:
 
 
 def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[RefusedObject]:
-    """Declare all of ``objects``, pipelined; whatever exists already and is the same stays as it is.
+    """Declare all objects; identical objects that already exist stay as they are.
 
-    Returns what the broker refuses, once what it took outlives it; the rest is declared nevertheless. Raises
+    Returns the refused objects, after all other objects are declared and would survive a crash of the broker. Raises
     BrokerAway if no broker answers, if it stops answering, if it takes longer than ``timeout`` seconds, or if all
     refused objects may be accepted later. Raises BrokerRefused if the broker accepts no connection.
     """
@@ -82,7 +82,7 @@ def _declare_all(urls: Sequence[str], objects: Objects, timeout: float) -> list[
     things = [thing for part in parts for thing in part]
     if len(things) <= MOST_AT_ONCE:
         return _declare(urls, things, timeout)
-    # The broker does the work of several connections at the same time; what a binding joins must be there before.
+    # The broker handles several connections in parallel. Exchanges and queues must exist before their bindings.
     refusals: list[RefusedObject] = []
     with ThreadPoolExecutor(CONNECTIONS, "declare") as pool:
         for shares in map(_shares, parts):
@@ -112,7 +112,7 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
 
 
 class _Declaration:
-    """Declares everything, over a new channel or connection after each refusal, as the broker closed one of them."""
+    """A declaration of all objects, with a new channel or connection after each refusal, which closes the old one."""
 
     def __init__(self, url: str, things: list[Declarable]) -> None:
         self._url = url
@@ -168,15 +168,15 @@ class _Declaration:
             self._differences.append(difference)
         agreed = _agreeing(thing, difference)
         if agreed is not None and len(self._differences) < _MOST_DIFFERENCES:
-            # The broker names only the first difference. Declared again with the broker's own value for it, the
-            # queue shows the next one, or that there is none; nothing changes on the broker.
+            # The broker names only the first difference. The queue is declared again with the broker's value for it,
+            # and the broker names the next difference or accepts the declaration. Neither changes the queue.
             self._things[self._answered] = agreed
         else:
             self._refuse(thing, close)
         self._session.open_channel()
 
     def _refuse(self, thing: Declarable, close: Close | None) -> None:
-        """Note a refusal; ``close`` is None if all differences are known."""
+        """Record a refusal; ``close`` is None if all differences are known."""
         if self._differences or close is None:
             text, is_denied, may_pass = difference_text(self._differences), False, False
         else:
@@ -192,7 +192,7 @@ class _Declaration:
 
 
 def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | None:
-    """The queue with the broker's own value for an argument that differs; None where that cannot be done."""
+    """Return the queue with the broker's value for a differing argument; None if that is impossible."""
     if difference is None or not isinstance(thing, Queue) or not difference["key"].startswith("x-"):
         return None
     arguments: dict[str, Any] = {key: value for key, value in thing.arguments.items() if key != difference["key"]}
@@ -204,16 +204,16 @@ def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | No
 
 
 def difference_text(differences: Sequence[re.Match[str]]) -> str:
-    """What differs, with both values, and what to do about it."""
-    # Another type brings other arguments with it; they are no differences of their own.
+    """Return the differences, with both values and the remedy, as text."""
+    # A different type implies other differing arguments, which need no mention.
     types = [one for one in differences if one["key"] in ("x-queue-type", "type")]
     said = ", ".join(
         f"{one['key']} is {_value(one['ours'])} here, but {_value(one['theirs'])} on the broker"
         for one in types or differences
     )
     kind = differences[0]["kind"]
-    cost = "its messages go with it" if kind == "queue" else "its bindings go with it"
-    return f"{said}; change it back here, or delete the {kind} on the broker ({cost}) and start again"
+    cost = "with its messages" if kind == "queue" else "with its bindings"
+    return f"{said}; change it back here, or delete the {kind} on the broker {cost} and start again"
 
 
 def _value(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Move all messages of one queue into another: each is acknowledged only after the broker confirmed its copy."""
+"""Move all messages of one queue to another. Each is acknowledged only after the broker has confirmed its copy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runner.config.version import CLASSIC
 from runner.errors import RunnerError
 from runner.headers import name_of
 
-#: How many more than twice the messages that it held a source may get while they are moved.
+#: The number of messages beyond twice ``enough`` after which a drain stops, because the source gets new messages.
 HEADSTART = 1000
 #: Seconds between two reports of the progress.
 PROGRESS = 1.0
 
 
 class MessagesDeleted(RunnerError):
-    """Messages came to a queue in the moment of its deletion, and went with it."""
+    """An error: messages that arrived in a queue at the moment of its deletion were deleted with it."""
 
 
 def move_messages(
@@ -40,7 +40,7 @@ def move_messages(
 ) -> int:
     """Drain a queue, and report the progress each second; return the number of moved messages.
 
-    ``delete`` is the type of a source to delete then. For the rest see ``Drain``.
+    ``delete`` is the type of the source if the source is deleted afterwards. For the other arguments see ``Drain``.
     """
     total, due = counts_of(url, source).messages, time.monotonic() + PROGRESS
 
@@ -55,10 +55,10 @@ def move_messages(
 
 
 class Drain(Emptier):
-    """Moves what ``source`` holds into ``target``, in order, until it is empty.
+    """A consumer that moves the messages of ``source`` to ``target``, in order, until ``source`` is empty.
 
-    Interrupted at any point, the unacked messages are still in ``source``; some of their copies may be in ``target``
-    already. When such a message is moved after all, its copy says in a header that it was delivered before.
+    After an interruption, the unacked messages are still in ``source``, but some of their copies may already be in
+    ``target``. When such a message is moved again, a header of its copy says that it was delivered before.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Drain(Emptier):
         limit: int | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``is_aside`` is for a target in which messages only wait: they do not expire there.
+        """``is_aside`` is True for a target in which messages only wait, and do not expire.
 
-        ``names`` are the new names of queues that are renamed, by their old names: headers name the new queues.
+        ``names`` are the new names of renamed queues, by their old names, for the headers of the copies.
         """
         super().__init__(url, "runner drain", source, limit, on_progress, is_stopped)
         self._where = f"moving {source!r} to {target!r}"
@@ -84,11 +84,12 @@ class Drain(Emptier):
         self._enough: int | None = None
 
     def run(self, *, delete: bool = False, is_classic: bool = False, enough: int | None = None) -> int:
-        """Move all; with ``delete``, delete the empty source, which a classic queue only lets be done when it is.
+        """Move all messages; with ``delete``, delete the empty source.
 
-        ``enough`` is for a source that still gets messages: it ends soon after that many are moved, or twice as many
-        and 1,000 are received. Raises what ``Emptier.run`` raises, MessagesDeleted, and RunnerError for a message that
-        cannot be copied and a source that cannot be deleted.
+        ``is_classic`` is True for a classic source, whose deletion RabbitMQ can make conditional on its emptiness.
+        ``enough`` is for a source that still gets messages. The drain stops soon after it has moved ``enough``
+        messages, or received twice as many and HEADSTART. Raises the errors of ``Emptier.run``, MessagesDeleted, and
+        RunnerError if a message cannot be copied or the source cannot be deleted.
         """
         self._delete, self._is_classic, self._enough = delete, is_classic, enough
         return super().run()
@@ -98,8 +99,8 @@ class Drain(Emptier):
             copy = moved_properties(method, properties, is_aside=self._is_aside, names=self._names)
         except ValueError as error:
             name = name_of(properties.message_id) or "without an id"
-            # Without this error, later messages would overtake the message.
-            why = f"message {name}: {error}; export and remove it, then run this again"
+            # The drain must not skip the message, because later messages would overtake it.
+            why = f"message {name}: {error}; export and remove it, then run the command again"
             raise RunnerError(f"{self._where}: {why}") from None
         self._publish(method.delivery_tag, ("", "", self._target), body, copy)
 
@@ -112,12 +113,12 @@ class Drain(Emptier):
         if not self._delete:
             self._session.finish()
         elif not self._is_deleting:
-            # Without a consumer, a message that comes now stays in the source, where the deletion meets it.
+            # The consumer is cancelled, so the check before the deletion finds a message that arrives now.
             self._is_deleting = True
             self._check(EMPTY_ANSWERS)
 
     def _check(self, answers: int) -> None:
-        """Delete the source if this number of answers in a row says that it is empty; else go on."""
+        """Delete the source if this number of answers in a row reports it empty; else continue to consume."""
 
         def checked(frame: Any) -> None:
             if self._session.is_finished:
@@ -130,14 +131,14 @@ class Drain(Emptier):
             elif frame.method.consumer_count:
                 self._fail("another client consumes it; stop this client, and try again")
             else:
-                # On condition that it is empty, which RabbitMQ does not know of quorum queues.
+                # RabbitMQ supports the condition that the queue is empty for classic queues only.
                 self._channel.queue_delete(self._queue, if_empty=self._is_classic, callback=self._deleted)
 
         self._channel.queue_declare(self._queue, passive=True, callback=checked)
 
     def _deleted(self, frame: Any) -> None:
         if lost := frame.method.message_count:
-            why = f"{lost} messages came to {self._queue!r} in the moment of its deletion and went with it"
+            why = f"{lost} messages arrived in {self._queue!r} at the moment of its deletion and were deleted with it"
             self._session.fail(MessagesDeleted(f"{self._where}: {why}"))
         else:
             self._session.finish()
@@ -145,7 +146,7 @@ class Drain(Emptier):
     def _closed(self, channel: Channel, error: Exception) -> None:
         close = close_of(error)
         if self._is_deleting and close.verdict is not CloseKind.PASSES:
-            self._fail(close.reason)  # such as a source that is no longer empty; the same command continues
+            self._fail(close.reason)  # for example, the source is no longer empty; a second run of the command helps
         else:
             super()._closed(channel, error)
 

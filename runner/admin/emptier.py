@@ -18,29 +18,29 @@ from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked, BrokerError
 from runner.messages import Event
 
-#: The number of answers in a row by which a queue is empty. An answer overtakes deliveries that the queue has sent
-#: before, so the queue is empty if no delivery comes between two answers.
+#: The number of counts of 0 in a row that prove a queue empty. A count may overtake earlier deliveries, so the queue is
+#: empty only if no delivery arrives between two counts.
 EMPTY_ANSWERS = 2
-#: The number of safe messages that are acknowledged at once.
+#: The number of safe messages that are acknowledged together.
 ACK_BATCH = 100
 #: Seconds between two checks of ``is_stopped``.
 BEAT = 0.1
 #: Seconds between two checks of a queue that has messages and delivers none.
 INTERVAL = 0.05
-#: Seconds without progress after which the queue is given up.
+#: Seconds without progress after which the consumer fails.
 STALLED = 60.0
 
 
 class Emptier:
     """A consumer that removes messages until the queue is empty, ``limit`` messages are received, or it is stopped.
 
-    At the end it acknowledges no message until the queue has delivered as many as may be unacked. It handles these
-    messages too, and only then cancels its consumer, because a quorum queue may move a message that is delivered during
-    the cancellation to its end. So no message is returned, which a quorum queue would count as a failed delivery. The
-    exceptions are a killed process and a message that cannot be saved. Subclasses implement ``_take``.
+    Before it stops, the consumer acknowledges no more messages until its prefetch is used up or the queue is empty. It
+    handles these messages too, and only then cancels, because a quorum queue may move a message that is delivered
+    during the cancellation to its end. So no message is returned, which a quorum queue would count as a failed
+    delivery. The exceptions are a killed process and a message that cannot be saved. Subclasses implement ``_take``.
     """
 
-    #: The number of messages that may be unacked at once.
+    #: The largest number of unacked messages.
     window = 500
 
     def __init__(
@@ -52,14 +52,14 @@ class Emptier:
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``name`` is the name of the connection; ``on_progress`` gets the number of messages that are done."""
+        """``name`` is the name of the connection; ``on_progress`` gets the number of removed messages."""
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
         self._where = f"queue {queue!r}"
         self._session = Session(url, name, self._opened)
         self._acks = AckBatch()
-        #: The publishes that make deliveries safe, by the tag of the delivery.
+        #: The unconfirmed publishes that make deliveries safe, by delivery tag.
         self._unconfirmed: ConfirmWindow[int] = ConfirmWindow(self._on_outcome, self._go_on)
-        #: The number of deliveries, of deliveries given to ``_take``, and of acknowledged deliveries.
+        #: The numbers of all deliveries, of those passed to ``_take``, and of the acknowledged ones.
         self._seen = self._taken = self._acked = 0
         self._prefetch = self.window if limit is None else max(1, min(self.window, limit))
         self._consumer_tag: str | None = None
@@ -67,24 +67,24 @@ class Emptier:
         self._problem: Exception | None = None
         self._asked, self._zeros = False, 0
         self._heard = time.monotonic()
-        #: The number of messages that are done.
+        #: The number of removed messages.
         self.done = 0
 
     def run(self) -> int:
-        """Remove the messages, and return their number. If this raises, ``done`` is the number.
+        """Remove the messages, and return their number. After an error, ``done`` is the number.
 
         Raises BrokerAway, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it refuses a
-        publish, and the errors of ``_take``. Then the messages that are not done stay in the queue.
+        publish, and the errors of ``_take``. After an error, the other messages stay in the queue.
         """
         self._session.run()
         return self.done
 
     def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        """Save one message, then call ``_publish`` or ``_settle`` for its delivery tag."""
+        """Save one message, and call ``_publish`` or ``_settle`` with its delivery tag."""
         raise NotImplementedError
 
     def _flush(self) -> None:
-        """Save the messages that ``_take`` has kept, because the queue has no more messages for now."""
+        """Save the messages that ``_take`` has collected, because the queue has no more messages for now."""
 
     def _publish_event(self, tag: int, event: Event) -> None:
         """Publish an event that makes a delivery safe."""
@@ -92,20 +92,20 @@ class Emptier:
         self._publish(tag, one.key, one.body, one.properties)
 
     def _publish(self, tag: int, place: ReturnKey, body: bytes, properties: Properties) -> None:
-        """Publish a message that makes a delivery safe, one at a time for each delivery."""
+        """Publish a message that makes a delivery safe. A delivery has at most one unconfirmed publish."""
         if not self._unconfirmed:
             self._heard = time.monotonic()
         self._unconfirmed.publish(tag, place, body, properties)
 
     def _is_safe(self, tag: int) -> bool:
-        """Return True if the confirmed publish makes a delivery safe; else publish what is missing."""
+        """Return True if the confirmed publish makes a delivery safe; else publish the missing message."""
         return True
 
     def _lose(self, tag: int) -> None:
-        """Handle that the broker refused or returned the publish of a delivery."""
+        """Handle the refusal or return of the publish of a delivery."""
 
     def _give_up(self) -> None:
-        """Settle what is safe without its last confirm, because it must not come back: it would be there twice."""
+        """Settle deliveries that need no further confirm, because their messages must not be returned as duplicates."""
 
     def _settle(self, tags: list[int]) -> None:
         """Acknowledge deliveries whose messages are safe."""
@@ -144,7 +144,7 @@ class Emptier:
         if time.monotonic() - self._heard > STALLED:
             self._give_up()
             self._acknowledge()
-            why = "the broker is blocked" if self._unconfirmed else "another consumer has the queue for itself"
+            why = "the broker is blocked" if self._unconfirmed else "another consumer has exclusive access"
             self._session.fail(BrokerBlocked(f"{self._where}: no progress within {STALLED:g} s; {why}"))
         self._session.loop.call_later(BEAT, self._beat)
 
@@ -157,7 +157,7 @@ class Emptier:
         self._taken += 1
         try:
             self._take(method, properties, body)
-        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+        except Exception as error:  # noqa: BLE001 - pika would treat it as a lost connection
             self._break_off(error)
             return
         if self._is_enough() or self._is_leaving or self._is_stopped():
@@ -187,7 +187,7 @@ class Emptier:
         self._cancel_if_quiet()
 
     def _cancel_if_quiet(self) -> None:
-        """Cancel the consumer if no delivery is on its way."""
+        """Cancel the consumer if no further delivery is possible."""
         is_quiet = self._seen - self._acked >= self._prefetch or self._zeros >= EMPTY_ANSWERS
         if self._is_leaving and is_quiet and self._consumer_tag is not None:
             tag, self._consumer_tag = self._consumer_tag, None
@@ -198,13 +198,13 @@ class Emptier:
         self._go_on()
 
     def _go_on(self) -> None:
-        """End if everything is done, or ask whether the queue has more."""
+        """Finish if all messages are done, or ask for the number of further messages."""
         if self._session.is_finished:
             return
         if self._is_cancelled:
             self._save_rest()
         if self._unconfirmed:
-            return  # their confirms continue
+            return  # the last confirm calls this method again
         if not self._is_cancelled:
             self._ask()
         else:
@@ -215,7 +215,7 @@ class Emptier:
                 self._on_end()
 
     def _on_end(self) -> None:
-        """Finish, because all messages that were taken are acknowledged."""
+        """Finish, because all received messages are acknowledged."""
         self._session.finish()
 
     def _save_rest(self) -> None:
@@ -223,7 +223,7 @@ class Emptier:
             return
         try:
             self._flush()
-        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+        except Exception as error:  # noqa: BLE001 - pika would treat it as a lost connection
             self._problem = error
 
     def _ask(self) -> None:
@@ -240,7 +240,7 @@ class Emptier:
         if self._unconfirmed or self._is_cancelled:
             self._go_on()
         elif self._consumer_tag is None:
-            return  # the answer to its cancellation continues
+            return  # the answer to the cancellation continues
         elif self._zeros:
             self._ask()
         else:

@@ -1,4 +1,4 @@
-"""Replacement of exchanges: stand-ins with the same bindings route their messages meanwhile."""
+"""The replacement of exchanges; stand-ins with the same bindings route the messages during the replacement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ExchangeReplacement:
-    """One replacement of some exchanges."""
+    """One replacement of several exchanges."""
 
     def __init__(
         self,
@@ -31,22 +31,22 @@ class ExchangeReplacement:
         self._stand_ins = {one.name: f"{one.name}{STAND_IN}" for one in exchanges}
         said = {one.key for one in target.bindings}
         ends = {("queue", one.name) for one in target.queues} | {("exchange", one.name) for one in target.exchanges}
-        # Not created again: bindings that an interrupted replacement has removed and topology.yaml no longer contains.
-        # A queue that is not in topology.yaml, such as one before it is renamed, stays bound.
+        # An interrupted replacement may have removed bindings that topology.yaml no longer contains. These are not
+        # created again. A queue that is not in topology.yaml, such as one before its renaming, stays bound.
         absent = live.owned.bindings - said - live.bindings.keys()
         self._gone = {*removed, *(key for key in absent if (key[1], key[2]) in ends)}
         self._policies = {one.name: one for one in target.policies}
 
     def run(self) -> None:
-        """Replace them. Raises DeclarationRefused before any deletion if the broker refuses the new exchanges."""
+        """Replace the exchanges. Raises DeclarationRefused if the broker refuses one, before any deletion."""
         bindings = list(self._bindings())
         self._declare_stand_ins(bindings)
-        # A route through several of them must not end when the first is deleted.
+        # A route through several of the exchanges must survive the deletion of the first.
         present = [self._live.exchanges[one.name] for one in self._exchanges if one.name in self._live.exchanges]
         self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, bindings))))
         for exchange in self._exchanges:
-            # Without its alternate exchange it returns a message to its publisher as long as it has no bindings. With
-            # it the message would be accepted, and come to no queue that it is for.
+            # While an exchange has no bindings, the publisher of a mandatory message gets it back only if there is no
+            # alternate exchange. With one, the broker would accept the message, but route it to the wrong queue.
             if policy_name("exchange", exchange.name) in self._live.policies:
                 self._broker.delete_policy(policy_name("exchange", exchange.name))
             self._broker.delete_exchange(exchange.name)
@@ -73,14 +73,14 @@ class ExchangeReplacement:
             made.append(stand_in)
         moved = [_moved(one, self._stand_ins) for one in bindings]
         names = self._stand_ins.values()
-        # A broker that refuses a declaration does so now, while the old exchanges still exist.
+        # If the broker refuses a declaration, it does so while the old exchanges still exist.
         self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
 
     def _entrance(self, exchange: Exchange, bindings: Iterable[Binding]) -> Iterable[Binding]:
-        """Yield bindings that give the stand-in each message as a whole.
+        """Return bindings by which the stand-in gets every message.
 
-        The other bindings are created one after the other: a message in between would come to some of its queues, be
-        confirmed, and miss the others. There is no such binding of an exchange whose type comes from a plugin.
+        The other bindings are created one after the other, so a message could reach only some of its queues and still
+        be confirmed. Exchanges of a plugin's type have no such binding.
         """
         ways: list[tuple[str, dict[str, str]]] = []
         match exchange.type:
@@ -89,7 +89,7 @@ class ExchangeReplacement:
             case "fanout":
                 ways = [("", {})]
             case "headers":
-                ways = [("", {"x-match": "all"})]  # all of no headers match
+                ways = [("", {"x-match": "all"})]  # without headers to compare, every message matches
             case "direct":
                 ways = [
                     (key, {}) for key in sorted({one.routing_key for one in bindings if one.source == exchange.name})
@@ -98,12 +98,12 @@ class ExchangeReplacement:
         return [Binding(exchange.name, stand_in, "exchange", key, arguments) for key, arguments in ways]
 
     def _inmost_first(self, bindings: Iterable[Binding], names: Iterable[str]) -> list[Binding]:
-        """Sort bindings: last those by which messages arrive, so that the messages always have a way out."""
+        """Sort bindings: those by which messages arrive come last, so that arriving messages always have a route."""
         inner = set(names)
         return sorted(bindings, key=lambda one: _end(one) in inner and one.source not in inner)
 
     def _bindings(self) -> Iterable[Binding]:
-        """Yield the bindings of the exchanges afterwards: the present ones, and those that topology.yaml adds."""
+        """Yield the bindings of the new exchanges: the present bindings, and those that topology.yaml adds."""
         back = {stand_in: name for name, stand_in in self._stand_ins.items()}
         found: dict[BindingKey, Binding] = {}
         for one in (*(there.binding for there in self._live.bindings.values()), *self._target.bindings):
@@ -121,7 +121,7 @@ class ExchangeReplacement:
                 yield binding
 
     def _absent_queues(self) -> set[str]:
-        """Return the queues that an interrupted replacement has deleted; they get their bindings when it continues."""
+        """Return queues that an interrupted replacement has deleted. They get their bindings when it continues."""
         aside = {name.removesuffix(suffix) for name in self._live.queues for suffix in DRAIN_SUFFIXES}
         return {one.name for one in self._target.queues if one.name in aside and one.name not in self._live.queues}
 

@@ -1,4 +1,4 @@
-"""The objects of a vhost in RabbitMQ's HTTP API: arguments, bindings, policies, limits, and what is ours."""
+"""The objects of a vhost in RabbitMQ's HTTP API, and the record of those that are ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.topology.effective_settings import Policies
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
-#: A global parameter of this name and the vhost's holds what is ours.
+#: The global parameter with this name and that of the vhost records our objects.
 OWNED = "fastcommerce"
 _NOT_FOUND = 404
 
@@ -22,11 +22,11 @@ class Management(ManagementApi):
     """The objects of one vhost, by the HTTP API."""
 
     def live(self) -> Live:
-        """All that the vhost holds. Raises ManagementError where any of it cannot be read."""
+        """Return all objects of the vhost. Raises ManagementError if some of them cannot be read."""
         try:
             return self._live()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            text = f"an answer that is none of RabbitMQ's, {type(error).__name__} {error}; something else answers there"
+            text = f"not an answer of RabbitMQ, {type(error).__name__} {error}; another program uses this address"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True) from None
 
     def _live(self) -> Live:
@@ -62,7 +62,7 @@ class Management(ManagementApi):
         return frozenset(str(one["name"]) for one in found if one.get("state") == "denied")
 
     def owned(self) -> Owned:
-        """What is remembered as ours; nothing where this user may not read it."""
+        """Return the record of our objects; empty if this user may not read it."""
         try:
             return Owned.from_json(self.request("GET", "global-parameters", self._owned_name)["value"])
         except ManagementError as error:
@@ -71,7 +71,7 @@ class Management(ManagementApi):
             raise
 
     def remember(self, owned: Owned) -> None:
-        """Remember what is ours. Raises ManagementError where this user may not."""
+        """Record our objects on the broker. Raises ManagementError if this user may not."""
         body = {"name": self._owned_name, "value": owned.to_json()}
         self.request("PUT", "global-parameters", self._owned_name, body=body)
 
@@ -94,27 +94,27 @@ class Management(ManagementApi):
         self.request("PUT", "policies", self.vhost, policy.name, body=body)
 
     def delete_policy(self, name: str) -> None:
-        """Delete a policy; one that is gone already is no error."""
+        """Delete a policy, if it exists."""
         self._delete("policies", self.vhost, name)
 
     def may_set_policies(self) -> bool:
-        """Whether this user has one of the tags that RabbitMQ asks for (RabbitMQ: "Management Plugin")."""
+        """Return True if the tags of this user allow it to set policies (RabbitMQ: "Management Plugin")."""
         tags = self.request("GET", "whoami").get("tags") or []
         return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
 
     def messages_of(self, queue: str) -> int | None:
-        """Return the number of a queue's messages, unacked included, by the statistics of the last seconds.
+        """Return the number of ready and unacked messages, from statistics that are some seconds old.
 
-        None if it is unknown: the queue is new, or the broker collects none (``management_metrics_collection``).
+        None if it is unknown: the queue is new, or the broker has no statistics (``management_metrics_collection``).
         """
         return reported_count(self.queue(queue), "messages")
 
     def ready_of(self, queue: str) -> int | None:
-        """Return the number of ready messages, by the statistics of the last seconds; None if it is unknown."""
+        """Return the number of ready messages, from statistics that are some seconds old; None if unknown."""
         return reported_count(self.queue(queue), "messages_ready")
 
     def unacknowledged_of(self, queue: str) -> int | None:
-        """Return the number of unacked messages, by the statistics of the last seconds; None if it is unknown."""
+        """Return the number of unacked messages, from statistics that are some seconds old; None if unknown."""
         return reported_count(self.queue(queue), "messages_unacknowledged")
 
     def type_of(self, queue: str) -> str:
@@ -122,18 +122,18 @@ class Management(ManagementApi):
         return str(self.queue(queue).get("type"))
 
     def queue(self, name: str) -> dict[str, Any]:
-        """Return the object of a queue, as the HTTP API has it. Raises ManagementError."""
+        """Return the HTTP API's object of a queue. Raises ManagementError."""
         found: dict[str, Any] = self.request("GET", "queues", self.vhost, name)
         return found
 
     def policy_definition_of(
         self, queue: Mapping[str, Any], assumed: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
-        """Return the definition of the policy that applies to a queue, by the HTTP API's object of the queue.
+        """Return the definition of the policy that applies to ``queue``, the HTTP API's object of a queue.
 
-        The object has it from statistics, which lack it for some seconds after the start of a queue or of its node: by
-        default 5 s (RabbitMQ: "Configuration", collect_statistics_interval). Then it is computed from the policies, or
-        is ``assumed`` if this user may not read them. Raises ManagementError.
+        The API takes the definition from statistics, which lack it for some seconds after the start of a queue or of
+        its node: by default 5 s (RabbitMQ: "Configuration", collect_statistics_interval). Then the definition is
+        computed from the policies, or is ``assumed`` if this user may not read them. Raises ManagementError.
         """
         found = queue.get("effective_policy_definition")
         if found and isinstance(found, dict):
@@ -144,13 +144,13 @@ class Management(ManagementApi):
             if not error.is_denied:
                 raise
             return dict(assumed)
-        # A classic queue need not have its type among its arguments.
+        # The arguments of a classic queue may lack its type.
         arguments = {**(queue.get("arguments") or {}), "x-queue-type": queue.get("type", "classic")}
         applying = policies.applying(Queue(str(queue["name"]), bool(queue.get("durable")), arguments))
         return dict(applying.definition) if applying is not None else {}
 
     def delivery_limit_of(self, name: str) -> int | None:
-        """Return how often a queue may deliver one message in vain before it dead-letters or drops it.
+        """Return the number of failed deliveries after which a queue dead-letters or drops a message.
 
         None means no limit. Raises ManagementError.
         """
@@ -166,19 +166,19 @@ class Management(ManagementApi):
         return min(limits) if min(limits) >= 0 else None
 
     def delete_queue(self, queue: Queue) -> None:
-        """Delete a queue; a classic one only if it is empty and unused, which RabbitMQ does not know of others.
+        """Delete a queue, if it exists.
 
-        One that is gone already is no error.
+        A classic queue is deleted only if it is empty and unused. RabbitMQ supports this condition for no other type.
         """
         query = "?if-empty=true&if-unused=true" if queue.type == "classic" else ""
         self._delete("queues", self.vhost, queue.name, query=query)
 
     def delete_exchange(self, name: str) -> None:
-        """Delete an exchange with its bindings; one that is gone already is no error."""
+        """Delete an exchange with its bindings, if it exists."""
         self._delete("exchanges", self.vhost, name)
 
     def delete_binding(self, one: LiveBinding) -> None:
-        """Delete a binding; one that is gone already is no error."""
+        """Delete a binding, if it exists."""
         self._delete(*self._ends(one.binding), one.properties_key)
 
     def _ends(self, binding: Binding) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ class Management(ManagementApi):
         return ("bindings", self.vhost, "e", binding.source, kind, binding.destination)
 
     def _delete(self, *parts: str, query: str = "") -> None:
-        # Also a request that was sent again may find it gone: the broker had done it before it failed.
+        # A repeated request also gets 404 if the broker had done the first one before it failed.
         try:
             self.request("DELETE", *parts, query=query)
         except ManagementError as error:
@@ -195,7 +195,7 @@ class Management(ManagementApi):
 
 
 def reported_count(one: dict[str, Any], name: str) -> int | None:
-    """Return a count from the HTTP API's object of a queue; None if it is unknown, which is not zero."""
+    """Return a count from the HTTP API's object of a queue; None if the count is unknown."""
     value = one.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -211,7 +211,7 @@ def _exchange(one: dict[str, Any]) -> Exchange:
 
 
 def _queue(one: dict[str, Any]) -> LiveQueue:
-    # The type is told apart, because a classic queue need not have it among its arguments.
+    # The API reports the type separately, because the arguments of a classic queue may lack it.
     arguments = {**(one.get("arguments") or {}), "x-queue-type": one.get("type", "classic")}
     return LiveQueue(
         Queue(one["name"], one["durable"], arguments, one["auto_delete"]),
@@ -222,7 +222,7 @@ def _queue(one: dict[str, Any]) -> LiveQueue:
 
 
 def _binding(one: dict[str, Any]) -> LiveBinding:
-    # A header's value of nothing has this word in the API, which itself takes no such value.
+    # The API reports a header without a value by this word, but does not accept the word.
     arguments = {name: None if value == UNDEFINED else value for name, value in (one.get("arguments") or {}).items()}
     binding = Binding(one["source"], one["destination"], one["destination_type"], one["routing_key"], arguments)
     return LiveBinding(binding, one.get("properties_key", "~"))

@@ -1,4 +1,4 @@
-"""Requests to RabbitMQ's HTTP API: repeated while it starts, with bounds, and with errors in words."""
+"""Requests to RabbitMQ's HTTP API, with retries while it starts, with limits, and with readable errors."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from runner.address import Address, authority
 from runner.amqp.reply_code import readable
 from runner.errors import RunnerError
 
-#: RabbitMQ's own distance between the ports of AMQP and of its HTTP API: 5672 and 15672.
+#: The difference between RabbitMQ's default ports for the HTTP API and for AMQP, 15672 and 5672.
 PORT_DISTANCE = 10_000
-#: Seconds for one answer; thousands of queues take some.
+#: Seconds for one answer, because an answer about thousands of queues takes several.
 TIMEOUT = 30.0
 #: Seconds for which requests to a failing HTTP API are repeated. RabbitMQ 4.3 answers 500 until shortly after its AMQP
-#: port answers, and a proxy answers 502 to 504 until RabbitMQ answers.
+#: port is open, and a proxy answers 502 to 504 until RabbitMQ has started.
 PATIENCE = 5.0
 #: Seconds between two such requests.
 PAUSE = 0.1
-#: Bytes of one answer; 100,000 queues take half of it.
+#: The largest answer, in bytes; 100,000 queues need half of it.
 MAX_ANSWER = 128 * 1024 * 1024
 
 _DENIED = (401, 403)
 
 
 class ManagementError(RunnerError):
-    """The HTTP API did not do what was asked of it; ``status`` is HTTP's, 0 where there was no answer."""
+    """A failed request to the HTTP API; ``status`` is the HTTP status, 0 if there was no answer."""
 
     def __init__(self, text: str, status: int = 0, *, is_broken: bool = False) -> None:
-        """``is_broken`` is True for an answer that cannot be read: it was cut short, or is not JSON."""
+        """``is_broken`` is True for an unreadable answer, which was cut short or is not JSON."""
         super().__init__(text)
         self.status = status
-        #: True if the same request may succeed a moment later, because the server failed and did not refuse it.
+        #: True if the same request may succeed later, because the server failed and did not refuse the request.
         self.is_failure = is_broken or status >= 500
 
     @property
     def is_denied(self) -> bool:
-        """Whether the user lacks the right."""
+        """True if the user lacks the permission."""
         return self.status in _DENIED
 
 
 def management_url(broker_url: str) -> str:
-    """Where a broker's HTTP API answers by RabbitMQ's own convention."""
+    """Return the URL of a broker's HTTP API by RabbitMQ's convention for ports."""
     address = Address.of(broker_url)
     return f"{'https' if address.is_tls else 'http'}://{authority(address.host, address.port + PORT_DISTANCE)}"
 
@@ -63,8 +63,8 @@ class ManagementApi:
         self._pool = urllib3.PoolManager(
             headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
             timeout=TIMEOUT,
-            # Once more where a connection that was kept open had been closed by the broker, as it does after a
-            # refusal; whatever is asked here may be asked twice.
+            # A retry is needed if the broker has closed a kept connection, as it does after a refusal. All requests
+            # of this class may be repeated.
             retries=urllib3.Retry(total=2, connect=0, read=2, redirect=0, status=0, other=0, backoff_factor=0),
             maxsize=4,
         )
@@ -74,7 +74,8 @@ class ManagementApi:
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
         """Send a request to ``/api/PART/PART...``; return the JSON of the answer, or None. Raises ManagementError.
 
-        If the server fails, send it again for PATIENCE seconds, once for all requests until one is answered.
+        If the server fails, repeat the request for PATIENCE seconds. This time counts once for all requests until an
+        answer arrives.
         """
         while True:
             try:
@@ -100,9 +101,9 @@ class ManagementApi:
             answer = self._pool.request(method, f"{self.url}/api/{path}{query}", body=raw, preload_content=False)
             data = answer.read(MAX_ANSWER + 1)
             if len(data) > MAX_ANSWER:
-                answer.close()  # with more to come the connection is of no further use
+                answer.close()  # the unread rest makes the connection unusable
             else:
-                data += answer.read()  # nothing, or an error if it was cut short
+                data += answer.read()  # raises an error if the answer was cut short
                 answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
@@ -113,7 +114,7 @@ class ManagementApi:
             text = f"RabbitMQ's HTTP API at {self.url}: {readable(str(cause))}; enable rabbitmq_management"
             raise ManagementError(text, is_broken=is_broken) from None
         if len(data) > MAX_ANSWER:
-            text = f"an answer of more than {MAX_ANSWER} bytes to {unquote(path)}; something else answers there"
+            text = f"an answer of more than {MAX_ANSWER} bytes to {unquote(path)}; another program uses this address"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True)
         if answer.status in _DENIED:
             # RabbitMQ: "Management Plugin", Permissions.
@@ -128,7 +129,7 @@ class ManagementApi:
         try:
             return json.loads(data) if data else None
         except (ValueError, RecursionError):
-            text = f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there"
+            text = f"RabbitMQ's HTTP API at {self.url}: not JSON; another program uses this address"
             raise ManagementError(text, is_broken=True) from None
 
 

@@ -1,4 +1,4 @@
-"""The renames of one ``apply``: the bindings that wait for them, and what is remembered once they are done."""
+"""The renames of one ``apply``: the bindings that wait for them, and the record of our objects afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PendingRenames:
-    """The queues of one decision that get another name, now or once services are replaced."""
+    """The queues of one decision that are renamed, either now or after the replacement of services."""
 
     def __init__(self, decision: Decision, live: Live) -> None:
         """``live`` is the broker before the first change."""
@@ -31,29 +31,29 @@ class PendingRenames:
         self._waiting = [one for one in created if any(leads_to(one.thing, name) for name in bound)]
         things = [one.thing for one in self._waiting if isinstance(one.thing, Binding)]
         former = before_renames(things, found.values(), live)
-        #: The bindings that bring the old queue what is new for the new queue: it gets all messages until it moves.
+        #: New bindings of the new queue, for the old queue, which gets all messages until it is renamed.
         self.entrances = tuple(Change(Mark.CREATE, one) for one in former if one.key not in live.bindings)
         kept = [one for one in decision.target.bindings if one.key not in {thing.key for thing in things}]
-        #: The objects of topology.yaml while no queue is renamed.
+        #: The objects of topology.yaml before any queue is renamed.
         self.target = replace(decision.target, bindings=(*kept, *former))
-        #: Our objects that are gone, and bindings that are not made.
+        #: Our objects that no longer exist, and bindings that were not created.
         self.gone = Owned()
-        #: The keys of the bindings that are ours and lead to a queue that keeps its old name.
+        #: The keys of our bindings to a queue that keeps its old name.
         self.standing = frozenset(one.key for one in former)
 
     def others(self, created: Iterable[Change]) -> list[Change]:
-        """Return the creations that wait for no rename."""
+        """Return the creations that do not wait for a rename."""
         waiting = {id(one) for one in self._waiting}
         return [one for one in created if id(one) not in waiting]
 
     def run(self, broker: Administrator, say: Callable[[str], None], did: Callable[[Change], None]) -> Iterator[Left]:
-        """Move the queues; yield the changes that are left because a queue keeps its old name."""
+        """Rename the queues; yield the changes that are left because a queue keeps its old name."""
         for change, one in self._pending:
             reason = broker.rename(one, self._live, self._decision.target, say)
             waiting = [entrance for entrance in self._waiting if leads_to(entrance.thing, one.new)]
             if reason is None:
                 self._note_gone(one)
-                # The administrator has reported how many messages moved; the plan only knew how many there were.
+                # The administrator has reported the number of moved messages, so the number in the plan is left out.
                 for done in (replace(change, why=""), *waiting):
                     did(done)
                 continue
@@ -64,9 +64,9 @@ class PendingRenames:
             yield from (Left(entrance, f"it waits for {cause}", cause, is_implied=True) for entrance in waiting)
 
     def remembered(self, before: Owned) -> Owned:
-        """Return what was remembered ``before`` with the moved bindings, which count from when the old ones did.
+        """Return the record of our objects with the moved bindings, which keep the times of the old bindings.
 
-        The former names are remembered too, because the notes of handled messages name the queue as it was then.
+        The record also gets the former names, because the notes of handled messages contain them.
         """
         since, bindings = dict(before.since), set(before.bindings)
         for one in self._decision.target.bindings:
@@ -76,7 +76,7 @@ class PendingRenames:
                     bindings.add(one.key)
                     since |= {one.key: since[old]} if old in since else {}
         found = replace(before, bindings=frozenset(bindings), since=since)
-        # Also those of a rename that an earlier run did and could not remember.
+        # An earlier run may have renamed a queue and failed to record it.
         for new, former in self._decision.target.formerly.items():
             found = found.with_rename(former, new)
         return found

@@ -1,4 +1,4 @@
-"""What queues hold at this moment, asked of the broker that answers."""
+"""The current counts of queues, from the queues themselves."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from runner.amqp.session import Session
 from runner.config.version import Version, parsed
 from runner.errors import BrokerAway, BrokerRefused, RunnerError
 
-#: Seconds for which a queue may say nothing.
+#: Seconds without an answer after which a request fails.
 STALLED = 20.0
-#: Gets what each queue holds, and the reason of each that cannot answer for now.
+#: A function that gets the counts of each queue, and the reason of each queue that cannot answer for now.
 OnCounts = Callable[[dict[str, "QueueCounts | None"], dict[str, str]], None]
 
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """What a queue holds at this moment, by the queue itself and not by statistics."""
+    """The current counts of a queue, from the queue itself and not from statistics."""
 
     #: Ready messages.
     messages: int
@@ -32,7 +32,7 @@ class QueueCounts:
 
 
 def counts_of(url: str, queue: str) -> QueueCounts:
-    """Ask a queue. Raises RunnerError if it does not exist, BrokerRefused, and BrokerAway."""
+    """Return the counts of a queue. Raises RunnerError if it does not exist, BrokerRefused, and BrokerAway."""
     counts = look([url], [queue])[1][queue]
     if counts is None:
         raise RunnerError(f"queue {queue!r} does not exist")
@@ -42,7 +42,7 @@ def counts_of(url: str, queue: str) -> QueueCounts:
 def look(
     urls: Sequence[str], queues: Sequence[str], unknown: dict[str, str] | None = None, timeout: float = STALLED
 ) -> tuple[str, dict[str, QueueCounts | None]]:
-    """Find the broker that answers, and what each of some queues holds; None for one that is not there.
+    """Return the URL of the broker that answers, and the counts of some queues; None for a missing queue.
 
     ``timeout`` is the seconds for one address to answer everything. ``unknown`` gets the reason of each queue that
     cannot answer for now, for example while its node is down. Such a queue is left out of the result.
@@ -68,16 +68,16 @@ def look(
 
 
 def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
-    """Ask what each of some queues holds, every ``interval`` seconds over one connection, until this raises.
+    """Read the counts of some queues every ``interval`` seconds over one connection, until an error.
 
-    ``on_counts`` gets the counts, None for a queue that is not there, and the reason of each queue that cannot answer
-    for now. Raises what it raises, BrokerAway if the connection is lost or no answer comes, and BrokerRefused.
+    ``on_counts`` gets the counts, None for a missing queue, and the reason of each queue that cannot answer for now.
+    Raises the errors of ``on_counts``, BrokerAway if the connection is lost or no answer arrives, and BrokerRefused.
     """
     _Watch(url, queues, interval, on_counts).run(None)
 
 
 def version_at(url: str) -> Version:
-    """Return the version of the broker at a URL, as it reports it when a connection opens.
+    """Return the version that the broker at a URL reports when a connection opens.
 
     Raises BrokerAway, and BrokerRefused.
     """
@@ -93,25 +93,25 @@ def version_at(url: str) -> Version:
 
 
 def sure_counts(url: str, queue: str, patience: float) -> QueueCounts:
-    """Return what a quorum queue holds that reports 0 messages, as it also does while it is too busy to answer.
+    """Return the counts of a quorum queue that reports 0 messages, as it also does while it is too busy to answer.
 
-    ``patience`` is how many seconds to wait for its count. Raises BrokerAway if it stays unknown, BrokerRefused, and
+    ``patience`` is the time in seconds to wait for its count. Raises BrokerAway if it stays unknown, BrokerRefused, and
     RunnerError if the queue does not exist.
     """
     is_any = holds_any(url, queue)
     deadline = time.monotonic() + patience
     while True:
-        # Asked again also if it holds none: one that was too busy to count messages counted no consumers either.
+        # The counts are read again even for an empty queue: a queue that was too busy reported no consumers either.
         counts = look([url], [queue])[1][queue] or QueueCounts(0, 0)
         if counts.messages or not is_any:
             return counts
         if time.monotonic() >= deadline:
-            raise BrokerAway(f"queue {queue!r}: it reports 0 messages and holds some, because it is too busy to answer")
+            raise BrokerAway(f"queue {queue!r}: it reports 0 messages but has some, because it is too busy to answer")
         time.sleep(0.5)
 
 
 def holds_any(url: str, queue: str) -> bool:
-    """Try to take one message, and put it back: a quorum queue answers this only once it knows.
+    """Get a message from a queue and return it; return True if there was one.
 
     Raises BrokerAway, BrokerRefused, and RunnerError if the queue does not exist.
     """
@@ -132,7 +132,7 @@ def holds_any(url: str, queue: str) -> bool:
 
 
 class _Look:
-    """Asks for one queue after the other, over a new channel after each that is not there."""
+    """A session that reads the counts of one queue after the other, over a new channel after each missing queue."""
 
     def __init__(self, url: str, queues: Sequence[str], *, may_be_unknown: bool) -> None:
         self._left = list(queues)
@@ -141,7 +141,7 @@ class _Look:
         self.unknown: dict[str, str] = {}
         self._found: dict[str, QueueCounts | None] = {}
         self._session = Session(url, "runner dlq", self._opened)
-        #: True if a queue could not be asked on an open connection, so that another node would not help.
+        #: True if the broker answered with a permanent refusal, so that another node would not help.
         self.is_answered = False
 
     def run(self, timeout: float | None) -> dict[str, QueueCounts | None]:
@@ -185,7 +185,7 @@ class _Look:
 
 
 class _Watch(_Look):
-    """Asks for all queues again and again."""
+    """A session that reads the counts of all queues repeatedly."""
 
     def __init__(self, url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
         super().__init__(url, queues, may_be_unknown=True)
@@ -207,7 +207,7 @@ class _Watch(_Look):
         self._heard = time.monotonic()
         try:
             self._on_counts(dict(self._found), dict(self.unknown))
-        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+        except Exception as error:  # noqa: BLE001 - pika would treat it as a lost connection
             self._session.fail(error)
             return
         self._session.loop.call_later(self._interval, lambda: self._begin(channel))

@@ -1,4 +1,4 @@
-"""Move a queue to another name: its messages in order, its bindings, its retry queues and its dead letters."""
+"""The renaming of a queue: its messages in order, its bindings, its retry queues and its dead letters."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from runner.topology.rename import Rename, leads_to
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
 
-#: Seconds for the broker to see that the consumers of a process that has just ended are gone.
+#: Seconds until the broker has removed the consumers of a process that has just exited.
 CONSUMERS = 3.0
 
 
 class QueueRename:
-    """One queue's way to its new name. What is done is not done again: it may be interrupted at any point."""
+    """The renaming of one queue, which may be interrupted at any point: another run continues."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class QueueRename:
         objects: Objects,
         say: Callable[[str], None],
     ) -> None:
-        """``objects`` are those of topology.yaml; those of the new name are on the broker already."""
+        """``objects`` are those of topology.yaml; the new queue and its parts are already on the broker."""
         self._url, self._management, self._admin = url, management, admin
         self._rename, self._objects, self._say = rename, objects, say
         self._policy = policy_name("drain", rename.old)
@@ -51,27 +51,27 @@ class QueueRename:
         self._deleted: set[str] = set()
 
     def run(self, live: Live) -> str | None:
-        """Do what is left to do; return the reason if the queue keeps its old name.
+        """Rename the queue, or continue an interrupted run; return the reason if the queue keeps its old name.
 
-        The bindings move after the messages: what is published meanwhile comes behind them. Raises RunnerError if a
+        The bindings move after the messages, so that newer messages follow the older ones. Raises RunnerError if a
         message cannot be moved.
         """
         try:
             if (reason := self._obstacle(live) or self._relocate(live)) is not None:
-                # The old queue has its own limits again.
+                # Without this policy the old queue has its own limits again.
                 self._admin.delete_policy(self._policy)
         except MessagesDeleted:
             raise
         except RunnerError:
-            # Two runners that start at the same time both do it.
+            # Two supervisors that start at the same time may both rename the queue.
             missing = self._missing()
             if not missing:
                 raise
-            reason = f"another run has just deleted {min(missing)!r}; to do what it leaves: {invocation('apply')}"
+            reason = f"another run has just deleted {min(missing)!r}; to do the rest: {invocation('apply')}"
         return reason
 
     def _missing(self) -> set[str]:
-        """Return the queues that another run has deleted; none if the broker does not say."""
+        """Return the queues that another run has deleted; none if the broker does not report its queues."""
         try:
             return set(self._rename.sources) - self._deleted - self._management.live().queues.keys()
         except ManagementError:
@@ -82,7 +82,7 @@ class QueueRename:
         self._say(f"renaming queue {one.old} to {one.new}")
         self._lift_limit(live)
         for source, target in one.retries:
-            # They return to the old queue, so it goes after them.
+            # Retry queues return their messages to the old queue, so they are moved before it.
             if (reason := self._finish(source, target, live)) is not None:
                 return reason
         for source in one.queues:
@@ -105,7 +105,7 @@ class QueueRename:
             if there.queue.type == STREAM:
                 return f"{name!r} is a stream, which cannot be moved; retire it, and remove formerly"
             if there.is_exclusive:
-                return f"{name!r} belongs to one connection alone, and goes with it; remove formerly"
+                return f"{name!r} is exclusive to one connection, and is deleted with it; remove formerly"
         deadline = time.monotonic() + CONSUMERS
         while read := {name: count for name in one.sources if (count := counts_of(self._url, name).consumers)}:
             if time.monotonic() >= deadline:
@@ -118,15 +118,15 @@ class QueueRename:
         return None if limit is None else f"in {one.new!r}, {limit}"
 
     def _settings(self, live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the settings of the new queue, and those of the old one on the broker."""
+        """Return the settings of the new queue, and those of the old queue on the broker."""
         new = next(one for one in self._objects.queues if one.name == self._rename.new)
         old, version = live.queues.get(self._rename.old), live.version or None
         wanted = Policies(self._objects.policies, version).settings_of(new)
-        # Without the old queue, an interrupted run had found room.
+        # If the old queue no longer exists, an earlier run has already checked the room.
         return wanted, wanted if old is None else Policies(live.policies.values(), version).settings_of(old.queue)
 
     def _lift_limit(self, live: Live) -> None:
-        """An interrupted drain counts as a delivery in vain, and the limit would dead-letter good messages."""
+        """Lift the delivery limit, because an interrupted drain counts as a failed delivery of good messages."""
         old = live.queues.get(self._rename.old)
         if old is not None and old.queue.type == QUORUM:
             definition = {"delivery-limit": NO_LIMIT}
@@ -134,20 +134,20 @@ class QueueRename:
             self._admin.put_policy(policy)
 
     def _catch_up(self, source: str) -> None:
-        """Move what the queue holds while it still gets messages, so that few remain when the bindings move."""
+        """Move the messages of a queue that still gets new ones, so that few remain when the bindings move."""
         held = counts_of(self._url, source).messages
         if held:
             self._move(source, self._rename.new, enough=held)
 
     def _rebind(self) -> None:
-        """First bind the new queue, then unbind the old one: in that moment a message may come to both."""
+        """Bind the new queue, then unbind the old queue. Between the two steps, both queues get each message."""
         one, live = self._rename, self._management.live()
         wanted = tuple(binding for binding in self._objects.bindings if leads_to(binding, one.new))
         self._admin.declare(Objects(bindings=wanted))
         ours = {replace(binding, destination=name).key for binding in wanted for name in one.queues}
         there = [found for key, found in live.bindings.items() if one.brings(key)]
         for found in there:
-            # Of ours, only those that topology.yaml still says.
+            # Our own bindings are kept only if topology.yaml still contains them.
             if found.binding.key not in ours | live.owned.bindings:
                 self._admin.put_binding(one.moved(found.binding))
         for found in there:
@@ -169,11 +169,11 @@ class QueueRename:
         except (BrokerAway, PublishRefused, MessagesDeleted):
             raise
         except RunnerError as error:
-            return f"{error}; to go on with it: {invocation('apply')}"
+            return f"{error}; to continue: {invocation('apply')}"
         return None
 
     def _move(self, source: str, target: str, *, delete: str | None = None, enough: int | None = None) -> None:
-        """Move all messages, or ``enough``; ``delete`` is the type of a source to delete then."""
+        """Move all messages, or ``enough``; ``delete`` is the type of the source if it is deleted afterwards."""
         self._moved += move_messages(
             self._url, source, target, lambda text: self._say(f"queue {source}: {text}"), delete=delete, enough=enough,
             names=self._rename.names,

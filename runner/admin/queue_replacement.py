@@ -1,4 +1,4 @@
-"""Replace a queue by one with other properties, its messages moved into the new one in order."""
+"""The replacement of a queue by a queue with other properties, with its messages in order."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from runner.topology.queue_limits import lacks_room
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
 
-#: Above the generated policies while a queue is drained.
+#: The priority of the policy of a queue that is drained, above the generated policies.
 DRAIN_PRIORITY = 2000
-#: More than a drain can ever be interrupted.
+#: A delivery limit beyond any number of interruptions.
 NO_LIMIT = 1_000_000_000
-#: Seconds after which RabbitMQ's statistics know what has ended. They are collected every 5 s, and a queue that is busy
-#: with what was killed before gives its own late.
+#: Seconds after which RabbitMQ's statistics are correct after a consumer has exited. They are collected every 5 s, and
+#: later from a busy queue.
 STATISTICS = 30.0
 
 
 class QueueConsumed(RunnerError):
-    """A queue that is to be drained still has consumers."""
+    """An error: a queue that should be drained still has consumers."""
 
     def __init__(self, queue: str, problem: str) -> None:
         super().__init__(f"queue {queue!r}: {problem}")
@@ -43,7 +43,7 @@ class QueueConsumed(RunnerError):
 
 
 class QueueReplacement:
-    """One queue's way from what it is to what it shall be."""
+    """The replacement of one queue, which may be interrupted at any point: another run continues."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class QueueReplacement:
         self._policy = f"{GENERATED}drain.{queue.name}"
 
     def run(self, live: Live) -> None:
-        """Do what is left to do. Raises RunnerError where it cannot be done safely."""
+        """Replace the queue, or continue an interrupted run. Raises RunnerError if that is not safe."""
         name = self._queue.name
         there = live.queues.get(name)
         version = live.version or None
@@ -71,7 +71,7 @@ class QueueReplacement:
             self._check(there.queue, live)
         before = self._count(live)
         wanted = policies.settings_of(self._queue)
-        # Without the queue, an interrupted run had found room.
+        # If the queue does not exist, an interrupted run has already checked the room.
         found = wanted if there is None else held.settings_of(there.queue)
         if (limit := lacks_room(wanted, found, before)) is not None:
             raise RunnerError(f"queue {name!r}: its {limit}")
@@ -83,10 +83,10 @@ class QueueReplacement:
         self._admin.declare(Objects(queues=(self._queue,)))
         self._fill()
         after = counts_of(self._url, name).messages
-        doubled = "" if is_old else "; those at hand when it was interrupted are there twice, and say x-redelivered"
+        doubled = "" if is_old else "; the messages in flight at the interruption are duplicates with x-redelivered"
         if after < before:
             raise RunnerError(
-                f"queue {name!r}: {counted(after, 'message')}, but {before} before; somebody took the others"
+                f"queue {name!r}: {counted(after, 'message')}, but {before} before; another client removed the others"
             )
         self._say(f"queue {name}: {counted(after, 'message')} in the new queue, {before} before{doubled}")
 
@@ -104,11 +104,11 @@ class QueueReplacement:
             time.sleep(0.5)
         if held:
             raise RunnerError(
-                f"queue {name!r}: {counted(held, 'message')} in somebody's hands; stop who reads it, and try again"
+                f"queue {name!r}: {counted(held, 'message')} unacked; stop the client that reads it, and try again"
             )
         ladder = self._objects.ladders.get(name)
         for _, wait_queue in ladder.steps if ladder is not None else ():
-            # A classic wait queue drops what comes due in the moment in which there is no queue to return it to.
+            # A classic retry queue drops an expired message if its queue does not exist at that moment.
             is_classic = wait_queue in live.queues and live.queues[wait_queue].queue.type == CLASSIC
             waiting = counts_of(self._url, wait_queue).messages if is_classic else 0
             if waiting:
@@ -119,16 +119,16 @@ class QueueReplacement:
         return sum(counts_of(self._url, name).messages for name in names if name in live.queues)
 
     def _set_aside(self, there: Queue) -> None:
-        """From the queue as it was to two others: its messages to one, what is published meanwhile to the other."""
+        """Move the messages of the old queue to one extra queue, and its bindings to another extra queue."""
         if there.type == QUORUM:
-            # An interrupted drain counts as a delivery in vain, and the limit would park good messages.
+            # An interrupted drain counts as a failed delivery, and the limit would dead-letter good messages.
             pattern, definition = only(there.name), {"delivery-limit": NO_LIMIT}
             self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
         self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
-        # Read again, because other replacements came before this one.
+        # An earlier replacement of the same run may have changed the bindings.
         bound = [one for one in self._management.live().bindings.values() if one.binding.destination == there.name]
         bound = [one for one in bound if one.binding.destination_type == "queue"]
-        # First bound anew and then unbound: in that moment a message may come twice, and never not at all.
+        # Binding precedes unbinding, so that a message may arrive twice, but is never lost.
         for one in bound:
             self._admin.put_binding(replace(one.binding, destination=self._new))
         for one in bound:
@@ -136,7 +136,7 @@ class QueueReplacement:
         self._move(there.name, self._old, there.type)
 
     def _fill(self) -> None:
-        """From the two others to the queue as it shall be."""
+        """Move the messages and bindings of the two extra queues to the new queue."""
         live = self._management.live()
         if self._old in live.queues:
             self._move(self._old, self._queue.name, self._queue.type)
@@ -151,7 +151,7 @@ class QueueReplacement:
             if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
                 continue
             binding = replace(one.binding, destination=self._queue.name)
-            # What we had bound and topology.yaml no longer says is not bound again.
+            # A binding of ours that topology.yaml no longer contains is not created again.
             if binding.key in ours or binding.key not in live.owned.bindings:
                 self._admin.put_binding(binding)
             self._management.delete_binding(one)
@@ -163,7 +163,7 @@ class QueueReplacement:
         return Queue(name, True, {QUEUE_TYPE: kind, **limit})
 
     def _move(self, source: str, target: str, delete: str | None) -> None:
-        """Move all messages; ``delete`` is the type of a source to delete then, None for one that stays."""
+        """Move all messages; ``delete`` is the type of the source if it is deleted afterwards, else None."""
         name = self._queue.name
         move_messages(
             self._url, source, target, lambda text: self._say(f"queue {name}: {text}"), delete=delete,

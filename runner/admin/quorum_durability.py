@@ -1,7 +1,7 @@
-"""Wait until new quorum queues outlive a killed broker.
+"""A delay until new quorum queues survive a crash of the broker.
 
-A workaround: RabbitMQ 3.10 writes the list of its quorum queues up to a second after it has confirmed their
-declaration. It can go when the oldest supported RabbitMQ writes the list first.
+This is a workaround: RabbitMQ 3.10 writes the list of its quorum queues up to a second after it has confirmed their
+declaration. Remove this module when the oldest supported RabbitMQ writes the list first.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from runner.amqp.session import Session
 from runner.config.version import QUORUM, WRITES_EARLIER_NAMES, parsed
 from runner.errors import BrokerAway
 
-#: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``) by itself, a second after the last
-#: change (measured on 3.10.8: lost up to 0.9 s, kept from 1.0 s on).
+#: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``), a second after the last change.
+#: Measured on 3.10.8: a queue is lost after up to 0.9 s, and kept from 1.0 s on.
 PERIOD = 1.5
-#: Seconds for one more queue to be declared and deleted.
+#: Seconds for the declaration and deletion of one queue.
 TIMEOUT = 10.0
-#: For how many milliseconds that queue stays where its deletion does not get through.
+#: Milliseconds after which that queue expires if its deletion fails.
 _EXPIRES = 60_000
 
 
 def settle(urls: Sequence[str]) -> None:
-    """Return once a broker that is killed no longer forgets the quorum queues it has just made.
+    """Return when the quorum queues that a broker has just created would survive its crash.
 
-    It would forget with them all that it has confirmed, and they would wait for a leader for ever. RabbitMQ looks up a
-    new member's name before it registers it, and a look for a name that is not cached first writes what is (Erlang's
-    dets): so one more quorum queue, on every node, has all earlier ones written when its declaration returns. Where
-    this was not seen of a version, or cannot be done, it takes ``PERIOD``.
+    Otherwise the broker would lose them with all confirmed messages, and they would wait forever for a leader. One
+    more quorum queue on every node makes RabbitMQ write the list early. RabbitMQ looks up the name of a new member
+    before the registration, and the lookup of an uncached name first writes the cache (Erlang's dets). If this is not
+    known to work for the version, or fails, the function waits for ``PERIOD``.
     """
     with contextlib.suppress(BrokerAway):
-        # Of several nodes it was not seen that one queue has all of them write.
+        # With several nodes it was not observed that one queue makes all of them write.
         if len(urls) == 1 and _Marker(urls[0]).run():
             return
     time.sleep(PERIOD)
 
 
 class _Marker:
-    """One connection's life: declare a queue that nobody else has, and delete it."""
+    """A connection that declares a queue with a unique name, and deletes it."""
 
     def __init__(self, url: str) -> None:
         self._name = f"fastcommerce.settle.{uuid.uuid4().hex}"
@@ -50,7 +50,7 @@ class _Marker:
         self._session = Session(url, "runner settle", self._declare)
 
     def run(self) -> bool:
-        """Whether it was declared, on a broker of which is known what that means. Raises BrokerAway."""
+        """Return True if the queue was declared on a broker that then writes its list. Raises BrokerAway."""
         self._session.run(TIMEOUT)
         return self._is_declared
 
@@ -59,7 +59,7 @@ class _Marker:
             self._session.finish()
             return
         channel.add_on_close_callback(lambda *_: self._session.finish())
-        # More members than there are nodes: one on each, should one address stand for many.
+        # The large group puts a member on each node, even if one address stands for several nodes.
         arguments = {"x-queue-type": QUORUM, "x-quorum-initial-group-size": 99, "x-expires": _EXPIRES}
         channel.queue_declare(self._name, durable=True, arguments=arguments, callback=lambda _: self._delete(channel))
 

@@ -1,4 +1,4 @@
-"""How many messages wait in queues, asked again and again over one connection."""
+"""A counter of the ready messages in queues, over one lasting connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT = 5.0
 
 
 class ReadyCounter:
-    """Connects with the first question; from any thread, one question at a time."""
+    """A counter that connects at the first request. Any thread may call it, one request at a time."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
         self._io = IoThread(on_crash=lambda: self._fail(BrokerAway("the AMQP thread has crashed")))
@@ -32,7 +32,7 @@ class ReadyCounter:
         self._waiting: Callable[[], None] | None = None
 
     def ready(self, queues: Sequence[str]) -> int:
-        """The ready messages of all these together; those in consumers' hands are not among them.
+        """Return the total number of ready messages in the queues.
 
         Raises BrokerAway if the broker does not answer, and BrokerRefused if this user may not see the queue.
         """
@@ -52,13 +52,13 @@ class ReadyCounter:
         channel = self._channel
         if channel is None or not channel.is_open:
             if self._is_first:
-                self._waiting = partial(self._ask, future, queues)  # the first connection is on its way
+                self._waiting = partial(self._ask, future, queues)  # the first connection is being opened
             else:
                 future.set_exception(self._link.error())
             return
         self._asked, counts = future, list[int]()
         for queue in queues:
-            # Passive: asks only. A queue that is not there closes the channel, which is opened again.
+            # A passive declaration of a missing queue closes the channel, and the link opens a new one.
             channel.queue_declare(queue, passive=True, callback=self._counter(future, counts, len(queues)))
 
     def _counter(self, future: Future[int], counts: list[int], asked: int) -> Callable[[Any], None]:

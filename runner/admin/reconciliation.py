@@ -1,4 +1,4 @@
-"""Bring a broker to what topology.yaml says: compare the two, and do what is safe or was asked for."""
+"""The reconciliation of a broker with topology.yaml: a comparison, and the application of the allowed changes."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from runner.topology.timeouts import acknowledgement_times, short_consumer_timeo
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a broker was found to hold, beside what it shall hold."""
+    """The objects on a broker, compared with those of topology.yaml."""
 
     project: Project
     objects: Objects
     plan: Plan
-    #: None where the HTTP API cannot be asked; then ``plan`` says what could not be compared.
+    #: None if the HTTP API is unreachable. Then ``plan`` reports what could not be compared.
     live: Live | None = None
     management: Management | None = None
 
     def decision(self, consent: Consent) -> Decision:
-        """Divide the plan into the changes that this consent covers, and the others."""
+        """Divide the plan into the changes that the consent allows, and the others."""
         if self.live is None:
             return Decision(target=self.objects)
         return decide(self.plan, self.objects, self.live, consent)
 
     def place_of(self, thing: Exchange | Queue | Binding | Policy) -> str:
-        """``topology.yaml:14`` for what a change is about."""
+        """Return the place of an object, such as ``topology.yaml:14``."""
         return self.project.topology_line(path_of(thing, self.project.topology))
 
 
@@ -57,15 +57,15 @@ def examine(
 ) -> Comparison:
     """Compare the project with its broker; changes nothing.
 
-    ``patience`` is for how many seconds to wait for an HTTP API that begins to listen later than AMQP. With ``prune``,
-    the plan deletes our objects that are no longer in topology.yaml. Raises BrokerAway where no broker answers.
+    ``patience`` is the time in seconds to wait for an HTTP API that starts later than AMQP. With ``prune``, the plan
+    deletes our objects that are no longer in topology.yaml. Raises BrokerAway if no broker answers.
     """
     topology, consumed = project.topology, project.consumed
     try:
         management, live = connect(project, management_url, patience)
         with_policies = management.may_set_policies()
     except ManagementError as error:
-        declare(project.config.broker.url, Objects())  # tells a broker without the API from none at all
+        declare(project.config.broker.url, Objects())  # raises BrokerAway if there is no broker at all
         objects = compile_topology(topology, consumed, with_policies=False)
         version = version_at(look(project.config.broker.url, [])[0])
         what = (
@@ -100,9 +100,9 @@ def examine(
 
 
 def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[Management, Live]:
-    """The HTTP API that answers first, of one of the broker's addresses, and what it tells.
+    """Return the first HTTP API of the broker's addresses that answers, and the objects that it reports.
 
-    ``url`` is where it is asked instead, if config.yaml does not say. Raises ManagementError where none answers.
+    ``url`` is its address if config.yaml has none. Raises ManagementError if no HTTP API answers.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -133,11 +133,11 @@ def _timeout_warnings(project: Project, objects: Objects, version: Version | Non
 
 
 def _no_policies(project: Project, objects: Objects, live: Live) -> list[str]:
-    """Return what is missing on a broker on which no policies can be set."""
+    """Return a line for each setting that is missing on a broker on which no policies can be set."""
     wanted = compile_topology(project.topology, project.consumed, version=live.version or None)
     unlimited = at_default_limit(objects, wanted, live)
     return [
-        f"{project.topology_line(('policies', name))}: policy {name!r}: not set; it takes RabbitMQ's HTTP API and a"
+        f"{project.topology_line(('policies', name))}: policy {name!r}: not set; it needs RabbitMQ's HTTP API and a"
         " user with the tag policymaker"
         for name in project.topology.policies
     ] + [f"{project.topology_line(path_of(queue, project.topology))}: {line}" for queue, line in unlimited]
@@ -150,11 +150,11 @@ def bring(
     did: Callable[[Change], None] = lambda _: None,
     denied: Callable[[], None] = lambda: None,
 ) -> list[Left]:
-    """Do all that was decided; returns what is left to do, and what each would need.
+    """Apply the decided changes; return the changes that are left, with their needs.
 
-    ``denied`` is called if this user may declare nothing at all, as a user with the rights of one service.
+    ``denied`` is called if this user may not declare anything, like a user with the permissions of one service.
 
-    Each change is reported to ``did`` once it is done. Raises DeclarationRefused if the broker refuses an object, and
+    ``did`` gets each change that is done. Raises DeclarationRefused if the broker refuses an object, and
     BrokerAway. Changes that are already done stay.
     """
     plan, urls = examination.plan, examination.project.config.broker.url
@@ -172,13 +172,13 @@ def bring(
 
 
 def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> bool:
-    """Declare by AMQP alone, which reports a difference only as a refusal; returns True if this user may not at all."""
+    """Declare by AMQP alone, which reports a difference only as a refusal; return True if this user may not declare."""
     objects, urls = examination.objects, examination.project.config.broker.url
     if unmoved := _unmoved(examination):
         raise DeclarationRefused("\n".join(unmoved))
     written = tuple(one for one in objects.queues if one.name not in objects.generated)
     refusals = declare(urls, Objects(objects.exchanges, written))
-    # Bindings and retry queues are declared together with their exchange or queue, or not at all.
+    # If an exchange or queue is refused, its bindings and retry queues are not declared either.
     held = {
         ("queue" if isinstance(one.thing, Queue) else "exchange", one.thing.name)
         for one in refusals
@@ -211,10 +211,8 @@ def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> boo
         else:
             lines.append(line)
     if denied:
-        # Least rights are rights to use what somebody else has declared.
-        say(
-            f"not declared, {len(denied)} exchanges, queues and bindings: this user may not; they must be there already"
-        )
+        # A user with the least permissions uses objects that another user has declared.
+        say(f"not declared, {len(denied)} exchanges, queues and bindings: this user may not; they must already exist")
     if lines:
         raise DeclarationRefused("\n".join(lines))
     wanted: list[Exchange | Queue] = [*objects.exchanges, *objects.queues]
@@ -223,10 +221,10 @@ def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> boo
 
 
 def _unmoved(examination: Comparison) -> list[str]:
-    """Return a line for each queue that has its former name: bound beside the new one, both would get each message."""
+    """Return a line for each queue that still has its former name: both queues, if bound, would get each message."""
     formerly, lines = examination.objects.formerly, []
     for new, old in formerly.items():
-        with suppress(BrokerRefused):  # this user uses what another one has declared
+        with suppress(BrokerRefused):  # this user may only use objects that another user has declared
             if look(examination.project.config.broker.url, [old])[1][old] is not None:
                 place = examination.project.topology_line(("queues", new, "formerly"))
                 remedy = "enable rabbitmq_management, or remove formerly"

@@ -1,4 +1,4 @@
-"""The statistics of queues in RabbitMQ's HTTP API: counts, rates, and their history of the last minutes."""
+"""The statistics of queues in RabbitMQ's HTTP API: counts, rates, and their history over the last minutes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.topology.live import Live
 
 #: RabbitMQ's defaults for the interval and the total time of its samples, in seconds (RabbitMQ: "Management Plugin").
 STEP, HISTORY = 5, 600
-#: Seconds after the start of a node until it has statistics of a queue.
+#: Seconds after the start of a node until it has statistics about a queue.
 SILENCE = 15.0
 #: Counters of deliveries that remove a message from its queue.
 _REMOVALS = ("ack", "deliver_no_ack", "get_no_ack")
@@ -31,11 +31,11 @@ class Statistics:
 
     messages: int | None = None
     unacked: int | None = None
-    #: Messages per second that are published to the queue, and that are removed from it.
+    #: The rates at which messages are published to the queue and removed from it, in messages per second.
     published: float | None = None
     removed: float | None = None
-    #: Tuples, oldest first: the time in seconds since the epoch, the ready messages, and the number of deliveries so
-    #: far without redeliveries.
+    #: The samples, oldest first: the time in seconds since the epoch, the number of ready messages, and the total
+    #: number of deliveries without redeliveries.
     history: tuple[tuple[float, int, int], ...] = ()
 
 
@@ -44,9 +44,9 @@ class StatisticsReader:
 
     def __init__(self, management: Management) -> None:
         self._management = management
-        #: True if this broker computes rates; None before the first answer.
+        #: True if the broker computes rates; None before the first answer.
         self._has_rates: bool | None = None
-        #: The time since which the history is complete. A broker reports zeros for times before its start.
+        #: The time from which the history is complete, because a broker reports zeros for times before its start.
         self._started: float | None = None
 
     def read(self, now: float) -> dict[str, Statistics]:
@@ -57,7 +57,7 @@ class StatisticsReader:
         try:
             return self._read(now)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            text = f"an answer that is none of RabbitMQ's, {type(error).__name__} {error}; something else answers there"
+            text = f"not an answer of RabbitMQ, {type(error).__name__} {error}; another program uses this address"
             raise ManagementError(f"RabbitMQ's HTTP API at {self._management.url}: {text}", is_broken=True) from None
 
     def _read(self, now: float) -> dict[str, Statistics]:
@@ -72,14 +72,14 @@ class StatisticsReader:
         return {str(one["name"]): self._of(one, now) for one in found}
 
     def _start(self, now: float) -> float | None:
-        """Return the time since which the history is complete; None if it is not known yet."""
+        """Return the time from which the history is complete; None if it is not known yet."""
         try:
             nodes = self._management.request("GET", "nodes", query="?columns=uptime")
         except ManagementError as error:
             if error.is_denied:
                 return float("inf")  # this user has no permission
             raise
-        # A node that has just started has no statistics of itself.
+        # A node that has just started does not report its uptime.
         uptimes = [one["uptime"] for one in nodes if isinstance(one, dict) and isinstance(one.get("uptime"), int)]
         return now - min(uptimes) / 1000 + SILENCE if uptimes and len(uptimes) == len(nodes) else None
 
@@ -90,11 +90,11 @@ class StatisticsReader:
                 reported_count(dict(one), "messages"), reported_count(dict(one), "messages_unacknowledged")
             )
         stats = one.get("message_stats") or {}
-        # A queue in which nothing has happened yet has no counters.
+        # A queue without any publish or delivery has no counters.
         rates = {name: float((stats.get(f"{name}_details") or {}).get("rate", 0.0)) for name in ("publish", *_REMOVALS)}
         lengths = _samples(one.get("messages_ready_details"))
         deliveries, again = (_samples(stats.get(f"{name}_details")) for name in ("deliver_get", "redeliver"))
-        # The sample of the current interval is not complete.
+        # The sample of the current interval, which is incomplete, has a time after ``now``.
         started = float("inf") if self._started is None else self._started
         times = [time for time in sorted(lengths) if started <= time <= now]
         if deliveries:
@@ -126,7 +126,7 @@ class MessageCounts:
 
 
 def message_counts(url: str, management: Management, queues: Sequence[str]) -> dict[str, MessageCounts]:
-    """Return the counts of some queues, which are asked in this order. A queue that does not exist has no messages.
+    """Return the counts of some queues, read in this order. A queue that does not exist has no messages.
 
     Raises BrokerAway, and RunnerError if this user may not see a queue.
     """
@@ -139,7 +139,7 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
     _, counts = look([url], list(queues))
     result = {}
     for name, count in counts.items():
-        # The statistics do not know a new queue yet. Without a consumer no message is unacked.
+        # The statistics do not contain a new queue yet. Without a consumer no message is unacked.
         known = unacked_of.get(name)
         unacked = known if known is not None or count is None or count.consumers else 0
         result[name] = MessageCounts() if count is None else MessageCounts(count.messages, unacked)
@@ -147,7 +147,7 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
 
 
 def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
-    """Ask some queues for the counts that the HTTP API does not report, and return all counts.
+    """Return ``live`` with counts from the queues themselves for ``names``, whose counts the HTTP API does not report.
 
     A queue reports only its ready messages. Without a consumer it has no unacked messages. Other counts stay unknown.
     """

@@ -78,12 +78,12 @@ def test_every_refused_object_is_named_with_both_values_and_the_rest_is_declared
     refusals = {refusal.thing.name: refusal.text for refusal in declare([vhost.url], after)}  # type: ignore[union-attr]
     assert refusals == {
         "e": "type is 'fanout' here, but 'topic' on the broker; change it back here, or delete the exchange on the"
-        " broker (its bindings go with it) and start again",
+        " broker with its bindings and start again",
         "q": "x-queue-type is 'classic' here, but 'quorum' on the broker; change it back here, or delete the queue on"
-        " the broker (its messages go with it) and start again",
+        " the broker with its messages and start again",
         "ttl": "x-message-ttl is '5' here, but not set on the broker, x-max-length is not set here, but '9' on the"
         " broker; change it back here, or delete the queue on the"
-        " broker (its messages go with it) and start again",
+        " broker with its messages and start again",
     }
     assert {"other", "q", "ttl"} == set(vhost.queues())
     assert [one["destination"] for one in vhost.bindings()] == ["other"]

@@ -111,7 +111,7 @@ FAILURES: dict[str, list[Failure]] = {
     "502 and 504": [status(502, b""), status(504, b"")],
     "cut short": [cut_short, cut_short, cut_short],
     "reset": [reset, reset, reset, reset],
-    "no JSON": [status(200, b"<html>just a moment</html>")] * 2,
+    "not JSON": [status(200, b"<html>just a moment</html>")] * 2,
     "half of a JSON": [status(200, b'{"rabbitmq_version":')],
     "one after the other": [status(500), cut_short, status(200, b"x"), status(503), reset],
 }
@@ -145,7 +145,7 @@ def test_a_refusal_is_final(vhost: Vhost, proxy: Proxy, code: int) -> None:
 
 @pytest.mark.parametrize(("failure", "words"), [
     (status(500), "it fails with HTTP status 500, it 'starts'"), (status(503, b""), "HTTP status 503, an empty answer"),
-    (cut_short, "IncompleteRead"), (reset, "closed connection"), (status(200, b"<html>"), "no JSON"),
+    (cut_short, "IncompleteRead"), (reset, "closed connection"), (status(200, b"<html>"), "not JSON"),
 ])  # fmt: skip
 def test_a_lasting_failure_is_reported_after_a_bounded_time(
     shop: Shop, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, failure: Failure, words: str

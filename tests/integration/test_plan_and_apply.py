@@ -210,7 +210,7 @@ def test_only_objects_under_retire_are_deleted_and_only_when_they_are_empty(shop
     assert {("-", "queue", "fixed"), ("-", "queue", "lost.all"), ("-", "policy", "cap")} <= shop.marks()
     code, output = shop.run("apply")
     assert code == 3
-    purge = "python -m runner purge fixed; or: python -m runner move fixed QUEUE; then apply again some seconds later"
+    purge = "python -m runner purge fixed; or: python -m runner move fixed QUEUE, then apply again after a few seconds"
     assert f"left: queue 'fixed': kept, it has 1 message and 0 consumers; to empty it: {purge}" in plain(output)
     assert "fixed" in shop.vhost.queues()
     assert "lost.all" not in shop.vhost.queues()

@@ -49,7 +49,7 @@ def test_an_undone_exercise_leaves_no_objects_once_its_messages_are_purged(undon
     assert line["why"] == "no longer in topology.yaml; apply --prune unbinds it, and deletes it once it is empty"
     code, output = undone.run("apply", "--prune")
     assert code == 3
-    purge = "python -m runner purge eu.orders; or: python -m runner move eu.orders QUEUE; then apply again some seconds"
+    purge = "python -m runner purge eu.orders; or: python -m runner move eu.orders QUEUE, then apply again after"
     assert f"left: queue 'eu.orders': kept, it has 1 message and 0 consumers; to empty it: {purge}" in plain(output)
     with channel_to(vhost.url) as channel:
         publish(channel, "orders.topic", "order.created.usd.eu", b"{}")

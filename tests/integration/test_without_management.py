@@ -64,7 +64,7 @@ def test_without_the_http_api_everything_is_declared_with_arguments_instead_of_p
         "arguments, bindings and policies of 2 exchanges and 3 queues: RabbitMQ's HTTP API at http://127.0.0.1:1: no"
         " connection"
     )
-    assert said[1].startswith("topology.yaml:17: policy 'cap': not set; it takes RabbitMQ's HTTP API")
+    assert said[1].startswith("topology.yaml:17: policy 'cap': not set; it needs RabbitMQ's HTTP API")
     arguments = shop.vhost.queues()["work"]["arguments"]
     assert arguments["x-dead-letter-routing-key"] == "work.dlq"
     assert (arguments["x-delivery-limit"], arguments["x-max-length"]) == (100, 9)
@@ -115,7 +115,7 @@ def test_a_user_that_may_only_read_policies_gets_arguments_and_a_comparison(shop
     shop.write(TOPOLOGY)
     code, output = shop.run("apply")
     assert code == 0
-    assert "not remembered what is ours" in output
+    assert "our objects are not recorded on the broker" in output
     assert shop.vhost.queues()["work"]["arguments"]["x-dead-letter-routing-key"] == "work.dlq"
     plan = shop.plan()
     assert (plan["changes"], plan["exit_code"]) == ([], 4)
@@ -151,7 +151,7 @@ def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Pro
     body = {key: rights[key] for key in ("configure", "write", "read")}
     vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", body)
     runner = project.run("run", "payment", url=user)
-    runner.wait_for("not declared, .* this user may not; they must be there already")
+    runner.wait_for("not declared, .* this user may not; they must already exist")
     runner.wait_for("topology: not compared: this user has the rights of services alone, and they need no more")
     runner.pid_of("payment.1")
     assert "WARNING" not in runner.output

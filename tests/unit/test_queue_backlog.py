@@ -200,7 +200,7 @@ class Api:
 def test_an_answer_that_is_not_from_rabbitmq_is_an_error_of_one_line(answers: dict[str, Any]) -> None:
     api = Api({})
     api.answers |= answers
-    with pytest.raises(ManagementError, match=r"none of RabbitMQ's, [^\n]+$"):
+    with pytest.raises(ManagementError, match=r"not an answer of RabbitMQ, [^\n]+$"):
         read(api)
 
 

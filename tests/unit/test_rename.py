@@ -245,7 +245,7 @@ def test_a_queue_that_another_client_starts_to_consume_at_the_last_moment_is_lef
     plan, objects = planned(live, AFTER)
     left = apply(decide(plan, objects, live, Consent()), live, broker)
     assert [plain(one.needs) for one in left if not one.is_implied] == [
-        "moving 'old' to 'new': somebody reads it; to go on with it: python -m runner apply"
+        "moving 'old' to 'new': somebody reads it; to continue: python -m runner apply"
     ]
     assert "old" in broker.queues
     assert "fastcommerce.drain.old" not in broker.policies

@@ -16,25 +16,25 @@ from runner.admin.declaration import _INEQUIVALENT, difference_text
             "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current"
             " is 'true'",
             "durable is 'false' here, but 'true' on the broker; change it back here, or delete the queue on the broker"
-            " (its messages go with it) and start again",
+            " with its messages and start again",
         ),
         (
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'it''s' in vhost 'a': received the value"
             " '1000' of type 'signedint' but current is none",
             "x-message-ttl is '1000' here, but not set on the broker; change it back here, or delete the queue on the"
-            " broker (its messages go with it) and start again",
+            " broker with its messages and start again",
         ),
         (
             "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received none but"
             " current is the value 'quorum' of type 'longstr'",
             "x-queue-type is not set here, but 'quorum' on the broker; change it back here, or delete the queue on the"
-            " broker (its messages go with it) and start again",
+            " broker with its messages and start again",
         ),
         (
             "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'e' in vhost '/': received 'topic' but current"
             " is 'fanout'",
             "type is 'topic' here, but 'fanout' on the broker; change it back here, or delete the exchange on the"
-            " broker (its bindings go with it) and start again",
+            " broker with its bindings and start again",
         ),
     ],
 )
