@@ -106,13 +106,13 @@ class QueueReplacement:
             raise RunnerError(
                 f"queue {name!r}: {counted(held, 'message')} unacked; stop the client that reads it, and try again"
             )
-        ladder = self._objects.ladders.get(name)
-        for _, wait_queue in ladder.steps if ladder is not None else ():
+        retry = self._objects.retry_delays.get(name)
+        for _, retry_queue in retry.steps if retry is not None else ():
             # A classic retry queue drops an expired message if its queue does not exist at that moment.
-            is_classic = wait_queue in live.queues and live.queues[wait_queue].queue.type == CLASSIC
-            waiting = counts_of(self._url, wait_queue).messages if is_classic else 0
+            is_classic = retry_queue in live.queues and live.queues[retry_queue].queue.type == CLASSIC
+            waiting = counts_of(self._url, retry_queue).messages if is_classic else 0
             if waiting:
-                raise RunnerError(f"queue {wait_queue!r}: {waiting} messages wait for a retry; try again after that")
+                raise RunnerError(f"queue {retry_queue!r}: {waiting} messages wait for a retry; try again after that")
 
     def _count(self, live: Live) -> int:
         names = (self._queue.name, self._old, self._new)

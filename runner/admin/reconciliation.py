@@ -184,10 +184,10 @@ def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> boo
         for one in refusals
         if not isinstance(one.thing, Binding) and not one.is_denied and not one.may_be_policy
     }
-    parts = {step: name for name, ladder in objects.ladders.items() for _, step in ladder.steps}
+    parts = {step: name for name, retry in objects.retry_delays.items() for _, step in retry.steps}
     owners: dict[str, list[str]] = {}
-    for name, ladder in objects.ladders.items():
-        owners.setdefault(ladder.dead_letter, []).append(name)
+    for name, retry in objects.retry_delays.items():
+        owners.setdefault(retry.dead_letter, []).append(name)
     generated = [
         one
         for one in objects.queues

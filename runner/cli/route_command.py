@@ -104,7 +104,7 @@ def _condition(binding: Binding, hop: Hop) -> str:
 def _fate(queue: str, project: Project, objects: Objects) -> list[str]:
     readers = [name for name, service in project.config.services.items() if queue in service.consumes]
     words = [f"read by {', '.join(readers)}" if readers else "read by no service"]
-    ladder = objects.ladders.get(queue)
+    ladder = objects.retry_delays.get(queue)
     if ladder is not None and not readers and not ladder.steps:
         words.append(f"when it is rejected or delivered too often, parked in {ladder.dead_letter}")
         return words
@@ -147,7 +147,7 @@ def _as_json(found: Route, project: Project, objects: Objects) -> dict[str, Any]
             {
                 "name": queue,
                 "services": [name for name, one in project.config.services.items() if queue in one.consumes],
-                "retries": [delay for delay, _ in ladder.steps] if (ladder := objects.ladders.get(queue)) else [],
+                "retries": [delay for delay, _ in ladder.steps] if (ladder := objects.retry_delays.get(queue)) else [],
                 "dead_letter": ladder.dead_letter if ladder else None,
             }
             for queue in found.queues

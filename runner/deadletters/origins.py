@@ -26,9 +26,9 @@ class Origins:
     def of(cls, objects: Objects) -> Origins:
         """Return the origins of a compiled topology, in its order."""
         origins: dict[str, tuple[str, ...]] = {}
-        for name, ladder in objects.ladders.items():
-            origins[ladder.dead_letter] = (*origins.get(ladder.dead_letter, ()), name)
-        waiting = {wait: name for name, ladder in objects.ladders.items() for _, wait in ladder.steps}
+        for name, retry in objects.retry_delays.items():
+            origins[retry.dead_letter] = (*origins.get(retry.dead_letter, ()), name)
+        waiting = {wait: name for name, retry in objects.retry_delays.items() for _, wait in retry.steps}
         return cls(origins, waiting, {old: name for name, old in objects.formerly.items()})
 
     @property

@@ -132,7 +132,7 @@ def _places(project: Project, objects: Objects, read: Read, known: Known) -> lis
             # Older rows may be deleted.
             deleted = int((time.time() - min(keeps)) * 1000)
             times.append(max(deleted, *(one.since for one in inboxes if one is not None)))
-        retry = objects.ladders.get(queue)
+        ladder = objects.retry_delays.get(queue)
         inboxed = tuple(name for name, one in consumers.items() if one.inbox is not None)
         result.append(
             AccountedQueue(

@@ -83,7 +83,7 @@ def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
     The result includes retry queues of former delays, which still return their messages. It also includes queues that
     an interrupted replacement has left.
     """
-    retry = objects.ladders.get(queue)
+    ladder = objects.retry_delays.get(queue)
     waiting = [name for _, name in retry.steps] if retry is not None else []
     known = {one.name for one in objects.queues}
     # Until the queue is renamed, its messages are in queues with the former name.
@@ -102,7 +102,7 @@ def dead_letter_queues(objects: Objects, origins: OriginQueues, live: Live) -> O
     """
     known = {one.name for one in objects.queues}
     bound = {key[2] for key in live.owned.bindings | live.bindings.keys() if key[1] == "queue"}
-    waits = [f"{name}.retry." for name in objects.ladders]
+    waits = [f"{name}.retry." for name in objects.retry_delays]
     left = live.owned.queues - known - bound
     found = dict(origins)
     for name in origins:

@@ -22,7 +22,7 @@ _HEAD = ("QUEUE", "EVENT", "PUBLISHED", "HANDLED", "DEAD-LETTERED", "DISCARDED",
 
 def unread_queues(project: Project, objects: Objects) -> list[str]:
     """Return the queues of topology.yaml that no service consumes, except dead-letter queues."""
-    dead = {one.dead_letter for one in objects.ladders.values()}
+    dead = {ladder.dead_letter for ladder in objects.retry_delays.values()}
     return [name for name in project.topology.queues if name not in project.consumed and name not in dead]
 
 

@@ -150,7 +150,9 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
             for exchange, templates in settings.publishes.items()
             for template in templates
         },
-        ladders={queue: objects.ladders[queue] for queue in settings.consumes if queue in objects.ladders},
+        retry_delays={
+            queue: objects.retry_delays[queue] for queue in settings.consumes if queue in objects.retry_delays
+        },
         prefetch=settings.prefetch,
         concurrency=settings.concurrency,
         options=settings.options,

@@ -110,9 +110,9 @@ class Overview:
         if is_idle and (counted := arrivals(tuple(self._own[name]) or samples)) is not None:
             # Exact, while the statistics are some seconds late: no message leaves a queue without a consumer.
             arriving, leaving = counted, 0.0
-        ladder = self._objects.ladders.get(name)
-        dead = None if ladder is None else _held(ladder.dead_letter, counts)
-        retries = [_held(wait, counts) for _, wait in ladder.steps] if ladder is not None else []
+        retry = self._objects.retry_delays.get(name)
+        dead = None if retry is None else _held(retry.dead_letter, counts)
+        retries = [_held(wait, counts) for _, wait in retry.steps] if retry is not None else []
         retrying = None if None in retries else sum(one for one in retries if one is not None)
         notes = []
         if name in unknown:
@@ -125,7 +125,7 @@ class Overview:
             notes.append(GROWING)
         return Backlog(
             name, ready, unacked_of(said.unacked, consumers), consumers, arriving, leaving,
-            oldest_age(samples, now, is_consumed=not is_idle) if ready else None, retrying, dead, ladder is not None,
+            oldest_age(samples, now, is_consumed=not is_idle) if ready else None, retrying, dead, retry is not None,
             self._services[name], tuple(notes),
         )  # fmt: skip
 
@@ -155,8 +155,8 @@ def names_of(project: Project) -> list[str]:
 
 def parts_of(name: str, objects: Objects) -> tuple[str, ...]:
     """Return the retry queues and the dead-letter queue of a queue."""
-    ladder = objects.ladders.get(name)
-    return () if ladder is None else (*(wait for _, wait in ladder.steps), ladder.dead_letter)
+    retry = objects.retry_delays.get(name)
+    return () if retry is None else (*(wait for _, wait in retry.steps), retry.dead_letter)
 
 
 def _held(name: str, counts: Mapping[str, QueueCounts | None]) -> int | None:

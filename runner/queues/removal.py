@@ -147,8 +147,8 @@ def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -
     def note(message: DeadLetter, number: int) -> Event | None:
         origin = places.origin_of(message) if queue in places.origins else places.waiting.get(queue, queue)
         if target is not None and origin is not None:
-            ladder = site.objects.ladders.get(origin)
-            own = [] if ladder is None else [ladder.dead_letter, *(wait for _, wait in ladder.steps)]
+            retry = site.objects.retry_delays.get(origin)
+            own = [] if retry is None else [retry.dead_letter, *(wait for _, wait in retry.steps)]
             if target in (origin, *own):
                 return None
         past = {"origin": origin, "error": why, "replays": message.replays}

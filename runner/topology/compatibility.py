@@ -1,4 +1,4 @@
-"""Objects of topology.yaml that a broker refuses because of its version or plugins; names that only plugins know."""
+"""Objects of topology.yaml that a broker refuses because of its version or plugins, and names that it may not know."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Conflict:
     things: tuple[tuple[str, str], ...]
 
     def is_of(self, changes: Iterable[Change]) -> bool:
-        """Return True if the broker would be asked for it: what it holds already, it keeps."""
+        """Return True if one of the changes would request it from the broker. Existing objects stay as they are."""
         asked = (Mark.CREATE, Mark.CHANGE, Mark.REPLACE)
         return any((one.kind, one.name) in self.things and one.mark in asked and not one.is_removal for one in changes)
 
@@ -67,7 +67,7 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
 
 
 def _missing_type(exchange: Exchange, live: Live) -> tuple[str, Path] | None:
-    """Return the type that the broker lacks, of the exchange or behind its delay, and the keys of its place."""
+    """Return the exchange type, or the type behind a delay, that the broker lacks, and the keys of its place."""
     behind = routing_type(exchange.type, exchange.arguments)
     for kind, place in ((exchange.type, ("type",)), (behind, ("arguments", DELAYED_TYPE))):
         if kind not in live.exchange_types:
@@ -84,14 +84,14 @@ def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[
             yield Conflict(
                 path_of(binding, topology),
                 f"binding {name!r}: its key has {count} words '#'; allowed since RabbitMQ"
-                f" {dotted(LIMITS_HASHES.span.since)}, this is {dotted(live.version)}: {MOST_HASHES}; take it out, or"
+                f" {dotted(LIMITS_HASHES.span.since)}, this is {dotted(live.version)}: {MOST_HASHES}; remove it, or"
                 " use another broker",
                 (("binding", name),),
             )
 
 
 def _transient(objects: Objects, problem: str, topology: Topology) -> Iterator[Conflict]:
-    """Yield one conflict for each place that makes queues transient, with all queues that follow from it."""
+    """Yield one conflict for each place that makes queues transient, with all its queues."""
     places: dict[Path, list[str]] = {}
     for queue in objects.queues:
         if not queue.durable:
@@ -100,7 +100,7 @@ def _transient(objects: Objects, problem: str, topology: Topology) -> Iterator[C
     for place, names in places.items():
         listed = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         said = f"queue {listed}" if len(names) == 1 else f"queues {listed}"
-        text = f"{said}: durable: false {problem}; take it out, or use another broker"
+        text = f"{said}: durable: false {problem}; remove it, or use another broker"
         yield Conflict(place, text, tuple(("queue", name) for name in names))
 
 
@@ -137,13 +137,13 @@ def _conflict(
         kind, name = ("policy", thing.name) if is_own else (str(path[0])[:-1], str(path[1]))
     else:
         path = (*path, *((key,) if key == "type" else ("arguments", key)))
-    yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker", (changed,))
+    yield Conflict(path, f"{kind} {name!r}: {words} {problem}; remove it, or use another broker", (changed,))
 
 
 def extensions(topology: Topology) -> Iterator[Finding]:
-    """Yield a finding about each argument, policy key and exchange type that only a plugin of the broker can know.
+    """Yield a finding about each argument, policy key and exchange type that is not RabbitMQ's own.
 
-    Its name is that of the argument, key or type. RabbitMQ ignores arguments that neither it nor a plugin knows.
+    The name of a finding is that of the argument, key or type. RabbitMQ ignores an argument that no plugin supports.
     """
     for name, exchange in topology.exchanges.items():
         path: Path = ("exchanges", name)
@@ -164,5 +164,5 @@ def extensions(topology: Topology) -> Iterator[Finding]:
 def _unknown(name: str, said: Mapping[str, object], known: Mapping[str, object], path: Path) -> Iterator[Finding]:
     for key in said:
         if key not in known:
-            reason = f"{key!r} of {name!r} is not one of RabbitMQ's: without a plugin that knows it, it does nothing"
+            reason = f"{key!r} of {name!r} is unknown to RabbitMQ, and has no effect without a plugin that supports it"
             yield Finding(UNKNOWN_ARGUMENT, key, "topology.yaml", (*path, key), reason)

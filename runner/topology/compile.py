@@ -1,7 +1,7 @@
-"""Compile topology.yaml: ``bind``, ``retry``, ``dead_letter`` and ``policy`` to plain objects of the broker.
+"""The compilation of topology.yaml: ``bind``, ``retry``, ``dead_letter`` and ``policy`` become plain broker objects.
 
-What may change while messages are there becomes one generated policy for each queue, because RabbitMQ applies only
-one; a wait queue's properties never change, since its name says its delay, and are arguments.
+Settings that may change on a queue with messages become one generated policy, because RabbitMQ applies only one policy
+to a queue. The settings of a retry queue are arguments. They never change, because its name contains its delay.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from runner.config.topology_file import BindingSettings, Topology
 from runner.config.value import wait_queue_name
 from runner.config.version import CLASSIC, QUORUM, Version
 from runner.topology.effective_settings import Policies
-from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue, RetryDelays
 
 T = TypeVar("T", Exchange, Queue)
 
 CONSUMER_TIMEOUT_KEY = "consumer-timeout"
-#: Generated policies stand above those of topology.yaml, which they contain.
+#: The priority of generated policies. It exceeds that of the policies of topology.yaml, whose settings they include.
 PRIORITY = 1001
 
 
@@ -36,15 +36,15 @@ def compile_topology(
     version: Version | None = None,
     timeouts: Mapping[str, float] | None = None,
 ) -> Objects:
-    """The broker objects of ``topology``.
+    """Return the broker objects of ``topology``.
 
-    Every queue in ``consumed``, those that a service reads, gets a dead-letter queue, so that a message that
-    cannot be handled always has a place to go. So does every queue that names one or has retries. So does every quorum
-    queue, because otherwise a broker drops messages that pass the delivery limit. Without policies, for a broker on
-    which they cannot be set, their settings become arguments.
+    Every queue in ``consumed``, the queues of services, gets a dead-letter queue for messages that cannot be handled.
+    So does every queue that names one or has retries. So does every quorum queue, because otherwise a broker drops
+    messages that exceed the delivery limit. Without policies, for a broker on which they cannot be set, their settings
+    become arguments.
 
-    ``version`` is the broker's; if it is None, the newest is assumed. ``timeouts`` are the seconds that a consumer of a
-    queue may need to acknowledge a message, for queues whose consumers need more than RabbitMQ's default.
+    ``version`` is the broker's version; None means the newest. ``timeouts`` are the seconds that a consumer of a queue
+    may need to acknowledge a message, for queues whose consumers need more than RabbitMQ's default.
     """
     own = [_policy(name, topology) for name in topology.policies] if with_policies else []
     policies = Policies(own, version)
@@ -56,24 +56,25 @@ def compile_topology(
         generated += [policy] if policy is not None else []
     queues: dict[str, Queue] = {}
     extra: dict[str, Queue] = {}
-    ladders: dict[str, Ladder] = {}
+    retry_delays: dict[str, RetryDelays] = {}
     for name, settings_in_file in topology.queues.items():
         arguments = {QUEUE_TYPE: topology.type_of(name), **settings_in_file.arguments}
         queue = Queue(name, topology.is_durable(name), arguments, settings_in_file.auto_delete)
         settings = dict(settings_in_file.policy)
-        is_parked = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
+        has_dead_letters = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
         limits: dict[str, Any] = {}
-        if not is_parked and queue.type == QUORUM and with_policies:
-            # As arguments they would make existing queues differ.
-            is_parked, limits = limits_of_unread(policies.settings_of(queue) | settings)
-        if is_parked:
-            ladder = _ladder(name, topology)
-            ladders[name] = ladder
-            limits = parking(queue.type, ladder.dead_letter) | limits
-            # Classic, because a limited quorum queue would drop a parked message after some looks at it.
-            extra.setdefault(ladder.dead_letter, dead_letter_queue(ladder.dead_letter))
-            for delay, waiting in ladder.steps:
-                extra[waiting] = wait_queue(queue, delay)
+        if not has_dead_letters and queue.type == QUORUM and with_policies:
+            # Only as a policy, because arguments would make existing queues differ.
+            has_dead_letters, limits = limits_of_unread(policies.settings_of(queue) | settings)
+        if has_dead_letters:
+            retry = _retry_delays_of(name, topology)
+            retry_delays[name] = retry
+            limits = dead_letter_settings(queue.type, retry.dead_letter) | limits
+            # The type is classic, because a quorum queue with a delivery limit would drop dead letters after some
+            # reads.
+            extra.setdefault(retry.dead_letter, dead_letter_queue(retry.dead_letter))
+            for delay, waiting in retry.steps:
+                extra[waiting] = retry_queue(queue, delay)
         settings = limits | settings
         if with_policies and name in (timeouts or {}) and CONSUMER_TIMEOUT_KEY not in policies.settings_of(queue):
             settings = consumer_timeout((timeouts or {})[name], version) | settings
@@ -81,15 +82,15 @@ def compile_topology(
         queues[name] = queue if with_policies else _fixed(queue, settings)
         generated += [policy] if policy is not None else []
     for name in sorted(set(consumed) - queues.keys()):
-        # A service that handles what others could not; what it cannot handle either is parked behind it.
-        ladders[name] = Ladder((), f"{name}.dlq")
+        # This service handles dead letters of other services, and needs a dead-letter queue for its own failures.
+        retry_delays[name] = RetryDelays((), f"{name}.dlq")
         extra[f"{name}.dlq"] = dead_letter_queue(f"{name}.dlq")
     return Objects(
         exchanges=tuple(exchanges),
         queues=(*queues.values(), *(queue for name, queue in extra.items() if name not in queues)),
         bindings=tuple(_bindings(topology)),
         policies=(*own, *generated) if with_policies else (),
-        ladders=ladders,
+        retry_delays=retry_delays,
         generated=frozenset(extra.keys() - queues.keys()),
         formerly={name: old for old, name in topology.renamed.items()},
     )
@@ -104,7 +105,7 @@ def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
 
 
 def policy_name(kind: str, name: str) -> str:
-    """The name of the policy that is generated for an exchange or a queue."""
+    """Return the name of the generated policy of an exchange or a queue."""
     return f"{GENERATED}{kind}.{name}"
 
 
@@ -122,8 +123,8 @@ def _policy(name: str, topology: Topology) -> Policy:
 
 
 def _generated(kind: str, thing: Exchange | Queue, settings: Mapping[str, Any], policies: Policies) -> Policy | None:
-    """The policy of one exchange or queue, with what the file's own policy would have said of it."""
-    # What is an argument already is not said twice.
+    """Return the generated policy of one exchange or queue, with the settings of the policy that it hides."""
+    # Settings that are arguments are left out.
     settings = {key: value for key, value in settings.items() if _argument(key) not in thing.arguments}
     if not settings:
         return None
@@ -156,7 +157,7 @@ def _bindings(topology: Topology) -> list[Binding]:
         for source, keys in settings.bind.items()
         for key in keys
     ]
-    # A binding that is written twice is one to the broker.
+    # The broker treats two equal bindings as one.
     return list({one.key: one for one in (*shorthand, *map(_explicit, topology.bindings))}.values())
 
 
@@ -164,9 +165,9 @@ def _explicit(one: BindingSettings) -> Binding:
     return Binding(one.source, one.destination, one.destination_type, one.routing_key, one.arguments)
 
 
-def _ladder(name: str, topology: Topology) -> Ladder:
+def _retry_delays_of(name: str, topology: Topology) -> RetryDelays:
     steps = tuple((delay, wait_queue_name(name, delay)) for delay in topology.queues[name].retry)
-    return Ladder(steps, topology.dead_letter_of(name))
+    return RetryDelays(steps, topology.dead_letter_of(name))
 
 
 def dead_letter_queue(name: str) -> Queue:
@@ -174,10 +175,10 @@ def dead_letter_queue(name: str) -> Queue:
     return Queue(name, True, {QUEUE_TYPE: "classic"})
 
 
-def parking(kind: str, dead_letter: str) -> dict[str, Any]:
-    """Policy keys that let the broker itself park a message: straight to the dead-letter queue.
+def dead_letter_settings(kind: str, dead_letter: str) -> dict[str, Any]:
+    """Return the policy keys by which the broker itself dead-letters a message, directly to the dead-letter queue.
 
-    Never to a wait queue, which leads back: RabbitMQ drops or holds a message that goes round such a cycle.
+    The target is never a retry queue, which would form a cycle: RabbitMQ drops or keeps a message in such a cycle.
     """
     settings: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": dead_letter}
     if kind == QUORUM:
@@ -190,13 +191,13 @@ def parking(kind: str, dead_letter: str) -> dict[str, Any]:
     return settings
 
 
-def wait_queue(origin: Queue, delay: float) -> Queue:
-    """A queue in which a message waits ``delay`` seconds and then returns to ``origin`` alone.
+def retry_queue(origin: Queue, delay: float) -> Queue:
+    """Return the retry queue in which a message waits ``delay`` seconds before it returns to ``origin`` alone.
 
-    One queue for each delay, because a message only expires at the head of its queue.
+    Each delay has a queue of its own, because a message only expires at the head of its queue.
     """
-    # A classic queue forgets a message that comes due while its origin takes none; a quorum queue tries again. Only
-    # what does not survive a restart of the broker anyway is kept in a classic one.
+    # A classic queue drops an expired message while its origin refuses messages, but a quorum queue tries again. So a
+    # classic retry queue is only for messages that would not survive a restart of the broker anyway.
     kind = QUORUM if origin.durable else CLASSIC
     arguments: dict[str, Any] = {
         QUEUE_TYPE: kind,
@@ -210,7 +211,7 @@ def wait_queue(origin: Queue, delay: float) -> Queue:
 
 
 def path_of(thing: Exchange | Queue | Binding | Policy, topology: Topology) -> Path:
-    """The path of what a person wrote; of what was made from the shorthand, that of its queue or exchange."""
+    """Return the path of an object in topology.yaml, or of the queue or exchange for which it is generated."""
     if isinstance(thing, Binding):
         return _path_of_binding(thing, topology)
     if isinstance(thing, Exchange):
@@ -236,7 +237,7 @@ def _path_of_queue(name: str, topology: Topology) -> Path:
 
 def _path_of_binding(binding: Binding, topology: Topology) -> Path:
     if binding.destination in topology.renamed and binding.destination_type == "queue":
-        # As long as the queue is not renamed, it has the bindings of the new one.
+        # Until its renaming, the old queue has the bindings of the new queue.
         binding = replace(binding, destination=topology.renamed[binding.destination])
     queue = topology.queues.get(binding.destination) if binding.destination_type == "queue" else None
     keys = queue.bind.get(binding.source, []) if queue is not None else []

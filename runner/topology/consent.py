@@ -1,4 +1,4 @@
-"""A person's consent, and the changes of a plan that it covers: an object is changed or held back as a whole."""
+"""A person's consent, and the changes of a plan that it allows. An object is changed or held back as a whole."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from runner.topology.plan import INTERRUPTED, Change, Decision, Left, Mark, Plan
 from runner.topology.rename import former_bindings, leads_to, renames
 from runner.topology.retire import DEAD_LETTERS
 
-#: What a removal waits for while services are replaced.
+#: The name of the obstacle for which removals wait while services are replaced.
 REPLACED_SERVICES = "the services that are replaced"
 
 
 @dataclass(frozen=True)
 class Consent:
-    """The unsafe changes that a person asked for."""
+    """The unsafe changes that a person requested."""
 
-    #: Exchanges and queues that may be deleted and created again.
+    #: The exchanges and queues that may be deleted and created again.
     replace: frozenset[str] = frozenset()
     #: True if a queue's messages are moved into the new queue.
     drain: bool = False
     #: True if the objects under ``retire`` may be deleted.
     retire: bool = False
-    #: Whether bindings and policies that are gone from topology.yaml are removed, and queues renamed, now.
+    #: True if bindings and policies that are no longer in topology.yaml are removed now, and queues renamed.
     removals: bool = True
 
 
 def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decision:
-    """Divide a plan into the changes that are done with this consent, and those that are left, with their needs."""
+    """Divide a plan into the changes that the consent allows, and the changes that are left, with their needs."""
     division = _Division(plan, objects, live.settled(), consent)
     while division.roots and division.spread():
         pass
@@ -45,7 +45,7 @@ def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decisi
 
 
 class _Division:
-    """Finds the held-back objects: from the replacements without consent on, until no object is added."""
+    """A search for held-back objects, which starts from the replacements without consent."""
 
     def __init__(self, plan: Plan, objects: Objects, live: Live, consent: Consent) -> None:
         self._objects, self._live = objects, live
@@ -53,7 +53,7 @@ class _Division:
         waiting = {step for name in consent.replace for step in self._parts.steps(name)}
         self._consent = replace(consent, replace=consent.replace | waiting)
         self._changes = [one for one in plan.changes if one.mark is not Mark.UNMANAGED]
-        #: By their places in the plan, the changes of policies under ``policies``.
+        #: The changes of policies under ``policies``, by their places in the plan.
         self._written = {
             place: one
             for place, one in enumerate(self._changes)
@@ -64,11 +64,11 @@ class _Division:
         self._standing = Policies(
             (one for name, one in self._live.policies.items() if name not in names), self._live.version or None
         )
-        #: By a change's place in the plan, the name of the object that it waits for; empty if it waits for a person.
+        #: The name of the object for which a change waits, by the place in the plan; empty if it waits for a person.
         self._waits: dict[int, str] = {}
-        #: The held-back objects, each with the name of the object that it waits for.
+        #: The held-back objects, each with the name of the object for which it waits.
         self._held: dict[Node, str] = {}
-        #: The held-back policies of topology.yaml, each with the name of the object that it waits for.
+        #: The held-back policies of topology.yaml, each with the name of the object for which it waits.
         self._policies_held: dict[str, str] = {}
         self.roots: dict[int, Change] = {}
         for place, change in enumerate(self._changes):
@@ -106,8 +106,8 @@ class _Division:
         return (len(self._waits), len(self._held)) != before
 
     def keep_removals(self) -> None:
-        """Leave removals and renames; at last, because what a removal waits for besides holds its object back."""
-        # A queue keeps its bindings with its name: the services of before still consume it.
+        """Leave removals and renames. This is the last step, because other obstacles hold back whole objects."""
+        # A queue keeps its name and its bindings, because the old services still consume it.
         renamed = {one.new for one in renames(self._objects, self._live) if one.queues}
         for place, change in enumerate(self._changes):
             is_removal = change.mark is Mark.CHANGE and change.is_removal
@@ -122,7 +122,7 @@ class _Division:
                 yield change.thing, cause
 
     def _cause(self, change: Change) -> str:
-        """Return the name of the object that a change has to wait for, or an empty string."""
+        """Return the name of the object for which a change has to wait, or an empty string."""
         thing, passages = change.thing, self._passages
         if isinstance(thing, Binding):
             ends = (("exchange", thing.source), self._parts.root(thing.destination_type, thing.destination))
@@ -176,7 +176,7 @@ class _Division:
                 new = change.thing if isinstance(change.thing, Policy) and not is_going else None
                 for policy in (self._live.policies.get(change.name), new):
                     hides = above is not None and policy is not None and above.priority > policy.priority
-                    # A policy that cannot be evaluated may apply to it too.
+                    # A policy that cannot be evaluated may apply to the object too.
                     is_for_it = policy is not None and applies(policy, thing, self._live.version or None) is not False
                     if is_for_it and not hides:
                         result.setdefault(change.name, cause)
@@ -207,7 +207,7 @@ class _Division:
     def _needs(self, change: Change) -> str:
         drain = ["--drain"] if change.kind == "queue" else []
         if change.name in self._consent.replace:
-            return f"it holds {counted(change.messages, 'message')}: add --drain, which moves them into the new one"
+            return f"it has {counted(change.messages, 'message')}; add --drain to move them into the new queue"
         command = invocation("apply", "--replace", change.name, *drain)
         return command if change.why == INTERRUPTED else f"change it back, or: {command}"
 

@@ -1,4 +1,4 @@
-"""RabbitMQ's own forms: ``definitions.json``, written for its import and read from its export; users' permissions."""
+"""RabbitMQ's own formats: ``definitions.json`` for its import and from its export, and permissions of users."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from runner.errors import RunnerError
 from runner.topology.export import ExportEntry, entries
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
-#: RabbitMQ's word, in its API and its exports, for a header's value of nothing. Its import takes it for text.
+#: RabbitMQ's word for a missing header value in its API and exports. Its import reads the word as text.
 UNDEFINED = "undefined"
-#: What RabbitMQ calls the default exchange when it checks rights (RabbitMQ: "Access Control").
+#: RabbitMQ's name for the default exchange in permissions (RabbitMQ: "Access Control").
 DEFAULT_EXCHANGE = "amq.default"
 _RESERVED = "amq."
 _SECTIONS = ("exchanges", "queues", "bindings", "policies")
@@ -27,7 +27,7 @@ T = TypeVar("T", Exchange, Queue, Policy)
 
 
 def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
-    """The objects as RabbitMQ's import takes them (RabbitMQ: "Definitions Export and Import")."""
+    """Return the objects in the format of RabbitMQ's import (RabbitMQ: "Definitions Export and Import")."""
     return {
         "vhosts": [{"name": vhost}],
         "exchanges": [
@@ -78,10 +78,10 @@ def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
 
 
 def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list[str]]:
-    """The objects of one vhost, and a note on each thing that a topology.yaml does not hold.
+    """Return the objects of one vhost, and a note about each part that topology.yaml cannot contain.
 
-    ``vhost`` may be left out where there is only one. Raises RunnerError if ``data`` is no such export. What the file
-    leaves open is decided as RabbitMQ's own import does (``rabbit_definitions``; measured with 3.10, 4.0 and 4.3).
+    ``vhost`` may be None if the file has only one vhost. Raises RunnerError if ``data`` is not such an export. Missing
+    fields have the same defaults as in RabbitMQ's own import (``rabbit_definitions``; measured with 3.10, 4.0 and 4.3).
     """
     if not isinstance(data, dict) or not any(data.get(key) for key in _SECTIONS):
         raise RunnerError("not an export of RabbitMQ; allowed: the JSON of rabbitmqctl export_definitions")
@@ -89,18 +89,20 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
     chosen = _vhost(sections, vhost)
     mine = {key: [one for one in found if one.text("vhost", chosen) == chosen] for key, found in sections.items()}
     notes = [
-        f"not taken, {len(found)} {key}: topology.yaml has none" for key in _OTHERS if (found := entries(data, key))
+        f"not imported, {len(found)} {key}: topology.yaml cannot contain them"
+        for key in _OTHERS
+        if (found := entries(data, key))
     ]
     elsewhere = sum(len(sections[key]) - len(mine[key]) for key in ("exchanges", "queues"))
     if elsewhere:
-        notes.append(f"not taken, {elsewhere} exchanges and queues of other vhosts; name one with --vhost")
+        notes.append(f"not imported, {elsewhere} exchanges and queues of other vhosts; choose a vhost with --vhost")
     default_type = _default_queue_type(data, chosen)
     exchanges = [_exchange(one) for one in mine["exchanges"] if _is_own(one.text("name"))]
     queues = [_queue(one, default_type, notes) for one in mine["queues"] if _is_own(one.text("name"))]
     bindings = [_binding(one) for one in mine["bindings"] if one.text("source")]
     policies = [_policy(one) for one in mine["policies"]]
-    # RabbitMQ ignores an exchange or queue that is there already, and sets a policy again. It may read queues in
-    # another order, because it imports them in parallel.
+    # RabbitMQ ignores an exchange or queue that already exists, but sets a policy again. The order of queues is
+    # uncertain, because RabbitMQ imports them in parallel.
     objects = Objects(
         tuple(_once(exchanges, "exchange", "first", notes)),
         tuple(_once(queues, "queue", "first", notes)),
@@ -111,7 +113,7 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
 
 
 def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Iterable[T]:
-    """Return one of each name; the first or the last one of the file."""
+    """Return one entry of each name: the first or the last in the file."""
     counts, found = Counter[str](), dict[str, T]()
     for one in things:
         counts[one.name] += 1
@@ -119,7 +121,7 @@ def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Itera
     for name, count in counts.items():
         if count > 1:
             notes.append(
-                f"{kind} {name!r} is there {count} times: the {which} one is taken, as RabbitMQ's import usually does"
+                f"{kind} {name!r} occurs {count} times; the {which} entry is used, as RabbitMQ's import usually does"
             )
     return found.values()
 
@@ -128,20 +130,20 @@ def _vhost(sections: dict[str, list[ExportEntry]], vhost: str | None) -> str:
     there = {one.text("vhost") for key in ("queues", "exchanges") for one in sections[key] if "vhost" in one.fields}
     if vhost is not None:
         if there and vhost not in there:
-            raise RunnerError(f"vhost {vhost!r} is not there; allowed: {', '.join(sorted(there))}")
+            raise RunnerError(f"unknown vhost {vhost!r}; allowed: {', '.join(sorted(there))}")
         return vhost
     if len(there) > 1:
-        raise RunnerError(f"several vhosts, {', '.join(sorted(there))}; name one with --vhost")
+        raise RunnerError(f"several vhosts, {', '.join(sorted(there))}; choose one with --vhost")
     return next(iter(there), "/")
 
 
 def _default_queue_type(data: dict[str, Any], vhost: str) -> str:
-    """Return the type of queues that name none, since RabbitMQ 4; it is among the metadata of the vhost."""
+    """Return the default queue type of a vhost, which RabbitMQ exports among its metadata since version 4."""
     for one in entries(data, "vhosts"):
         if one.text("name") == vhost:
             metadata = ExportEntry(f"{one.place}.metadata", one.table("metadata", {}))
             said = metadata.fields.get("default_queue_type")
-            # RabbitMQ writes this word for none.
+            # RabbitMQ writes this word for a missing value.
             return CLASSIC if said in (None, UNDEFINED) else metadata.text("default_queue_type")
     return CLASSIC
 
@@ -161,7 +163,7 @@ def _queue(one: ExportEntry, default_type: str, notes: list[str]) -> Queue:
     is_durable, is_deleted = one.flag("durable", True), one.flag("auto_delete", False)
     said = one.text("type", "")
     if arguments.get(QUEUE_TYPE, UNDEFINED) == UNDEFINED:
-        # RabbitMQ's import does not read the field ``type``.
+        # RabbitMQ's import ignores the field ``type``.
         kind = default_type if is_durable and not is_deleted else CLASSIC
         if kind != CLASSIC:
             notes.append(f"queue {name!r} is {kind}, the vhost's default_queue_type, as by RabbitMQ's import since 4.0")
@@ -184,7 +186,7 @@ def _policy(one: ExportEntry) -> Policy:
 
 @dataclass(frozen=True)
 class Permission:
-    """A user's three regular expressions: what it may declare, publish to, and consume."""
+    """A user's three regular expressions, for the names that it may declare, publish to, and consume."""
 
     user: str
     configure: str
@@ -193,14 +195,17 @@ class Permission:
 
 
 def permissions_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> list[Permission]:
-    """One for each service. The runner itself declares: it needs all three for everything, and a tag for policies."""
+    """Return the permissions of each service.
+
+    The supervisor's own user declares everything, and needs all three permissions, and a tag for policies.
+    """
     return [_permission(name, service, objects) for name, service in services.items()]
 
 
 def _permission(name: str, service: ServiceSettings, objects: Objects) -> Permission:
     writes = set(service.publishes)
-    if any(queue in objects.ladders for queue in service.consumes):
-        # Failed messages go straight to a wait queue or a dead-letter queue, through the default exchange.
+    if any(queue in objects.retry_delays for queue in service.consumes):
+        # Failed messages go directly to a retry queue or a dead-letter queue, through the default exchange.
         writes.add(DEFAULT_EXCHANGE)
     return Permission(name, "^$", _exactly(writes), _exactly(service.consumes))
 

@@ -1,4 +1,4 @@
-"""Differences of an exchange or a queue that need a replacement, and differences that RabbitMQ ignores."""
+"""Differences of exchanges and queues that need a replacement, and differences that RabbitMQ ignores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def queue_differences(
     """Return the differences for which RabbitMQ refuses to declare a queue again."""
     differences = list(_fixed(ours, theirs, ("type",)))
     if differences:
-        return differences  # another type has other arguments, so these are not compared
+        return differences  # arguments of different types are not comparable
     differences = list(_fixed(ours, theirs, ("durable", "auto_delete")))
     return differences + [
         text for key, text in _arguments(ours, theirs, policies, live_policies) if _is_compared(ours, key, version)
@@ -37,7 +37,7 @@ def queue_differences(
 
 
 def uncompared_arguments(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each different argument that RabbitMQ does not compare, because it does not know it."""
+    """Yield a warning for each differing argument that RabbitMQ does not compare, because it is unknown to it."""
     theirs = Policies(live.policies.values(), live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
     for ours in things:
@@ -51,7 +51,7 @@ def uncompared_arguments(objects: Objects, live: Live, policies: Policies) -> It
         kind = type(ours).__name__.lower()
         for key, text in _arguments(ours, there, policies, theirs):
             if not _is_compared(ours, key, live.version):
-                yield f"{kind} {ours.name!r}: {text}; RabbitMQ does not compare it, and the {kind} keeps what it has"
+                yield f"{kind} {ours.name!r}: {text}; RabbitMQ does not compare it, and the {kind} keeps its value"
 
 
 def _is_compared(thing: Exchange | Queue, key: str, version: Version) -> bool:
@@ -73,7 +73,7 @@ def _fixed(ours: Exchange | Queue, theirs: Exchange | Queue, names: tuple[str, .
 def _arguments(
     ours: Exchange | Queue, theirs: Exchange | Queue, policies: Policies, live_policies: Policies
 ) -> Iterator[tuple[str, str]]:
-    """Yield each argument that differs; what one side says by an argument and the other by a policy is the same."""
+    """Yield each differing argument. An argument and a policy key with the same meaning and value are equal."""
     wanted, there = policies.settings_of(ours), live_policies.settings_of(theirs)
     known = _known(ours)
     for key in sorted({*ours.arguments, *theirs.arguments} - {QUEUE_TYPE}):
@@ -85,7 +85,7 @@ def _arguments(
 
 
 def shown(value: object) -> str:
-    """Return a setting's value as a line of a plan shows it; None is one that is not set."""
+    """Return a setting's value as a plan shows it; None stands for a missing value."""
     if value is None:
         return "not set"
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,4 +1,4 @@
-"""What holds of an exchange or a queue: its arguments, and the one policy that applies to it."""
+"""The effective settings of an exchange or a queue: its arguments, and the one policy that applies to it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runner.topology.model import Exchange, Policy, Queue
 
 
 def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = None) -> bool | None:
-    """Return True if a policy is for this exchange or queue; None if its pattern cannot be evaluated.
+    """Return True if a policy matches this exchange or queue; None if its pattern cannot be evaluated.
 
-    Without the broker's version the newest is assumed.
+    ``version`` is the broker's version; None means the newest.
     """
     if isinstance(thing, Queue):
         return applies_to_queue(policy, thing.name, thing.type, version)
@@ -24,7 +24,7 @@ def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = N
 
 
 class Policies:
-    """Finds the policy that applies, also among thousands of which each is for one name."""
+    """A set of policies, in which the policy of an object is found quickly even among thousands for single names."""
 
     def __init__(self, policies: Iterable[Policy], version: Version | None = None) -> None:
         self._version = version
@@ -37,21 +37,21 @@ class Policies:
             self._others += [policy] if names is None else []
 
     def applying(self, thing: Exchange | Queue) -> Policy | None:
-        """Return the policy that applies: of those that match, only the one with the highest priority.
+        """Return the matching policy with the highest priority, which alone applies; None if none matches.
 
-        A policy that cannot be evaluated is ignored; ``doubtful`` yields it.
+        A policy that cannot be evaluated is ignored. ``doubtful`` yields such policies.
         """
         candidates = (*self._others, *self._by_name.get(thing.name, ()))
         matching = [policy for policy in candidates if applies(policy, thing, self._version)]
-        # Which of two with the same priority applies, the broker leaves open.
+        # RabbitMQ does not define which of two policies with the same priority applies.
         return max(matching, key=lambda policy: policy.priority, default=None)
 
     def doubtful(self, thing: Exchange | Queue) -> Iterator[Policy]:
-        """Yield the policies that may apply to a thing, because their pattern cannot be evaluated."""
+        """Yield the policies that may apply to an object, because their pattern cannot be evaluated."""
         yield from (policy for policy in self._others if applies(policy, thing, self._version) is None)
 
     def settings_of(self, thing: Exchange | Queue) -> dict[str, Any]:
-        """What holds, by policy key; where an argument and the policy say different things, the argument's value."""
+        """Return the effective settings by policy key. An argument has precedence over the policy."""
         policy = self.applying(thing)
         known = EXCHANGE_ARGUMENTS if isinstance(thing, Exchange) else QUEUE_ARGUMENTS
         result = dict(policy.definition) if policy is not None else {}

@@ -1,4 +1,4 @@
-"""The entries of an export of RabbitMQ. All types of fields are checked, because a person may have edited the file."""
+"""The entries of RabbitMQ's export. The types of all fields are checked, because a person may have edited the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MISSING: Any = object()
 
 
 def entries(data: Mapping[str, Any], section: str) -> list[ExportEntry]:
-    """Return the entries of a section, or none if it is missing. Raises RunnerError if it is no list of objects."""
+    """Return the entries of a section, none if it is missing. Raises RunnerError if it is not a list of objects."""
     found = data.get(section)
     if found is None:
         return []
@@ -51,7 +51,7 @@ class ExportEntry:
         return value
 
     def table(self, key: str, default: Mapping[str, Any] = _MISSING) -> dict[str, Any]:
-        """Return a field with an object of plain values. RabbitMQ writes an empty one as a list, too."""
+        """Return a field with an object of plain values. RabbitMQ may write an empty object as a list."""
         if self.fields.get(key) in (None, []) and default is not _MISSING:
             return dict(default)
         value = self._field(key, dict, "not an object", "an object", default)

@@ -12,7 +12,7 @@ from runner.invocation import invocation
 
 #: The largest number of findings that ``check``, a start and a reload print; ``lint`` prints all.
 MOST_SHOWN = 10
-#: The finding about exchange types that are not RabbitMQ's own.
+#: The code of findings about exchange types that are not RabbitMQ's own.
 UNKNOWN_TYPE = "unknown-exchange-type"
 _DOCS = "https://www.rabbitmq.com/docs/"
 
@@ -47,7 +47,7 @@ RULES = {
     "dead-letter-nowhere": Rule("bind a queue for it, or name another exchange", f"{_DOCS}dlx"),
     "retry-nowhere": Rule("let it return to a queue that exists", f"{_DOCS}ttl"),
     "dead-letter-cycle": Rule(
-        "let one of them end in a queue that a person reads", f"{_DOCS}dlx#automatic-dead-letter-cycles"
+        "dead-letter one of them to a queue outside the cycle", f"{_DOCS}dlx#automatic-dead-letter-cycles"
     ),
     "hidden-policy": Rule("put all keys into one policy, or let them match different names", f"{_DOCS}policies"),
     "unused-exchange": Rule("publish to it, bind something to it, or remove it", f"{_DOCS}exchanges"),
@@ -57,7 +57,7 @@ RULES = {
     "outlived-by-restart": Rule("give the queue a longer time, or none", f"{_DOCS}ttl"),
     "stop-timeout": Rule("raise stop_timeout, or lower handler_timeout", f"{_DOCS}consumers"),
     "inbox-forgets": Rule("raise inbox.keep", f"{_DOCS}confirms"),
-    "expiring-wait-queue": Rule("let the policy match other names", f"{_DOCS}ttl#queue-ttl"),
+    "expiring-retry-queue": Rule("let the policy match other names", f"{_DOCS}ttl#queue-ttl"),
     "expiring-dead-letters": Rule("let the policy match other names", f"{_DOCS}ttl"),
     "transient-queue": Rule("make it durable", f"{_DOCS}queues#transient-queues"),
     UNKNOWN_ARGUMENT: Rule("check its name, or ignore the finding", f"{_DOCS}plugins"),
@@ -72,23 +72,23 @@ class Finding:
     """One probable mistake."""
 
     code: str
-    #: The name of its object, by which ``lint.ignore`` ignores the finding.
+    #: The name of the object of the finding, which ``lint.ignore`` uses.
     name: str
     #: The file, and the path in it.
     file: str
     path: Path
     reason: str
-    #: A more exact remedy than that of the rule; empty text for none.
+    #: A more exact remedy than that of the rule, or empty text.
     advice: str = ""
 
     @property
     def rule(self) -> Rule:
-        """The rule of its code."""
+        """The rule of the code."""
         return RULES[self.code]
 
     @property
     def remedy(self) -> str:
-        """The fix: the advice if there is one, else the remedy of the rule."""
+        """The remedy: the advice if there is one, else that of the rule."""
         return self.advice or self.rule.remedy
 
     def line(self, project: Project) -> str:
@@ -97,7 +97,7 @@ class Finding:
 
 
 def finding_lines(findings: Sequence[Finding], project: Project) -> list[str]:
-    """Return the lines to print: one for each finding, at most ten, and the number of the others."""
+    """Return a line for each of the first ten findings, and a line with the number of the others."""
     lines = [one.line(project) for one in findings[:MOST_SHOWN]]
     if more := len(findings) - len(lines):
         lines.append(f"and {more} more finding{'s' if more > 1 else ''}; to print them all: {invocation('lint')}")

@@ -1,4 +1,4 @@
-"""Which keys can come where: from what services publish, through exchanges and dead letters, to queues."""
+"""The flow of routing keys from services, through exchanges and dead-letter exchanges, to queues."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from runner.topology.key_suggestion import may_match
 from runner.topology.model import Binding, Objects
 from runner.topology.offline_routing import alternates_of, routing_types
 
-#: The words of a routing key; None is any one word.
+#: The words of a routing key; None stands for any one word.
 Words = tuple[str | None, ...]
-#: Any key at all: what dead letters and alternate exchanges bring.
+#: Any key, as of dead letters and of messages at an alternate exchange.
 ANY: Words = ("#",)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Which queues a message may come to."""
+    """The queues that a message may reach."""
 
-    #: Through bindings alone.
+    #: The queues that are reached through bindings alone.
     bound: frozenset[str] = frozenset()
-    #: Because no binding of some exchange took it.
+    #: The queues that are reached through an alternate exchange.
     alternate: frozenset[str] = frozenset()
 
     @property
     def queues(self) -> frozenset[str]:
-        """All of them."""
+        """All reachable queues."""
         return self.bound | self.alternate
 
 
 @dataclass(frozen=True)
 class DeadLetterRoute:
-    """Where a queue's dead letters go."""
+    """The target of a queue's dead letters, and the queues that they reach."""
 
-    said: str
+    target: str
     queues: frozenset[str]
 
 
 class Flow:
-    """Follows every key that a service publishes, as far as a key with unknown words can be followed."""
+    """The routes of all keys that services publish, as far as keys with unknown words can be followed."""
 
     def __init__(self, objects: Objects, services: Mapping[str, ServiceSettings]) -> None:
         policies = Policies(objects.policies)
@@ -53,7 +53,7 @@ class Flow:
         self._from: dict[str, list[Binding]] = defaultdict(list)
         for binding in objects.bindings:
             self._from[binding.source].append(binding)
-        #: The keys of bindings that something may pass, and exchanges that something may come to.
+        #: The keys of bindings that a message may match, and the exchanges that a message may reach.
         self.used: set[object] = set()
         self.fed: set[str] = set()
         self._keys: dict[str, set[Words]] = defaultdict(set)
@@ -62,21 +62,21 @@ class Flow:
             for exchange, templates in service.publishes.items():
                 for template in templates:
                     bound |= self._note(exchange, template_words(template)).bound
-        parked: set[str] = set()
+        fallback: set[str] = set()
         for name in self._alternates.values():
-            parked |= self._note(name, ANY).queues
+            fallback |= self._note(name, ANY).queues
         for name in sorted(self._queues):
             route = self._dead_letters(name)
             if route is not None and route[0]:
-                parked |= self._note(*route).queues
-        #: Queues that get only what others could not: people read them.
-        self.only_parked = parked - bound
+                fallback |= self._note(*route).queues
+        #: The queues that get only dead letters and unrouted messages, and so need no service.
+        self.only_fallback = fallback - bound
 
     def _note(self, exchange: str, words: Words) -> Reach:
         return self.reach(exchange, words, note=True)
 
     def reach(self, exchange: str, words: Words, *, note: bool = False) -> Reach:
-        """The queues that a key of these words may come to when it is published to ``exchange``."""
+        """Return the queues that a key of these words may reach from ``exchange``."""
         queues: set[str] = set()
         by_alternate: set[str] = set()
         seen: set[str] = set()
@@ -101,7 +101,7 @@ class Flow:
         return Reach(frozenset(queues), frozenset(by_alternate))
 
     def keys_at(self, exchange: str) -> list[Words]:
-        """Return the keys that come to an exchange, but for those that may be any."""
+        """Return the keys that reach an exchange, except ANY."""
         return sorted(self._keys[exchange] - {ANY}, key=str)
 
     def _may_match(self, binding: Binding, kind: str, words: Words) -> bool:
@@ -112,7 +112,7 @@ class Flow:
         if kind == "direct":
             key = binding.routing_key.split(".")
             return len(key) == len(words) and all(one in (None, other) for one, other in zip(words, key, strict=True))
-        return True  # fanout, headers whose values are not known, and what a plugin decides
+        return True  # fanout, headers with unknown values, and types of plugins
 
     def _dead_letters(self, queue: str) -> tuple[str, Words] | None:
         settings = self._settings[queue]
@@ -123,7 +123,7 @@ class Flow:
         return exchange, tuple(key.split(".")) if isinstance(key, str) else ANY
 
     def dead_letter_route(self, queue: str) -> DeadLetterRoute | None:
-        """Where the dead letters of a queue go; None where it has no dead-letter exchange."""
+        """Return the route of a queue's dead letters; None if it has no dead-letter exchange."""
         route = self._dead_letters(queue)
         if route is None:
             return None
@@ -131,13 +131,13 @@ class Flow:
         if exchange:
             return DeadLetterRoute(f"exchange {exchange!r}", self.reach(exchange, words).queues)
         if words == ANY:
-            # The default exchange takes the key for a queue's name, and a key that was published is none.
-            return DeadLetterRoute("the default exchange with the key it was published with", frozenset())
+            # The default exchange treats the key as a queue's name, but a published key is not a queue's name.
+            return DeadLetterRoute("the default exchange with the key of its publish", frozenset())
         key = ".".join(str(one) for one in words)
         return DeadLetterRoute(f"queue {key!r}", frozenset({key} & self._queues))
 
     def dead_letter_cycle(self, queue: str) -> list[str]:
-        """The queues through which a dead letter of ``queue`` comes back to it; none where it does not."""
+        """Return the queues through which a dead letter of ``queue`` returns to it; none if it does not return."""
         came_from: dict[str, str | None] = {queue: None}
         waiting = [queue]
         while waiting:

@@ -14,15 +14,15 @@ from runner.topology.plan import Change, Mark
 
 
 class GeneratedParts:
-    """Finds the exchange or queue to which each part belongs."""
+    """The generated parts of all exchanges and queues, with their owners."""
 
     def __init__(self, objects: Objects, live: Live) -> None:
         self._objects, self._live = objects, live
-        self._origins = {step: name for name, ladder in objects.ladders.items() for _, step in ladder.steps}
+        self._origins = {step: name for name, retry in objects.retry_delays.items() for _, step in retry.steps}
         self._owners: dict[str, list[str]] = defaultdict(list)
-        for name, ladder in objects.ladders.items():
-            if ladder.dead_letter in objects.generated:
-                self._owners[ladder.dead_letter].append(name)
+        for name, retry in objects.retry_delays.items():
+            if retry.dead_letter in objects.generated:
+                self._owners[retry.dead_letter].append(name)
         written = {one.name for one in objects.queues} - objects.generated
         for name in sorted((live.owned.queues & live.queues.keys()) - written):
             origin, word, _ = name.partition(".retry.")
@@ -51,11 +51,11 @@ class GeneratedParts:
         return self._owners.get(dead_letter, [])
 
     def root(self, kind: str, name: str) -> Node:
-        """Return the exchange or queue of which this one is a part, or itself."""
+        """Return the exchange or queue to which a part belongs, or the object itself."""
         return (kind, self._origins.get(name, name)) if kind == "queue" else (kind, name)
 
     def node(self, change: Change) -> Node:
-        """Return the exchange or queue that a change affects; the change must not be that of a binding."""
+        """Return the exchange or queue that a change affects. The change must not be about a binding."""
         if isinstance(change.thing, Policy):
             return owner_of_policy(change.name) or ("policy", change.name)
         if change.new_name:

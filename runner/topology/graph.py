@@ -1,4 +1,4 @@
-"""The topology as a graph: services, exchanges, queues, and the ways between them; as Mermaid or as Graphviz's DOT."""
+"""The topology as a graph of services, exchanges and queues, in the formats of Mermaid and Graphviz (DOT)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from runner.topology.offline_routing import alternates_of
 
 
 class Shape(StrEnum):
-    """What a node stands for."""
+    """The kind of a node."""
 
     SERVICE = "service"
     EXCHANGE = "exchange"
     QUEUE = "queue"
-    #: A queue for what could not be handled.
-    PARKED = "parked"
+    DEAD_LETTER_QUEUE = "dead_letter_queue"
 
 
 @dataclass(frozen=True)
 class GraphNode:
-    """One thing; ``note`` is a second line."""
+    """One service, exchange or queue; ``note`` is a second line of text."""
 
     id: str
     shape: Shape
@@ -36,7 +35,7 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class GraphEdge:
-    """One way; dashed where a message goes it only when something went wrong."""
+    """A route from one node to another; dashed if only failed or unrouted messages use it."""
 
     source: str
     target: str
@@ -46,28 +45,31 @@ class GraphEdge:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and the ways between them."""
+    """The nodes and edges of a topology."""
 
     nodes: tuple[GraphNode, ...]
     edges: tuple[GraphEdge, ...]
 
 
 def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph:
-    """The whole topology; a queue's wait queues are one line of its node."""
-    waiting = {name for ladder in objects.ladders.values() for _, name in ladder.steps}
-    parked = {ladder.dead_letter for ladder in objects.ladders.values()}
+    """Return the graph of a topology. A queue's retry queues are only a line of its node."""
+    waiting = {name for retry in objects.retry_delays.values() for _, name in retry.steps}
+    dead_letter_queues = {retry.dead_letter for retry in objects.retry_delays.values()}
     nodes = [GraphNode(f"service {name}", Shape.SERVICE, name) for name in services]
     nodes += [GraphNode(f"exchange {one.name}", Shape.EXCHANGE, one.name, one.type) for one in objects.exchanges]
     nodes += [
         GraphNode(
-            f"queue {one.name}", Shape.PARKED if one.name in parked else Shape.QUEUE, one.name, _note(one.name, objects)
+            f"queue {one.name}",
+            Shape.DEAD_LETTER_QUEUE if one.name in dead_letter_queues else Shape.QUEUE,
+            one.name,
+            _note(one.name, objects),
         )
         for one in objects.queues
         if one.name not in waiting
     ]
     known = {node.id for node in nodes}
     edges = {(edge.source, edge.target, edge.label): edge for edge in _edges(objects, services)}
-    # The broker's own exchanges are drawn where something is bound to them.
+    # The broker's own exchanges are nodes only if they have bindings.
     for edge in edges.values():
         for end in (edge.source, edge.target):
             if end not in known and end.startswith("exchange "):
@@ -77,8 +79,8 @@ def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph
 
 
 def _note(queue: str, objects: Objects) -> str:
-    ladder = objects.ladders.get(queue)
-    delays = [format_duration(delay) for delay, _ in ladder.steps] if ladder is not None else []
+    retry = objects.retry_delays.get(queue)
+    delays = [format_duration(delay) for delay, _ in retry.steps] if retry is not None else []
     return f"retry {' '.join(delays)}" if delays else ""
 
 
@@ -95,15 +97,15 @@ def _edges(objects: Objects, services: Mapping[str, ServiceSettings]) -> Iterato
     for source, target in alternates_of(objects).items():
         yield GraphEdge(f"exchange {source}", f"exchange {target}", "no binding matches", is_dashed=True)
     consumed = {queue for service in services.values() for queue in service.consumes}
-    for queue, ladder in objects.ladders.items():
-        label = "failed" if queue in consumed or ladder.steps else "dead letters"
-        yield GraphEdge(f"queue {queue}", f"queue {ladder.dead_letter}", label, is_dashed=True)
+    for queue, retry in objects.retry_delays.items():
+        label = "failed" if queue in consumed or retry.steps else "dead letters"
+        yield GraphEdge(f"queue {queue}", f"queue {retry.dead_letter}", label, is_dashed=True)
     policies = Policies(objects.policies)
-    wait_queues = {name for ladder in objects.ladders.values() for _, name in ladder.steps}
+    wait_queues = {name for retry in objects.retry_delays.values() for _, name in retry.steps}
     for one in objects.queues:
         settings = policies.settings_of(one)
         dead_letters = settings.get("dead-letter-exchange")
-        if dead_letters is None or one.name in objects.ladders or one.name in wait_queues:
+        if dead_letters is None or one.name in objects.retry_delays or one.name in wait_queues:
             continue
         key = str(settings.get("dead-letter-routing-key", ""))
         yield GraphEdge(
@@ -118,12 +120,12 @@ def _label(binding: Binding) -> str:
 
 
 def mermaid(graph: Graph) -> str:
-    """The graph for Mermaid, which GitHub and many editors draw."""
+    """Return the graph for Mermaid, which GitHub and many editors draw."""
     brackets = {
         Shape.SERVICE: ("([", "])"),
         Shape.EXCHANGE: ("{{", "}}"),
         Shape.QUEUE: ("[(", ")]"),
-        Shape.PARKED: ("[(", ")]"),
+        Shape.DEAD_LETTER_QUEUE: ("[(", ")]"),
     }
     ids = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = ["flowchart LR"]
@@ -141,8 +143,13 @@ def mermaid(graph: Graph) -> str:
 
 
 def dot(graph: Graph) -> str:
-    """The graph for Graphviz."""
-    shapes = {Shape.SERVICE: "box", Shape.EXCHANGE: "hexagon", Shape.QUEUE: "cylinder", Shape.PARKED: "cylinder"}
+    """Return the graph for Graphviz."""
+    shapes = {
+        Shape.SERVICE: "box",
+        Shape.EXCHANGE: "hexagon",
+        Shape.QUEUE: "cylinder",
+        Shape.DEAD_LETTER_QUEUE: "cylinder",
+    }
     lines = ["digraph topology {", "  rankdir=LR;", '  node [style="filled,rounded", fontname="sans-serif"];']
     lines.append('  edge [fontname="sans-serif", fontsize=10];')
     for node in graph.nodes:
@@ -157,15 +164,15 @@ def dot(graph: Graph) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-#: Fill and border of each shape; black text on them is easy to read.
+#: The fill and border colours of each shape. Black text is readable on each fill.
 FILLS = {
     Shape.SERVICE: ("#dbeafe", "#2563eb"),
     Shape.EXCHANGE: ("#fef3c7", "#d97706"),
     Shape.QUEUE: ("#dcfce7", "#16a34a"),
-    Shape.PARKED: ("#fee2e2", "#dc2626"),
+    Shape.DEAD_LETTER_QUEUE: ("#fee2e2", "#dc2626"),
 }
 
 
 def _entities(text: str) -> str:
-    # Mermaid ends a label at a quote and knows numbered entities, with # in the place of &#.
+    # A quote would end a label in Mermaid, whose numbered entities begin with # instead of &#.
     return "".join(one if one.isalnum() or one in " ._-*,=:" else f"#{ord(one)};" for one in text)

@@ -1,4 +1,4 @@
-"""The routes of messages that a held-back object keeps: a removal on such a route would lose messages."""
+"""The routes that messages need because an object is held back: a removal on such a route would lose messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Edges = Mapping[Node, set[Node]]
 
 
 class Passages:
-    """Three sets of exchanges and queues, each with the name of the held-back object that it waits for."""
+    """The exchanges and queues on needed routes, each with the name of the held-back object that needs it."""
 
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
     ) -> None:
-        """``held`` and ``open_bindings`` are held back, each with the name of the object that it waits for."""
+        """``held`` and ``open_bindings`` are held back, each with the name of the object for which it waits."""
         self._live, self._held = live, held
-        #: Alternate exchanges and dead-letter targets, as topology.yaml wants them and as they are.
+        #: The alternate exchanges and dead-letter targets, as in topology.yaml and as on the broker.
         self._leads, self._led = (
             references(objects.exchanges, objects.queues, Policies(objects.policies, live.version or None)),
             references(
@@ -37,11 +37,11 @@ class Passages:
             starts.setdefault(("exchange", binding.source), cause)
             ends.setdefault((binding.destination_type, binding.destination), cause)
         routes = {start: to for start, to in self._wanted.items() if start[0] == "exchange"}
-        #: The objects to which topology.yaml would route more messages than arrive there now.
+        #: The objects to which topology.yaml routes more messages than the broker does now.
         self._short = _reached(ends, routes)
         #: The exchanges from which a route of topology.yaml is still missing.
         self.sources = {name: cause for (_, name), cause in _reached(starts, _reversed(routes)).items()}
-        #: The objects to which held-back objects lead now.
+        #: The objects that held-back objects reach now.
         self._used = _reached(held, self._there)
         there = {("queue", name) for name in live.queues} | {("exchange", name) for name in live.exchanges}
         self._missing = {node: cause for node, cause in held.items() if node not in there}
@@ -51,9 +51,9 @@ class Passages:
         return self._carries(("exchange", binding.source), (binding.destination_type, binding.destination))
 
     def diverts(self, binding: Binding) -> str:
-        """The name of the held-back object for which a new binding must wait, or an empty string.
+        """Return the name of the held-back object for which a new binding must wait, or an empty string.
 
-        It would take messages from an alternate exchange while another route of its source is not there yet.
+        The binding would withdraw messages from an alternate exchange before another route of its source exists.
         """
         source = ("exchange", binding.source)
         return self.sources.get(binding.source, "") if source in self._led or source in self._leads else ""
@@ -131,7 +131,7 @@ def _reversed(edges: Edges) -> Edges:
 
 
 def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
-    """Return all reachable objects, each with the object that its start waits for."""
+    """Return all reachable objects, each with the object for which its start waits."""
     found = dict(starts)
     waiting = list(starts)
     while waiting:
@@ -146,8 +146,8 @@ def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
 def upstream_ranks(bindings: Iterable[Binding]) -> dict[str, int]:
     """Return the rank of each exchange in the order in which messages reach them; arbitrary within a cycle.
 
-    Create bindings in the reverse order and remove them in this order. Then no message ever reaches an exchange without
-    a way out.
+    Bindings are created in the reverse order and removed in this order, so that no message reaches an exchange without
+    a route to a queue.
     """
     following: dict[str, list[str]] = defaultdict(list)
     for one in bindings:

@@ -1,4 +1,4 @@
-"""The key that a binding probably meant if it matches nothing: other case, other order of words, a misspelling."""
+"""Suggestions for a binding key that no published key matches: other case, another order of words, or a misspelling."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from runner.topology.offline_routing import matches_topic, words_of
 
 #: The number of words up to which all orders of the words of a key are compared.
 MOST_WORDS = 6
-#: How similar two words must be, from 0 to 1, to count as a misspelling.
+#: The similarity, from 0 to 1, from which one word counts as a misspelling of another.
 LIKENESS = 0.7
-#: What a field of a template becomes (see ``worker.routing.routing_key``).
+#: The words that a field of a template can become (see ``worker.routing.routing_key``).
 _FIELD_WORD = re.compile(r"[a-z0-9_-]+|\*|#")
 
 Words = Sequence[str | None]
 
 
 def meant_pattern(pattern: str, keys: Iterable[Words], *, is_topic: bool = True) -> str | None:
-    """Return the pattern that was probably meant, because it matches one of ``keys``; None if there is none.
+    """Return the similar pattern that matches one of ``keys``; None if there is none.
 
-    None among the words of a key is any one word in lower case.
+    None among the words of a key stands for any one word in lower case.
     """
     words, known = words_of(pattern), [tuple(one) for one in keys]
     for candidate in _candidates(words, known):
@@ -34,7 +34,7 @@ def meant_pattern(pattern: str, keys: Iterable[Words], *, is_topic: bool = True)
 
 
 def may_match(pattern: str, key: Words) -> bool:
-    """Return True if a topic pattern may match a key; the word of a field is in lower case, without special signs."""
+    """Return True if a topic pattern may match a key. A field's word is in lower case, without special characters."""
     if not matches_topic(pattern, key):
         return False
     if None not in key or "#" in words_of(pattern):
@@ -54,7 +54,7 @@ def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
     spelled = sorted({word for key in keys for word in key if word is not None})
     yield [_spelled(word, spelled) for word in words]
     for key in keys:
-        # A word too many or too few.
+        # The pattern may have a surplus word, or lack a word.
         known = [str(word) for word in key]
         fewer, more = sorted((words, known), key=len)
         if len(more) - len(fewer) == 1 and None not in key and {*fewer} - {"#", "*"} <= {*more}:
@@ -63,7 +63,7 @@ def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
 
 def _has_words(key: Words, words: Sequence[str]) -> bool:
     """Return True if a key may contain all words of a pattern, in any order."""
-    # Most keys do not, and to try all orders of six words takes a hundred times as long.
+    # This check excludes most keys, and trying all orders of six words takes a hundred times as long.
     lacking = Counter(word for word in words if word not in ("*", "#"))
     lacking.subtract(word for word in key if word is not None)
     return sum(count for count in lacking.values() if count > 0) <= sum(word is None for word in key)

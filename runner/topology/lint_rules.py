@@ -1,4 +1,4 @@
-"""Probable mistakes in topology.yaml, found without a broker, with the events that services publish and handle."""
+"""The rules of ``lint``: probable mistakes in topology.yaml and in the events of services, found without a broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lint(
     terms: Mapping[str, Terms] | None = None,
     trace: str | None = None,
 ) -> list[Finding]:
-    """Return all findings that ``lint.ignore`` does not name, in the order of their causes.
+    """Return the findings that ``lint.ignore`` does not name, grouped by cause.
 
     ``terms`` are the contracts of the services' plugins, and ``trace`` is the queue of notes about attempts.
     """
@@ -118,20 +118,25 @@ class _Linter:
                 yield Finding("unmatched-binding", name, "topology.yaml", path, reason, advice)
 
     def _queues(self) -> Iterator[Finding]:
-        parking = {self._topology.dead_letter_of(name) for name in self._topology.queues}
+        dead_letter_queues = {self._topology.dead_letter_of(name) for name in self._topology.queues}
         fed = {one.destination for one in self._objects.bindings if one.destination_type == "queue"}
         for one in self._objects.queues:
-            # What returns from a queue's own retry queues was in it before.
+            # A message from a queue's own retry queue was in the queue before.
             fed |= {name for name in self._dead_letter_targets(one.name) if not self._is_retry_queue(one.name, name)}
         for queue in self._objects.queues:
             settings, path = self._settings[queue.name], path_of(queue, self._topology)
             is_written = queue.name in self._topology.queues
             is_waiting = "message-ttl" in settings and "dead-letter-exchange" in settings
-            is_kept = queue.name in parking or queue.name in self._flow.only_parked or queue.type == "stream"
+            is_fallback = queue.name in dead_letter_queues or queue.name in self._flow.only_fallback
+            is_kept = is_fallback or queue.type == "stream"
             if is_written and queue.name not in self._consumed and not is_kept and not is_waiting:
                 what = "it only grows" if queue.name in fed else "nothing is bound to it, so it stays empty"
                 yield self._found("unread-queue", queue.name, path, f"no service consumes {queue.name!r}: {what}")
-            if queue.name in self._consumed and queue.name not in fed and queue.name not in (*parking, self._trace):
+            if (
+                queue.name in self._consumed
+                and queue.name not in fed
+                and queue.name not in (*dead_letter_queues, self._trace)
+            ):
                 reason = f"a service consumes {queue.name!r}, but the queue has no binding, so no event reaches it"
                 yield self._found("unfed-queue", queue.name, path, reason)
             if queue.name in self._consumed and _drops_oldest(queue, settings):
@@ -143,12 +148,12 @@ class _Linter:
             if target is not None and not target.queues:
                 code = "retry-nowhere" if is_waiting else "dead-letter-nowhere"
                 what = "a message that has waited" if is_waiting else "a rejected message"
-                reason = f"{what} in {queue.name!r} goes to {target.said}, and no queue gets it there: it is lost"
+                reason = f"{what} in {queue.name!r} goes to {target.target}, and no queue gets it there: it is lost"
                 yield self._found(code, queue.name, path, reason)
 
     def _is_retry_queue(self, name: str, queue: str) -> bool:
-        ladder = self._objects.ladders.get(queue)
-        return ladder is not None and any(name == waiting for _, waiting in ladder.steps)
+        retry = self._objects.retry_delays.get(queue)
+        return retry is not None and any(name == waiting for _, waiting in retry.steps)
 
     def _dead_letter_targets(self, queue: str) -> frozenset[str]:
         route = self._flow.dead_letter_route(queue)
@@ -174,7 +179,7 @@ class _Linter:
             if cycle and frozenset(cycle) not in seen:
                 seen.add(frozenset(cycle))
                 way = " -> ".join([*cycle, cycle[0]])
-                reason = f"dead letters go round: {way}; RabbitMQ drops a message that comes back without a rejection"
+                reason = f"a cycle of dead letters: {way}; RabbitMQ drops a message that returns without a rejection"
                 yield self._found("dead-letter-cycle", queue.name, path_of(queue, self._topology), reason)
 
     def _hidden_policies(self) -> Iterator[Finding]:
@@ -219,7 +224,7 @@ class _Linter:
         for conflict in conflicts(self._objects, newest, self._topology):
             if conflict.path[-1] != "durable":
                 name = str(conflict.path[1])
-                yield self._found("removed-setting", name, conflict.path, conflict.text.partition("; take it out")[0])
+                yield self._found("removed-setting", name, conflict.path, conflict.text.partition("; remove it")[0])
 
 
 def _drops_oldest(queue: Queue, settings: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What a broker holds now, and what of it is remembered there as ours."""
+"""The objects on a broker, and the record of those that are ours."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
-#: Suffixes of the queues in which ``apply --drain`` keeps a queue's messages: the old ones, and the new ones.
+#: The suffixes of the two queues in which ``apply --drain`` keeps a queue's old messages and its new messages.
 DRAIN_SUFFIXES = (".drain.old", ".drain.new")
-#: Suffix of the stand-in for an exchange while ``apply`` replaces it.
+#: The suffix of the stand-in for an exchange that ``apply`` replaces.
 STAND_IN = ".replace.new"
 
 BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
@@ -18,7 +18,7 @@ BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class LiveQueue:
-    """A queue on the broker; the counts may be unknown, or some seconds old, like RabbitMQ's statistics."""
+    """A queue on the broker. The counts, from RabbitMQ's statistics, may be unknown or some seconds old."""
 
     queue: Queue
     messages: int | None = 0
@@ -28,7 +28,7 @@ class LiveQueue:
 
 @dataclass(frozen=True)
 class LiveBinding:
-    """A binding on the broker, and the name that its HTTP API has for it."""
+    """A binding on the broker, and its name in the HTTP API."""
 
     binding: Binding
     properties_key: str = "~"
@@ -36,20 +36,20 @@ class LiveBinding:
 
 @dataclass(frozen=True)
 class Owned:
-    """The names of what a topology.yaml made; a binding by its key."""
+    """The names of the objects that FastCommerce created; bindings are named by their keys."""
 
     exchanges: frozenset[str] = frozenset()
     queues: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
     bindings: frozenset[BindingKey] = frozenset()
-    #: Since when each binding has been ours and there, in milliseconds since the epoch; not known of all.
+    #: The time at which each binding became ours, in milliseconds since the epoch; some times are unknown.
     since: Mapping[BindingKey, int] = field(default_factory=dict, compare=False)
     #: The present name of each queue that was renamed, by its former names.
     renamed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, objects: Objects) -> Owned:
-        """All names of some objects."""
+        """Return the names of some objects."""
         return cls(
             frozenset(one.name for one in objects.exchanges),
             frozenset(one.name for one in objects.queues),
@@ -66,7 +66,7 @@ class Owned:
         )
 
     def still_in(self, live: Live) -> Owned:
-        """What of it the broker still holds."""
+        """Return the names that still exist on the broker."""
         return Owned(
             self.exchanges & live.exchanges.keys(),
             self.queues & live.queues.keys(),
@@ -75,9 +75,10 @@ class Owned:
         )
 
     def dated(self, before: Owned, now: int) -> Owned:
-        """With the former names of queues, and the time of each binding: as before, and ``now`` of a new binding.
+        """Return a copy with the former names of queues and the times of bindings from ``before``.
 
-        One that others took away and that was made again keeps its time: what it did not bring meanwhile was lost.
+        A new binding gets the time ``now``. A binding that another client removed and that was created again keeps its
+        time, because the messages that it did not route in between were lost.
         """
         known = {key: before.since[key] for key in self.bindings & before.since.keys()}
         since = known | dict.fromkeys(self.bindings - before.bindings, now)
@@ -87,27 +88,27 @@ class Owned:
     def with_rename(self, old: str, new: str) -> Owned:
         """Return a copy in which ``old``, and all former names of it, are former names of ``new``."""
         names = {name: new if present == old else present for name, present in self.renamed.items()} | {old: new}
-        # A queue that gets back a name that it had before has it again.
+        # A queue that gets back an earlier name no longer has it as a former name.
         return replace(self, renamed={name: present for name, present in names.items() if name != present})
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept on the broker."""
+        """Return the JSON object that the broker stores."""
         return {
             "exchanges": sorted(self.exchanges),
             "queues": sorted(self.queues),
             "policies": sorted(self.policies),
             "bindings": [[*key[:4], [list(pair) for pair in key[4]]] for key in sorted(self.bindings)],
-            # In the order of the bindings.
+            # The times have the order of the bindings.
             "since": [self.since.get(key) for key in sorted(self.bindings)],
             "renamed": dict(sorted(self.renamed.items())),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Owned:
-        """Read what ``to_json`` wrote; what it does not know it passes over."""
+        """Read an object of ``to_json``, and ignore unknown keys."""
         bindings: Iterable[Any] = data.get("bindings", ())
         keys = [(a, b, c, d, tuple((name, value) for name, value in rest)) for a, b, c, d, rest in bindings]
-        # An older version wrote no times.
+        # Older versions stored no times.
         times: Iterable[Any] = data.get("since", ())
         return cls(
             frozenset(data.get("exchanges", ())),
@@ -121,9 +122,9 @@ class Owned:
 
 @dataclass(frozen=True)
 class Live:
-    """One vhost of a broker, without what every vhost has."""
+    """The objects of one vhost, without the predefined exchanges."""
 
-    #: Such as (3, 10, 8).
+    #: The broker's version, such as (3, 10, 8).
     version: tuple[int, ...] = ()
     #: The deprecated features that the broker denies; None if it does not report them, as before 4.1.
     denied: frozenset[str] | None = None
@@ -132,7 +133,7 @@ class Live:
     bindings: Mapping[BindingKey, LiveBinding] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     owned: Owned = Owned()
-    #: The exchange types that the broker has, those of its plugins included; empty if unknown.
+    #: The exchange types of the broker and its plugins; empty if unknown.
     exchange_types: frozenset[str] = frozenset()
 
     def settled(self) -> Live:
@@ -157,5 +158,5 @@ class Live:
 
 
 def is_entrance(binding: Binding) -> bool:
-    """Return True for a binding by which an exchange that is being replaced gives its messages to its stand-in."""
+    """Return True if an exchange that is being replaced passes its messages to its stand-in by this binding."""
     return binding.destination_type == "exchange" and binding.destination == f"{binding.source}{STAND_IN}"

@@ -1,4 +1,4 @@
-"""The exact exchanges, queues, bindings and policies that a broker is asked for."""
+"""The exact exchanges, queues, bindings and policies to declare on a broker."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from runner.config.argument import QUEUE_TYPE
 from runner.config.version import CLASSIC
 
-#: ``queue`` or ``exchange``, and the name.
+#: The kind, ``queue`` or ``exchange``, and the name.
 Node = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One exchange, as AMQP's ``exchange.declare`` takes it."""
+    """One exchange, with the fields of AMQP's ``exchange.declare``."""
 
     name: str
     type: str
@@ -27,7 +27,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Queue:
-    """One queue, as AMQP's ``queue.declare`` takes it."""
+    """One queue, with the fields of AMQP's ``queue.declare``."""
 
     name: str
     durable: bool = True
@@ -36,65 +36,65 @@ class Queue:
 
     @property
     def type(self) -> str:
-        """Its type, which is an argument to RabbitMQ."""
+        """The type of the queue, which is an argument in AMQP."""
         return str(self.arguments.get(QUEUE_TYPE, CLASSIC))
 
 
 @dataclass(frozen=True)
 class Binding:
-    """One binding, as AMQP's ``queue.bind`` and RabbitMQ's ``exchange.bind`` take it."""
+    """One binding, with the fields of AMQP's ``queue.bind`` and RabbitMQ's ``exchange.bind``."""
 
     source: str
     destination: str
-    #: ``queue`` or ``exchange``.
+    #: The kind of the destination, ``queue`` or ``exchange``.
     destination_type: str = "queue"
     routing_key: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]:
-        """What makes it another binding than any other: all of it."""
+        """The identity of the binding, which consists of all its fields."""
         arguments = tuple(sorted((name, _typed(value)) for name, value in self.arguments.items()))
         return (self.source, self.destination_type, self.destination, self.routing_key, arguments)
 
 
 def _typed(value: object) -> str:
-    # True and 1 are equal to Python and not to the broker.
+    # True and 1 are equal in Python, but not in RabbitMQ.
     return f"{type(value).__name__} {value}"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """One policy, as RabbitMQ's HTTP API takes it."""
+    """One policy, with the fields of RabbitMQ's HTTP API."""
 
     name: str
-    #: A regular expression that is searched for in names.
+    #: A regular expression that matches a part of the name.
     pattern: str
-    #: ``queues``, ``exchanges``, ``all``, ``classic_queues``, ``quorum_queues`` or ``streams``.
+    #: The kind of object: ``queues``, ``exchanges``, ``all``, ``classic_queues``, ``quorum_queues`` or ``streams``.
     apply_to: str
     definition: Mapping[str, Any]
     priority: int = 0
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """Where a failed message of one queue goes: a wait queue for each retry, then the dead-letter queue."""
+class RetryDelays:
+    """The retry delays of one queue, with a retry queue for each delay, and its dead-letter queue."""
 
-    #: Pairs of delay in seconds and the wait queue's name, in the order of the retries.
+    #: Pairs of the delay in seconds and the name of the retry queue, in the order of the retries.
     steps: tuple[tuple[float, str], ...]
     dead_letter: str
 
 
 @dataclass(frozen=True)
 class Objects:
-    """All that topology.yaml comes to, in an order in which it can be declared."""
+    """The objects of a compiled topology.yaml, in an order in which they can be declared."""
 
     exchanges: tuple[Exchange, ...] = ()
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     policies: tuple[Policy, ...] = ()
-    #: The retry delays and the dead-letter queue of each queue with a dead-letter queue of ours.
-    ladders: Mapping[str, Ladder] = field(default_factory=dict)
+    #: The retry delays and the dead-letter queue, by queue, for the queues whose dead letters we route.
+    retry_delays: Mapping[str, RetryDelays] = field(default_factory=dict)
     #: The retry queues and dead-letter queues that topology.yaml does not name under ``queues``.
     generated: frozenset[str] = frozenset()
     #: The former name of each queue that topology.yaml renames.
@@ -102,7 +102,7 @@ class Objects:
 
     @classmethod
     def of(cls, things: Iterable[Exchange | Queue | Binding | Policy]) -> Objects:
-        """Return the exchanges, queues and bindings among some objects, as they are declared together."""
+        """Return the exchanges, queues and bindings among some objects."""
         found = tuple(things)
         return cls(
             tuple(one for one in found if isinstance(one, Exchange)),

@@ -1,7 +1,7 @@
-"""Where a message goes: RabbitMQ's routing, offline.
+"""RabbitMQ's routing of messages, computed offline.
 
 The rules are those of the AMQP 0-9-1 specification (3.1.3) and of RabbitMQ's guides "Exchange to Exchange Bindings"
-and "Alternate Exchanges"; a test compares them with a real broker.
+and "Alternate Exchanges". A test compares them with a real broker.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from runner.topology.model import Binding, Objects
 
 @dataclass(frozen=True)
 class Hop:
-    """One exchange on a message's way, and the bindings that let it through."""
+    """One exchange on the route of a message, and its matching bindings."""
 
     exchange: str
     type: str
     bindings: tuple[Binding, ...]
-    #: The type by which it routes, which is another one for delayed messages.
+    #: The type by which the exchange routes, which differs from ``type`` for an exchange that delays messages.
     behind: str
-    #: Where it goes because no binding matched.
+    #: The alternate exchange that gets the message because no binding matches.
     alternate: str | None = None
 
 
 @dataclass(frozen=True)
 class Route:
-    """A message's whole way."""
+    """The complete route of a message."""
 
     hops: tuple[Hop, ...]
-    #: Queues in the order in which they are met; each gets one copy.
+    #: The queues in the order in which they are reached; each gets one copy.
     queues: tuple[str, ...]
 
 
 def words_of(key: str) -> list[str]:
-    """The words of a topic's routing key or pattern; an empty one has none."""
+    """Return the words of a topic's routing key or pattern; an empty text has no words."""
     return key.split(".") if key else []
 
 
 def matches_topic(pattern: str, words: Sequence[str | None]) -> bool:
-    """Whether a topic exchange's binding takes a key of these words: ``*`` is one word, ``#`` any number of them.
+    """Return True if a topic pattern matches a key of these words: ``*`` is one word, ``#`` any number of words.
 
-    None among the words is a word that is not known yet; the answer is then whether the binding may take it.
+    None stands for an unknown word. Then the result is True if the pattern may match.
     """
-    # The positions in the key that the pattern, as far as it was read, can have reached.
+    # The positions in the key that the parts read until now can reach.
     reached = {0}
     for part in words_of(pattern):
         if part == "#":
@@ -62,10 +62,10 @@ def matches_topic(pattern: str, words: Sequence[str | None]) -> bool:
 
 
 def matches_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
-    """Whether a headers exchange's binding takes these headers.
+    """Return True if a headers exchange's binding matches these headers.
 
-    ``x-match`` is ``all`` (where not given), ``any``, ``all-with-x`` or ``any-with-x``; without ``with-x``, names that
-    begin with ``x-`` are left out. A value of nothing only asks for the header to be there.
+    ``x-match`` is ``all`` (the default), ``any``, ``all-with-x`` or ``any-with-x``. Without ``with-x``, names that
+    begin with ``x-`` are ignored. A missing value requires only that the header exists.
     """
     mode = arguments.get("x-match", "all")
     with_x = str(mode).endswith("-with-x")
@@ -79,12 +79,12 @@ def matches_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) ->
 
 
 def _is_same(wanted: Any, value: Any) -> bool:
-    # Values of another type never match, and True and 1 are of another type.
+    # Values of different types never match, such as True and 1.
     return type(wanted) is type(value) and bool(wanted == value)
 
 
 def matches(binding: Binding, exchange_type: str, key: str, headers: Mapping[str, Any]) -> bool:
-    """Whether a binding of an exchange of this type takes a message."""
+    """Return True if a binding of an exchange of this type matches a message."""
     match exchange_type:
         case "direct":
             return binding.routing_key == key
@@ -93,12 +93,12 @@ def matches(binding: Binding, exchange_type: str, key: str, headers: Mapping[str
         case "headers":
             return matches_headers(binding.arguments, headers)
         case _:
-            # A fanout exchange; and those whose choice depends on chance, a hash or a plugin, which may take any.
+            # A fanout exchange matches always. Other types depend on chance, a hash or a plugin, and may match.
             return True
 
 
 class OfflineRouter:
-    """Routes messages through the exchanges and bindings of a topology."""
+    """A router of messages through the exchanges and bindings of a topology."""
 
     def __init__(self, objects: Objects) -> None:
         self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
@@ -110,7 +110,7 @@ class OfflineRouter:
         self._alternates = alternates_of(objects)
 
     def route(self, exchange: str, key: str, headers: Mapping[str, Any] | None = None) -> Route:
-        """The way of a message that is published to ``exchange``; "" is the default exchange."""
+        """Return the route of a message that is published to ``exchange``; "" is the default exchange."""
         if exchange == "":
             return Route((), (key,) if key in self._queues else ())
         hops: list[Hop] = []
@@ -119,7 +119,7 @@ class OfflineRouter:
         while waiting:
             name = waiting.pop(0)
             if name not in self._types:
-                continue  # what does not exist takes nothing, also as an alternate exchange
+                continue  # messages to a missing exchange are dropped, even if it is an alternate exchange
             hop = self._hop(name, key, headers or {})
             hops.append(hop)
             following = [one.destination for one in hop.bindings if one.destination_type == "exchange"]
@@ -127,7 +127,7 @@ class OfflineRouter:
                 if one.destination_type == "queue" and one.destination in self._queues:
                     queues[one.destination] = None
             for name in [*following, *([hop.alternate] if hop.alternate is not None else [])]:
-                # Each exchange is passed once, so a cycle of bindings ends.
+                # Each exchange is visited once, so the loop ends even for a cycle of bindings.
                 if name not in seen:
                     seen.add(name)
                     waiting.append(name)
@@ -136,18 +136,18 @@ class OfflineRouter:
     def _hop(self, name: str, key: str, headers: Mapping[str, Any]) -> Hop:
         kind, behind = self._types[name], self._routing[name]
         matching = tuple(one for one in self._bindings[name] if matches(one, behind, key, headers))
-        # The alternate exchange comes in where this exchange itself finds nothing, whatever happens further on.
+        # The alternate exchange depends on the bindings of this exchange alone, not on those further downstream.
         return Hop(name, kind, matching, behind, None if matching else self._alternates.get(name))
 
 
 def routing_types(objects: Objects) -> dict[str, str]:
-    """Return the type by which each exchange routes, those of every vhost included."""
+    """Return the type by which each exchange routes, including the predefined exchanges."""
     own = {one.name: routing_type(one.type, one.arguments) for one in objects.exchanges}
     return {**PREDEFINED_EXCHANGES, **own}
 
 
 def alternates_of(objects: Objects) -> dict[str, str]:
-    """The alternate exchange of each exchange that has one, by argument or by policy."""
+    """Return the alternate exchange of each exchange that has one, by argument or by policy."""
     policies = Policies(objects.policies)
     found = ((one.name, policies.settings_of(one).get("alternate-exchange")) for one in objects.exchanges)
     return {name: alternate for name, alternate in found if isinstance(alternate, str)}

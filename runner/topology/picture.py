@@ -1,4 +1,4 @@
-"""The graph as a picture of its own: an SVG, laid out in columns from publishers to readers."""
+"""The graph as an SVG picture, laid out in columns from publishers to consumers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from statistics import fmean
 
 from runner.topology.graph import FILLS, Graph, GraphEdge, GraphNode, Shape
 
-#: Pixels: a letter's width at this size of text, a node's height, and the room between nodes.
-LETTER, HEIGHT, GAP, MARGIN = 7.2, 40, 18, 20
-#: The room for a way that passes.
+#: Pixels: the width of a character, the height of a node, the gap between nodes, and the margin.
+CHARACTER, HEIGHT, GAP, MARGIN = 7.2, 40, 18, 20
+#: The height of the lane of an edge that passes a column, in pixels.
 LANE = 12
-#: Between columns; more where a label needs it.
+#: The least gap between columns, in pixels; a long label needs more.
 COLUMN_GAP = 56
-#: A label longer than this is shortened; its full text shows where the pointer rests.
-MOST_LETTERS = 34
-#: How often the order within columns is improved.
+#: The largest number of characters of a label. A longer label is shortened, and its full text is a tooltip.
+MOST_CHARACTERS = 34
+#: The number of rounds in which the order within columns is improved.
 SWEEPS = 12
 
 
 @dataclass
 class _Box:
-    """A node, or without one, the room for a way that passes its column."""
+    """A node, or without a node, the lane of an edge that passes the column."""
 
     node: GraphNode | None
     column: int
@@ -41,14 +41,14 @@ class _Box:
 
 @dataclass
 class _Way:
-    """An edge, from box to box through those that keep its room."""
+    """An edge, with its source, its lanes and its target."""
 
     edge: GraphEdge
     boxes: list[_Box]
 
 
 def svg(graph: Graph) -> str:
-    """The picture; it needs no font, script or style from elsewhere."""
+    """Return the SVG picture, which needs no external font, script or style."""
     boxes, ways = _laid_out(graph)
     width = max((box.x + box.width for box in boxes), default=0) + MARGIN
     height = max((box.y + box.height for box in boxes), default=0) + MARGIN
@@ -69,7 +69,8 @@ def svg(graph: Graph) -> str:
 def _laid_out(graph: Graph) -> tuple[list[_Box], list[_Way]]:
     columns = _columns(graph)
     by_id = {
-        node.id: _Box(node, columns[node.id], max(len(node.name), len(node.note)) * LETTER + 28) for node in graph.nodes
+        node.id: _Box(node, columns[node.id], max(len(node.name), len(node.note)) * CHARACTER + 28)
+        for node in graph.nodes
     }
     boxes, ways = list(by_id.values()), []
     for edge in graph.edges:
@@ -88,12 +89,12 @@ def _laid_out(graph: Graph) -> tuple[list[_Box], list[_Way]]:
             box.x = x if box.node is None else x + (widest - box.width) / 2
             box.width = box.width if box.node is not None else widest
         labels = [len(_short(way.edge.label)) for way in ways if way.boxes[0].column == column]
-        x += widest + max(COLUMN_GAP, max(labels, default=0) * LETTER * 0.8 + 30)
+        x += widest + max(COLUMN_GAP, max(labels, default=0) * CHARACTER * 0.8 + 30)
     return boxes, ways
 
 
 def _columns(graph: Graph) -> dict[str, int]:
-    """The longest way to each node; a way that leads back to where it came from does not count."""
+    """Return the column of each node: the length of the longest route to it, without edges that close a cycle."""
     following: dict[str, list[str]] = defaultdict(list)
     for edge in graph.edges:
         following[edge.source].append(edge.target)
@@ -115,7 +116,7 @@ def _columns(graph: Graph) -> dict[str, int]:
                 continue
             target = waiting.pop(0)
             if target in trail:
-                continue  # the way back
+                continue  # this edge closes a cycle
             forward[here].append(target)
             if target not in finished:
                 stack.append(target)
@@ -136,7 +137,7 @@ def _columns(graph: Graph) -> dict[str, int]:
 
 
 def _order(rows: dict[int, list[_Box]], ways: Iterable[_Way]) -> None:
-    """Each box near the middle of those it is joined to, so that few ways cross."""
+    """Place each box near the mean of its neighbours, so that few edges cross."""
     near: dict[int, list[_Box]] = defaultdict(list)
     for way in ways:
         for one, other in pairwise(way.boxes):
@@ -157,7 +158,7 @@ def _order(rows: dict[int, list[_Box]], ways: Iterable[_Way]) -> None:
 
 
 def _stack(column: list[_Box], wanted: list[float]) -> None:
-    """As near to where they want to be as the room between them allows: pushed down, then drawn up again."""
+    """Place boxes as near to their wanted positions as the gaps allow: push them down, then shift them up."""
     bottom = float("-inf")
     for box, y in zip(column, wanted, strict=True):
         box.y = max(bottom, y)
@@ -177,7 +178,7 @@ def _line(way: _Way) -> str:
 def _path(boxes: list[_Box]) -> str:
     source, target = boxes[0], boxes[-1]
     if target.column <= source.column:
-        # Back, or within the column: around below.
+        # An edge back, or within the column, is drawn below the boxes.
         x1, y1, x2, y2 = source.x + source.width, source.middle, target.x - 2, target.middle
         low = max(y1, y2) + HEIGHT
         return f"M{x1:.1f} {y1:.1f}C{x1 + 50:.1f} {low:.1f} {x2 - 50:.1f} {low:.1f} {x2:.1f} {y2:.1f}"
@@ -195,7 +196,7 @@ def _path(boxes: list[_Box]) -> str:
 
 def _label(way: _Way) -> str:
     source, target = way.boxes[0], way.boxes[1]
-    # Nearer to its end than to its start, where several ways leave together.
+    # The label is nearer to the end of the edge, because several edges may share its start.
     share = 0.56
     x = source.x + source.width + (target.x - source.x - source.width) * share
     y = source.middle + (target.middle - source.middle) * (3 * share**2 - 2 * share**3) - 4
@@ -208,7 +209,7 @@ def _label(way: _Way) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
 def _node(box: _Box, node: GraphNode) -> str:

@@ -1,4 +1,4 @@
-"""A plan: its changes, which create, change, replace or retire objects, and the decision which of them are done."""
+"""A plan with its changes, which create, change, replace or retire objects, and a decision about them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from runner.topology.compile import owner_of_policy
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Exchange, Node, Objects, Policy, Queue
 
-#: ``plan``: the broker would be changed, something must be replaced, or nothing is known to differ but not all could be
-#: compared. (1 is for failures.)
+#: The exit codes of ``plan``: there are changes, an object must be replaced, or no difference is known but the
+#: comparison was incomplete.
 EXIT_CHANGES, EXIT_REPLACE, EXIT_UNCOMPARED = 2, 3, 4
 
 Thing = Exchange | Queue | Binding | Policy
 
-#: Why a queue must be replaced whose replacement did not come to its end.
-INTERRUPTED = "its replacement was interrupted; the same command goes on with it"
+#: The reason in the plan if an earlier replacement was interrupted.
+INTERRUPTED = "its replacement was interrupted; the same command continues it"
 
 
 class Mark(StrEnum):
-    """What a change means."""
+    """The kind of a change, as the sign in a plan."""
 
     CREATE = "+"
-    #: In place, without touching a message.
+    #: A change in place, which affects no message.
     CHANGE = "~"
-    #: Deleted and made anew.
+    #: A deletion and a new creation.
     REPLACE = "!"
     RETIRE = "-"
-    #: Moved to another name, with its messages and bindings.
+    #: A move to another name, with messages and bindings.
     RENAME = ">"
-    #: There, but not in topology.yaml: never touched.
+    #: An object that is not in topology.yaml and stays as it is.
     UNMANAGED = "?"
 
 
@@ -46,24 +46,24 @@ class Change:
     #: The messages of a queue that are at risk; None if the number is unknown.
     messages: int | None = 0
     consumers: int | None = 0
-    #: Whether a binding or policy goes away.
+    #: True if a binding or policy is removed.
     is_removal: bool = False
-    #: The new name of a queue that is renamed; empty for all other changes.
+    #: The new name of a renamed queue; empty for other changes.
     new_name: str = ""
 
     @property
     def kind(self) -> str:
-        """``exchange``, ``queue``, ``binding`` or ``policy``."""
+        """The kind of the object: ``exchange``, ``queue``, ``binding`` or ``policy``."""
         return type(self.thing).__name__.lower()
 
     @property
     def name(self) -> str:
-        """What it is about, for people; of an exchange, queue or policy its name."""
+        """The name of the object, or the description of a binding."""
         return binding_name(self.thing) if isinstance(self.thing, Binding) else self.thing.name
 
 
 def binding_name(one: Binding) -> str:
-    """Return what people call a binding, such as ``orders.topic -(order.#)-> payment.order.created``."""
+    """Return the description of a binding, such as ``orders.topic -(order.#)-> payment.order.created``."""
     arguments = json.dumps(dict(one.arguments), ensure_ascii=False) if one.arguments else ""
     condition = " ".join(part for part in (one.routing_key, arguments) if part)
     line = f"-({condition})->" if condition else "->"
@@ -72,29 +72,29 @@ def binding_name(one: Binding) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that differs, in the order in which it would be changed."""
+    """The differences between topology.yaml and a broker, in the order of the changes."""
 
     changes: tuple[Change, ...] = ()
-    #: Each thing that could not be compared, and why.
+    #: The objects that could not be compared, each with the reason.
     uncompared: tuple[str, ...] = ()
-    #: Each thing that needs a look, such as a policy that hides ours.
+    #: Problems that need attention, such as a policy that hides ours.
     warnings: tuple[str, ...] = ()
-    #: Each thing that this broker cannot do; nothing is changed while there is one.
+    #: Requirements that the broker cannot meet. While there are any, no object is changed.
     problems: tuple[str, ...] = ()
     #: One line about our objects that are no longer in topology.yaml; empty if there are none.
     surplus: str = ""
-    #: Whether one of them still gets messages.
+    #: True if one of these objects still gets messages.
     fills_up: bool = False
-    #: Those of them that ``apply --prune`` keeps, each with the reason.
+    #: The names of those that ``apply --prune`` keeps, each with the reason.
     kept: tuple[tuple[str, str], ...] = ()
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
-        """The changes with these marks."""
+        """Return the changes with these marks."""
         return tuple(one for one in self.changes if one.mark in marks)
 
     @property
     def exit_code(self) -> int:
-        """The exit code of ``plan``: the broker's differences first, then whether all could be compared."""
+        """The exit code of ``plan``, in which a difference has precedence over an incomplete comparison."""
         if self.problems:
             return EXIT_CONFIG
         if self.of(Mark.REPLACE):
@@ -112,7 +112,7 @@ def counted(number: int | None, word: str) -> str:
 
 
 def change_line(change: Change) -> str:
-    """One change, for people."""
+    """Return the line about one change."""
     risk = []
     if not change.new_name and (change.messages != 0 or change.consumers != 0):
         risk = [f"{counted(change.messages, 'message')}, {counted(change.consumers, 'consumer')}"]
@@ -127,7 +127,7 @@ class Left:
 
     change: Change
     needs: str
-    #: The object that the change waits for; empty if it waits for a person.
+    #: The object for which the change waits; empty if it waits for a person.
     waits_for: str = ""
     #: True if the changed object is generated, so that the line of its owner is enough.
     is_implied: bool = False
@@ -135,7 +135,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan, divided into the changes that are done and those that are left."""
+    """A plan, divided into the changes to apply and the changes that are left."""
 
     done: tuple[Change, ...] = ()
     left: tuple[Left, ...] = ()
@@ -143,7 +143,7 @@ class Decision:
     held: frozenset[Node] = frozenset()
     #: The exchanges from which a route of topology.yaml is still missing.
     open_routes: frozenset[str] = frozenset()
-    #: The objects of topology.yaml that the broker has afterwards.
+    #: The objects of topology.yaml that the broker will have after the changes.
     target: Objects = field(default_factory=Objects)
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
@@ -151,7 +151,7 @@ class Decision:
         return tuple(one for one in self.done if one.mark in marks)
 
     def owned(self, live: Live) -> Owned:
-        """Return our objects once the plan is done, before any deletion; held-back objects only if they were ours."""
+        """Return our objects after the changes, before any deletion; held-back objects only if they were ours."""
         mine = self.target
         kept = {one.name for one in mine.policies if (node := owner_of_policy(one.name)) and node in self.held}
         kept |= {one.change.name for one in self.left if one.change.kind == "policy"}

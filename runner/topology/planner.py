@@ -1,4 +1,4 @@
-"""What would have to change on a broker so that it holds what topology.yaml says."""
+"""The comparison of topology.yaml with a broker, which makes the plan of changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.config.cross_checks import GENERATED
 from runner.config.policy_pattern import matches, pattern_problem
 from runner.config.topology_file import Retire
 from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
-from runner.topology.compile import CONSUMER_TIMEOUT_KEY, owner_of_policy, parking, policy_name
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, dead_letter_settings, owner_of_policy, policy_name
 from runner.topology.difference import exchange_differences, queue_differences, shown, uncompared_arguments
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
@@ -22,7 +22,7 @@ from runner.topology.surplus import GONE, Surplus
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
-    """Compare ``objects`` with a broker; with ``prune``, also delete what is no longer in topology.yaml."""
+    """Compare ``objects`` with a broker; with ``prune``, also delete objects that are no longer in topology.yaml."""
     live, policies = live.settled(), Policies(objects.policies, live.version or None)
     going, moving = list(retired(objects, live, retire)), list(renames(objects, live))
     surplus = Surplus(objects, live, going, {name for one in moving for name in one.sources})
@@ -111,12 +111,12 @@ def _bindings(objects: Objects, live: Live) -> Iterator[Change]:
 
 
 def _stale(objects: Objects, live: Live) -> Iterator[Change]:
-    """What we made and topology.yaml no longer says, of things that it still says."""
+    """Yield removals of our bindings and policies that are no longer in topology.yaml, of objects that still are."""
     ours = {one.key for one in objects.bindings}
     queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
     for key in sorted(live.owned.bindings - ours):
         there = live.bindings.get(key)
-        # Of a queue that is not in this topology.yaml, another one may say what is bound to it.
+        # Another topology.yaml may bind a queue that is not in this file.
         if there is not None and there.binding.destination in (queues if key[1] == "queue" else exchanges):
             yield Change(Mark.CHANGE, there.binding, "no longer in topology.yaml: removed", is_removal=True)
     generated = {one.name for one in objects.policies}
@@ -124,27 +124,29 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
         for policy in sorted(live.policies.keys() - generated):
             start = f"{GENERATED}{kind}."
             is_ours = policy.startswith(start) and policy.removeprefix(start) in names
-            if is_ours and not _is_parking(live.policies[policy]):
+            if is_ours and not _is_for_consumers(live.policies[policy]):
                 yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
     for name in sorted(queues):
-        # That of a rename, or of a replacement, that was interrupted and then taken out of the file.
+        # The policy may be from an interrupted rename or replacement that was then removed from the file.
         policy = policy_name("drain", name)
         if policy in live.policies and not any(f"{name}{suffix}" in live.queues for suffix in DRAIN_SUFFIXES):
             yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
 
 
-def _is_parking(policy: Policy) -> bool:
+def _is_for_consumers(policy: Policy) -> bool:
     """Return True if a policy contains only settings for consumers, which another config.yaml may need."""
     said = dict(policy.definition)
     timeout = said.get(CONSUMER_TIMEOUT_KEY)
     if isinstance(timeout, int) and timeout > CONSUMER_TIMEOUT * 1000:
-        del said[CONSUMER_TIMEOUT_KEY]  # no service needs a shorter one
-    return any(said == parking(kind, str(said.get("dead-letter-routing-key"))) for kind in (CLASSIC, QUORUM))
+        del said[CONSUMER_TIMEOUT_KEY]  # no service needs a shorter timeout
+    return any(
+        said == dead_letter_settings(kind, str(said.get("dead-letter-routing-key"))) for kind in (CLASSIC, QUORUM)
+    )
 
 
 def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
     ours = {one.name for one in objects.policies}
-    # A policy of our own that is not wanted now is about to go, or belongs to a replacement that was interrupted.
+    # An unwanted policy of ours will be removed, or belongs to an interrupted replacement.
     others = (policy for name, policy in live.policies.items() if name not in ours and not name.startswith(GENERATED))
     foreign = Policies(others, live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
@@ -186,7 +188,7 @@ def _settings(definition: Mapping[str, Any]) -> str:
 def unmanaged(
     objects: Objects, live: Live, going: Iterable[Change], moving: Iterable[Rename], surplus: Surplus
 ) -> Iterator[Change]:
-    """Yield all objects that no other change of the plan is about, with what ``apply --prune`` does with ours."""
+    """Yield all objects without another change in the plan, with what ``apply --prune`` would do with ours."""
     going, moving = tuple(going), tuple(moving)
     renamed = {name for one in moving for name in one.sources}
     known = {one.key for one in objects.bindings} | {one.thing.key for one in going if isinstance(one.thing, Binding)}
@@ -209,7 +211,7 @@ def unmanaged(
         if (is_owned and is_for_ours) or any(one.brings(key) for one in moving):
             continue  # a change in place removes it, or a rename moves it
         if (binding.source in exchanges or is_for_ours) and not {binding.source, binding.destination} & aside:
-            why = f"{GONE}; goes with what it leads to" if is_owned else ""
+            why = f"{GONE}; deleted with its destination" if is_owned else ""
             yield Change(Mark.UNMANAGED, binding, why)
     for name in sorted(live.policies.keys() - policies):
         kind, rest = owner_of_policy(name) or ("", "")

@@ -1,4 +1,4 @@
-"""Limits of queues: lengths below what a queue holds, the counts that they depend on, and RabbitMQ's delivery limit."""
+"""Limits of queues: lengths below the present number of messages, and RabbitMQ's default delivery limit."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from runner.topology.model import Objects, Queue
 from runner.topology.plan import Mark, Plan, counted
 from runner.topology.rename import renames
 
-#: How many queues are asked for their counts, one after the other.
+#: The largest number of queues whose counts are read, one after the other.
 MOST_COUNTED = 1000
 #: RabbitMQ's default ``overflow``, with which a full queue drops its oldest messages.
 DROPS = "drop-head"
 
 
 def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each limit below what a queue holds: a classic queue then drops what is over."""
+    """Yield a warning for each limit below the number of messages, because a classic queue then drops the excess."""
     for queue, there, limit in _new_limits(objects, live, policies):
         if there.messages is None or there.messages > limit:
             held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
-            cost = "a classic queue drops what is over at once"
+            cost = "a classic queue drops the excess immediately"
             yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
 
 
 def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: int) -> str | None:
-    """Return the limit of a queue that has no room for ``messages`` that are moved into it; None if it has.
+    """Return the limit that leaves no room for ``messages`` to be moved into a queue; None if there is room.
 
-    ``wanted`` and ``before`` are the settings of the queue and of the one that holds the messages now. Bytes are not
-    counted, so a new or lower ``max-length-bytes`` is refused where the broker would drop messages for it.
+    ``wanted`` are the settings of that queue, and ``before`` those of the queue that has the messages now. Bytes are
+    not counted, so a new or lower ``max-length-bytes`` is refused if the broker would drop messages to meet it.
     """
     if not messages:
         return None
     length, size, old = wanted.get("max-length"), wanted.get("max-length-bytes"), before.get("max-length-bytes")
     held = counted(messages, "message")
     if isinstance(length, int) and messages > length:
-        return f"max-length {length} has no room for {held}; raise it, or read some first"
+        return f"max-length {length} has no room for {held}; raise it, or consume some first"
     if isinstance(size, int) and wanted.get("overflow", DROPS) == DROPS and not (isinstance(old, int) and old <= size):
         return f"max-length-bytes {size} may have no room for {held}; raise it, or set overflow: reject-publish"
     return None
 
 
 def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False) -> list[str]:
-    """Return the queues whose counts the plan needs and the HTTP API does not give, MOST_COUNTED of them at most.
+    """Return at most MOST_COUNTED queues whose counts the plan needs and the HTTP API does not report.
 
-    With ``is_sure``, our queues that are no longer in topology.yaml are asked anyway, because the counts of the HTTP
-    API are some seconds old.
+    With ``is_sure``, the result includes our queues that are no longer in topology.yaml, because the counts of the
+    HTTP API are some seconds old.
     """
     gone = {
         one.name for one in plan.of(Mark.UNMANAGED, Mark.RETIRE) if isinstance(one.thing, Queue)
@@ -76,9 +76,9 @@ def _new_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[tu
 
 
 def at_default_limit(objects: Objects, wanted: Objects, live: Live) -> Iterator[tuple[Queue, str]]:
-    """Yield each quorum queue that drops messages at the default limit, and a line about it.
+    """Yield each quorum queue that drops messages at the default delivery limit, with a line about it.
 
-    ``objects`` are compiled without policies, ``wanted`` with them.
+    ``objects`` are compiled without policies, and ``wanted`` with policies.
     """
     if not HAS_DELIVERY_LIMIT.holds(live.version):
         return
@@ -92,7 +92,7 @@ def at_default_limit(objects: Objects, wanted: Objects, live: Live) -> Iterator[
         if there is None or "delivery-limit" not in policies.settings_of(there.queue):
             yield (
                 queue,
-                f"queue {queue.name!r}: no delivery limit of its own, and no place for what passes it: RabbitMQ"
-                f" {dotted(live.version)} drops a message at its {DEFAULT_DELIVERY_LIMIT + 1}st delivery; it takes"
-                " RabbitMQ's HTTP API and a user with the tag policymaker",
+                f"queue {queue.name!r}: without a policy, RabbitMQ {dotted(live.version)} drops a message at its"
+                f" {DEFAULT_DELIVERY_LIMIT + 1}st delivery; a policy needs RabbitMQ's HTTP API and a user with the tag"
+                " policymaker",
             )

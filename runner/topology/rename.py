@@ -1,4 +1,4 @@
-"""Queues that get another name by ``formerly``, and what moves with each: messages, bindings and its own parts."""
+"""Queues that are renamed by ``formerly``, with their messages, bindings and generated parts."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from runner.topology.model import Binding, Objects, Queue
 from runner.topology.plan import Change, Mark, counted
 from runner.topology.retire import DEAD_LETTERS
 
-#: What the names of a queue's retry queues have after the queue's name.
+#: The part of a retry queue's name after the queue's name.
 RETRY = ".retry."
 
 
 @dataclass(frozen=True)
 class Rename:
-    """One queue that gets another name."""
+    """The renaming of one queue."""
 
     old: str
     new: str
     #: Pairs of a retry queue and the queue to which its messages go.
     retries: tuple[tuple[str, str], ...] = ()
-    #: The queue itself, between those that an interrupted replacement has set aside; empty if it has moved.
+    #: The queue itself, and the extra queues of an interrupted replacement, in the order of their messages.
     queues: tuple[str, ...] = ()
-    #: Its generated dead-letter queue and the new one; empty if it has none of its own.
+    #: The old and the new generated dead-letter queue; None if the queue has none of its own.
     dead_letters: tuple[str, str] | None = None
-    #: The generated policies that apply to it alone.
+    #: The generated policies of the queue.
     policies: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """All queues that move, in the order in which they do."""
+        """All queues to move, in order."""
         return (*(name for name, _ in self.retries), *self.queues, *(self.dead_letters or ())[:1])
 
     @property
     def names(self) -> dict[str, str]:
-        """The new name of each queue that a header of a message may name."""
+        """The new names of queues whose old names may be in headers of messages."""
         names = {self.old: self.new, **dict(self.retries)}
         return names | ({self.dead_letters[0]: self.dead_letters[1]} if self.dead_letters is not None else {})
 
     def moved(self, one: Binding) -> Binding:
-        """Return a binding to the old queue as a binding to the new one."""
+        """Return a binding to the old queue as a binding to the new queue."""
         return replace(one, destination=self.new)
 
     def brings(self, key: BindingKey) -> bool:
-        """Return True for the key of a binding by which messages come to the old queue."""
+        """Return True if messages reach the old queue by the binding with this key."""
         return key[1] == "queue" and key[2] in self.queues
 
 
 def renames(objects: Objects, live: Live) -> Iterator[Rename]:
-    """Yield the renames of which something is still to be done on a broker."""
+    """Yield the renames that are not complete on a broker."""
     needed = {one.name for one in objects.queues}
     for new, old in objects.formerly.items():
         aside = [f"{old}{suffix}" for suffix in DRAIN_SUFFIXES]
@@ -78,7 +78,7 @@ def rename_changes(objects: Objects, live: Live) -> Iterator[Change]:
         total = None if None in counts else sum(count or 0 for count in counts)
         is_begun = there is None
         verb = "moves" if total == 1 else "move"
-        why = f"{counted(total, 'message')} {verb}{'; it was interrupted, and goes on' if is_begun else ''}"
+        why = f"{counted(total, 'message')} {verb}{'; it was interrupted and continues' if is_begun else ''}"
         thing, consumers = (Queue(one.old), 0) if there is None else (there.queue, there.consumers)
         yield Change(Mark.RENAME, thing, why, total, consumers, new_name=one.new)
 
@@ -89,7 +89,7 @@ def leads_to(thing: object, queue: str) -> bool:
 
 
 def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Binding, bool]]:
-    """Yield the bindings of a queue that becomes ``new``, and whether each is ours and gone from topology.yaml."""
+    """Yield each binding of a queue that becomes ``new``, and True if it is ours and no longer in topology.yaml."""
     wanted = {one.key for one in objects.bindings}
     for one in (found for found in renames(objects, live) if found.new == new):
         for key, there in sorted(live.bindings.items()):
@@ -99,9 +99,9 @@ def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Bi
 
 
 def before_renames(bindings: Iterable[Binding], found: Iterable[Rename], live: Live) -> list[Binding]:
-    """Return bindings as they are while no rename is done: the old queue gets what the new one is to get.
+    """Return bindings in the form before any rename, in which they lead to the old queue instead of the new queue.
 
-    So no message comes to both queues, and none to neither of them. A binding that the new queue has already stays.
+    So each message reaches exactly one of the queues. An existing binding of the new queue stays.
     """
     former = {one.new: one.old for one in found if one.old in live.queues}
     return [_to_former(one, former) if one.key not in live.bindings else one for one in bindings]
@@ -113,16 +113,16 @@ def _to_former(one: Binding, former: Mapping[str, str]) -> Binding:
 
 
 def _is_ours(name: str, origin: str, live: Live) -> bool:
-    """Return True if we declared a retry queue, also where nothing may be remembered: it returns to its queue alone."""
+    """Return True if a retry queue is ours: it is recorded, or it returns its messages to its queue alone."""
     arguments = live.queues[name].queue.arguments
     target = arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key")
     return name in live.owned.queues or target == ("", origin)
 
 
 def _dead_letters(old: str, new: str, objects: Objects, live: Live) -> tuple[str, str] | None:
-    """Return the generated dead-letter queue of the old queue, if no other queue needs it, and that of the new one."""
-    name, ladder = f"{old}{DEAD_LETTERS}", objects.ladders.get(new)
-    if ladder is None or name not in live.queues or live.queues[name].queue != dead_letter_queue(name):
+    """Return the generated dead-letter queues of the old and of the new queue; None if another queue needs the old."""
+    name, retry = f"{old}{DEAD_LETTERS}", objects.retry_delays.get(new)
+    if retry is None or name not in live.queues or live.queues[name].queue != dead_letter_queue(name):
         return None
     own = (policy_name("queue", old), policy_name("drain", old))
     policy = live.policies.get(own[0])
@@ -131,4 +131,4 @@ def _dead_letters(old: str, new: str, objects: Objects, live: Live) -> tuple[str
         return None
     bound = {key[2] for key in live.bindings if key[1] == "queue"}
     led = {one.definition.get("dead-letter-routing-key") for key, one in live.policies.items() if key not in own}
-    return None if name in bound | led else (name, ladder.dead_letter)
+    return None if name in bound | led else (name, retry.dead_letter)

@@ -1,4 +1,4 @@
-"""What stands under ``retire``: the only things of a broker that are deleted, and only when nothing is lost by it."""
+"""The objects under ``retire``, which are deleted from the broker if no message is lost."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects, Queue
 from runner.topology.plan import Change, Mark
 
-#: What the name of a generated dead-letter queue ends with.
+#: The suffix of the name of a generated dead-letter queue.
 DEAD_LETTERS = ".dlq"
-_WITH_QUEUE = "goes with its queue"
+_WITH_QUEUE = "deleted with its queue"
 
 
 def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
-    """Yield the deletions, each object with its own parts.
+    """Yield the deletions of objects and their parts.
 
     The parts of a queue are our bindings to it, its retry queues, its policy and its generated dead-letter queue. The
     bindings come first, so that a queue can become empty.
@@ -49,15 +49,13 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
     generated = [policy_name("queue", name) for name in queues] + [policy_name("exchange", name) for name in exchanges]
     for name in (*retire.policies, *generated):
         if name in live.policies:
-            yield Change(
-                Mark.RETIRE, live.policies[name], "" if name in retire.policies else "goes with what it is for"
-            )
+            yield Change(Mark.RETIRE, live.policies[name], "" if name in retire.policies else "deleted with its object")
 
 
 def missing(live: Live, retire: Retire) -> Iterator[tuple[Path, str]]:
     """Yield the place of each name under ``retire`` that the broker does not have, with a warning.
 
-    The name may be misspelt.
+    The name may be a typing error.
     """
     there = {"queues": live.queues, "exchanges": live.exchanges, "policies": live.policies}
     for section, names in there.items():
@@ -69,7 +67,7 @@ def missing(live: Live, retire: Retire) -> Iterator[tuple[Path, str]]:
 
 
 def _dead_letter_queues(live: Live, retire: Retire) -> Iterator[str]:
-    """Yield the generated dead-letter queues of ours that nothing is bound to and no other queue's policy leads to."""
+    """Yield our generated dead-letter queues that have no binding and that no other queue's policy uses."""
     bound = {key[2] for key in live.bindings if key[1] == "queue"}
     going = {policy_name("queue", name) for name in retire.queues}
     led = {one.definition.get("dead-letter-routing-key") for name, one in live.policies.items() if name not in going}
@@ -86,13 +84,13 @@ def delete(
     delete_one: Callable[[Change], None],
     did: Callable[[Change], None],
 ) -> tuple[Owned, list[tuple[Change, str]]]:
-    """Delete all that can be; returns what is gone, and what was kept with the reason.
+    """Delete all objects that are not in use; return the deleted objects, and the kept objects with the reasons.
 
-    ``in_use`` returns the reason to keep a queue. Each change is reported to ``did`` once it is done.
+    ``in_use`` returns the reason to keep a queue. ``did`` gets each change that is done.
 
-    A queue, its retry queues and its policy are deleted together or not at all; then its dead-letter queue.
+    A queue, its retry queues and its policy are deleted together or not at all. Its dead-letter queue is deleted last.
     """
-    # First what brings messages.
+    # Bindings are deleted first, so that no more messages arrive.
     keys = frozenset(one.thing.key for one in changes if isinstance(one.thing, Binding))
     for change in changes:
         if isinstance(change.thing, Binding):
@@ -102,7 +100,7 @@ def delete(
     reasons = [(one, reason) for one in queues if (reason := in_use(one.name)) is not None]
     used = [one.name for one, _ in reasons]
     stay = {one.name for one in queues if any(_are_one(one.name, other) for other in used)}
-    # What is still read may need its dead-letter queue; one that holds dead letters keeps only itself.
+    # A kept queue may need its dead-letter queue. A kept dead-letter queue keeps no other queue.
     stay |= {f"{name}{DEAD_LETTERS}" for name in stay}
     stay |= {policy_name("queue", name) for name in stay}
     gone: dict[str, set[str]] = {"queue": set(), "exchange": set(), "policy": set()}

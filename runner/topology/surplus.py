@@ -1,4 +1,4 @@
-"""Our objects that are no longer in topology.yaml: the deletions of ``apply --prune``, and what it keeps."""
+"""Our objects that are no longer in topology.yaml, and the deletions and exceptions of ``apply --prune``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from runner.topology.plan import Change, binding_name, counted
 from runner.topology.rename import RETRY
 from runner.topology.retire import DEAD_LETTERS, retired
 
-#: How every line about such an object begins.
+#: The beginning of each line about such an object.
 GONE = "no longer in topology.yaml"
-#: How many names the line at a start lists.
+#: The largest number of names in the line at a start.
 MOST_NAMES = 3
 
 
 class Surplus:
-    """The objects that FastCommerce declared on a broker and that topology.yaml does not contain, retire or rename."""
+    """The objects on a broker that FastCommerce declared and topology.yaml does not contain, retire or rename."""
 
     def __init__(
         self, objects: Objects, live: Live, going: Iterable[Change] = (), renamed: Collection[str] = ()
     ) -> None:
-        """``going`` are the deletions under ``retire``; ``renamed`` are the queues that move to another name."""
+        """``going`` are the deletions under ``retire``; ``renamed`` are the old names of renamed queues."""
         self._objects, self._live = objects, live
         retiring = {(one.kind, one.name) for one in going}
         queues = {one.name for one in objects.queues} | set(renamed)
@@ -48,7 +48,7 @@ class Surplus:
         self.policies = {
             name for name in surplus("policy", owned.policies - policies) if owner_of_policy(name) not in wanted
         }
-        #: The queue with which each retry queue and dead-letter queue goes.
+        #: The queue to which each retry queue and dead-letter queue belongs.
         self.parts = {name: main for name in self.queues if (main := self._main_of(name)) is not None}
         self._nodes = {("queue", name) for name in self.queues} | {("exchange", name) for name in self.exchanges}
 
@@ -69,10 +69,10 @@ class Surplus:
 
     @cached_property
     def kept(self) -> dict[Node, str]:
-        """The objects that ``apply --prune`` keeps because something else uses them, each with the reason."""
+        """The objects that ``apply --prune`` keeps because another object or client uses them, with the reasons."""
         kept: dict[Node, str] = {}
         while self._nodes - kept.keys():
-            # An object that stays may need others.
+            # A kept object may need other objects.
             leads = {end: node for node, ends in self._leads(kept).items() for end in ends}
             found = [(node, self._reason(node, kept, leads)) for node in sorted(self._nodes - kept.keys())]
             if not any(reason for _, reason in found):
@@ -131,9 +131,9 @@ class Surplus:
         return ""
 
     def deletions(self) -> Iterator[Change]:
-        """Yield the changes of ``apply --prune``, each queue with the bindings and parts that go with it."""
+        """Yield the changes of ``apply --prune``: each queue with its bindings and parts."""
         kept = self.kept
-        # The other generated policies go with their objects.
+        # The other generated policies are deleted with their objects.
         policies = {name for name in self.policies if owner_of_policy(name) not in self._nodes}
         yield from retired(
             self._objects,
@@ -146,7 +146,7 @@ class Surplus:
         )
 
     def why(self, kind: str, name: str) -> str:
-        """Return the words of a plan about an object; empty for one that is not surplus."""
+        """Return the text of a plan about an object; empty if the object is not surplus."""
         if name not in {"queue": self.queues, "exchange": self.exchanges, "policy": self.policies}[kind]:
             return ""
         if (reason := self.kept.get((kind, name))) is not None:
@@ -161,8 +161,8 @@ class Surplus:
         return sorted({one.binding.source for one in self._bound[("queue", queue)]})
 
     def line(self) -> str:
-        """Return one line about all of it, for people; empty if there is nothing."""
-        # First the queues that fill up.
+        """Return one line about all surplus objects; empty if there are none."""
+        # Queues that still get messages come first.
         queues = sorted(self.queues - self.parts.keys(), key=lambda name: (not self.sources_of(name), name))
         names = [self._described(name) for name in queues]
         names += [f"exchange {name}" for name in sorted(self.exchanges)]
@@ -175,7 +175,7 @@ class Surplus:
         return f"{number} {GONE} and still on the broker: {', '.join(names[:MOST_NAMES])}{rest}; {remedy}"
 
     def reasons(self) -> Iterator[tuple[str, str]]:
-        """Yield each object that ``apply --prune`` keeps, and the reason; a part is not told beside its queue."""
+        """Yield each object that ``apply --prune`` keeps, with the reason, without the parts of queues."""
         for (kind, name), reason in sorted(self.kept.items()):
             if (kind, name) not in {("queue", part) for part in self.parts} and owner_of_policy(
                 name
@@ -184,7 +184,7 @@ class Surplus:
 
     @property
     def fills_up(self) -> bool:
-        """Whether one of the queues still gets messages."""
+        """True if one of the queues still gets messages."""
         return any(self.sources_of(name) for name in self.queues)
 
     def _described(self, queue: str) -> str:

@@ -1,4 +1,4 @@
-"""Pairs of times that must fit each other: those of services in config.yaml, and those of queues in topology.yaml."""
+"""Times that must fit each other: those of services in config.yaml and those of queues in topology.yaml."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from runner.topology.compile import CONSUMER_TIMEOUT_KEY, path_of, policy_name
 from runner.topology.effective_settings import Policies
 from runner.topology.finding import Finding
 from runner.topology.live import Live
-from runner.topology.model import Ladder, Objects, Policy, Queue
+from runner.topology.model import Objects, Policy, Queue, RetryDelays
 
-#: Seconds between the end of a handler and the ack: confirms, and a pause of the database.
+#: Seconds that may pass between the end of a handler and the ack, for confirms and for a slow database.
 _SLACK = 600.0
 _FOREVER = LONGEST_TIMER / 1000
 
 
 def acknowledgement_time(service: ServiceSettings) -> float:
-    """Return how many seconds may pass between the delivery of a message to a service and its acknowledgement.
+    """Return the seconds that may pass between the delivery of a message to a service and its acknowledgement.
 
-    RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout), so the time in which a
-    prefetched message waits for its turn counts too.
+    RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout), so the time for which a
+    prefetched message waits in the worker counts too.
     """
     if not service.handler_timeout:
         return _FOREVER
@@ -51,8 +51,8 @@ def shortest_timeouts(
 ) -> dict[str, float]:
     """Return the shortest ``consumer_timeout`` in seconds that each queue can have, if it is known.
 
-    A queue that gets a longer one than RabbitMQ's default has at least the default. Any other one has what the
-    broker's own configuration says, if the file says nothing.
+    A queue whose services need a longer timeout than RabbitMQ's default has at least the default. The timeout of any
+    other queue is in the broker's own configuration, unless the file sets it.
     """
     policies, longer = Policies(objects.policies), acknowledgement_times(services)
     queues, found = {one.name: one for one in objects.queues}, dict[str, float]()
@@ -66,10 +66,10 @@ def shortest_timeouts(
 
 
 def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
-    """Return a warning for a broker without such a policy, if a message may take longer than the broker waits.
+    """Return a warning for a broker without such a policy, if a message may exceed the broker's timeout.
 
-    Prefetched messages count only if config.yaml states a ``handler_timeout``: the default is a limit for workers that
-    hang.
+    Prefetched messages count only if config.yaml sets ``handler_timeout``, because the default is only a limit for
+    workers that hang.
     """
     waits = (
         f"is more than the {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its"
@@ -90,10 +90,10 @@ def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
 
 
 def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
-    """Return ``objects`` without a consumer timeout that is shorter than the one that the broker has.
+    """Return ``objects``, with the broker's consumer timeouts where these are longer.
 
-    Services of another config.yaml may need the longer one, and two systems would change it back endlessly. No service
-    needs a time below RabbitMQ's default.
+    Services of another config.yaml may need the longer timeout, and two systems would change it back endlessly. No
+    service needs a timeout below RabbitMQ's default.
     """
     policies = {policy_name("queue", one.name): one.name for one in objects.queues}
 
@@ -118,15 +118,15 @@ def misfits(
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Finding]:
-    """Yield the times that contradict each other; ``settings`` are those of each queue."""
+    """Yield the times that contradict each other; ``settings`` are the settings of each queue."""
     for name, service in services.items():
         yield from _of_service(name, service, objects, settings, topology)
-    waiting = {wait: delay for ladder in objects.ladders.values() for delay, wait in ladder.steps}
-    parked = {ladder.dead_letter for ladder in objects.ladders.values()}
+    waiting = {wait: delay for retry in objects.retry_delays.values() for delay, wait in retry.steps}
+    dead_letter_queues = {retry.dead_letter for retry in objects.retry_delays.values()}
     for queue in objects.queues:
         if queue.name in waiting:
-            yield from _of_wait_queue(queue, waiting[queue.name], settings[queue.name], topology)
-        elif queue.name in parked:
+            yield from _of_retry_queue(queue, waiting[queue.name], settings[queue.name], topology)
+        elif queue.name in dead_letter_queues:
             yield from _of_dead_letters(queue, settings[queue.name], topology)
 
 
@@ -151,7 +151,10 @@ def _of_service(
                     f" {_said(timeout)}: the message is delivered again"
                 )
                 yield Finding("consumer-timeout", queue, "topology.yaml", path, reason)
-        for key, fate in (("expires", "is deleted with its messages"), ("message-ttl", "gives up its messages")):
+        for key, fate in (
+            ("expires", "is deleted with its messages"),
+            ("message-ttl", "drops or dead-letters its messages"),
+        ):
             time = _seconds(said.get(key))
             if time is not None and time < restart:
                 reason = (
@@ -159,7 +162,7 @@ def _of_service(
                     f" {_said(restart)} (backoff.max and start_timeout)"
                 )
                 yield Finding("outlived-by-restart", queue, "topology.yaml", path, reason)
-        yield from _of_inbox(name, service, queue, objects.ladders.get(queue))
+        yield from _of_inbox(name, service, queue, objects.retry_delays.get(queue))
     stated = service.model_fields_set
     if {"stop_timeout", "handler_timeout"} <= stated and service.handler_timeout > service.stop_timeout:
         reason = (
@@ -169,26 +172,26 @@ def _of_service(
         yield Finding("stop-timeout", name, "config.yaml", ("services", name, "stop_timeout"), reason)
 
 
-def _of_inbox(name: str, service: ServiceSettings, queue: str, ladder: Ladder | None) -> Iterator[Finding]:
-    if service.inbox is None or ladder is None:
+def _of_inbox(name: str, service: ServiceSettings, queue: str, retry: RetryDelays | None) -> Iterator[Finding]:
+    if service.inbox is None or retry is None:
         return
-    needed = sum(delay for delay, _ in ladder.steps) + service.handler_timeout * (len(ladder.steps) + 1)
+    needed = sum(delay for delay, _ in retry.steps) + service.handler_timeout * (len(retry.steps) + 1)
     if service.inbox.keep < needed:
         reason = (
-            f"{name} remembers a message for {_said(service.inbox.keep)} (inbox.keep), but the attempts of one from"
-            f" {queue!r} may take {_said(needed)} (retry and handler_timeout): a duplicate would be handled again"
+            f"{name} remembers a message for {_said(service.inbox.keep)} (inbox.keep), but the attempts of a message"
+            f" from {queue!r} may take {_said(needed)} (retry and handler_timeout): a duplicate would be handled again"
         )
         yield Finding("inbox-forgets", name, "config.yaml", ("services", name, "inbox"), reason)
 
 
-def _of_wait_queue(queue: Queue, delay: float, said: Mapping[str, Any], topology: Topology) -> Iterator[Finding]:
+def _of_retry_queue(queue: Queue, delay: float, said: Mapping[str, Any], topology: Topology) -> Iterator[Finding]:
     path = path_of(queue, topology)
     if (expires := _seconds(said.get("expires"))) is not None:
         reason = (
             f"{queue.name!r} is deleted with its messages after {_said(expires)} (expires of a policy), and no consumer"
             f" keeps it: a message waits there for {_said(delay)}"
         )
-        yield Finding("expiring-wait-queue", queue.name, "topology.yaml", path, reason)
+        yield Finding("expiring-retry-queue", queue.name, "topology.yaml", path, reason)
 
 
 def _of_dead_letters(queue: Queue, said: Mapping[str, Any], topology: Topology) -> Iterator[Finding]:
@@ -204,4 +207,4 @@ def _seconds(milliseconds: object) -> float | None:
 
 
 def _said(seconds: float) -> str:
-    return format_duration(seconds) if seconds and seconds < _FOREVER else "for ever"
+    return format_duration(seconds) if seconds and seconds < _FOREVER else "forever"

@@ -1,4 +1,4 @@
-"""Findings about services and queues together: which events a service publishes, and which services handle them."""
+"""Findings about services together with queues: about published events, and about the services that handle them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.topology.finding import Finding
 from runner.topology.flow import Flow, Reach
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-#: Names that every machine gives to addresses (RFC 6761, section 6.3), and an empty one for all of its addresses.
+#: The addresses of special host names: localhost (RFC 6761, section 6.3), and the empty name for all addresses.
 _HOSTS = {"localhost": "127.0.0.1", "": "0.0.0.0"}
 _CONFIG = "config.yaml"
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -105,8 +105,8 @@ class Wiring:
             for queue in service.consumes:
                 own = [one for one in self._published if one.service == name and queue in one.reach.queues]
                 if own:
-                    told = _listed(one.template for one in own)
-                    reason = f"{name} publishes {told}, which it gets back through {queue!r}"
+                    events = _listed(one.template for one in own)
+                    reason = f"{name} publishes {events}, which it gets back through {queue!r}"
                     yield Finding("own-events", queue, _CONFIG, own[0].path, reason)
 
     def _unhandled(self) -> Iterator[Finding]:
@@ -131,8 +131,8 @@ class Wiring:
         if needed is None or given is None or given.is_open:
             return
         if lacking := sorted(needed.required - given.names):
-            told = ", ".join(map(repr, lacking))
-            reason = f"{name} needs {told} in {one.event!r}, which {one.service} does not send"
+            fields = ", ".join(map(repr, lacking))
+            reason = f"{name} needs {fields} in {one.event!r}, which {one.service} does not send"
             yield Finding("missing-field", one.event, _CONFIG, path, reason)
 
     def _missed(self) -> Iterator[Finding]:
@@ -157,7 +157,7 @@ class Wiring:
         for one in self._published:
             known = self._terms.get(one.service)
             if one.event in handled or (known is not None and one.event not in known.publishes):
-                continue  # there is a finding about that already
+                continue  # another finding reports this event
             readers = {name for queue in one.reach.queues for name, _ in self._consumers(queue)}
             others = {queue for queue in one.reach.bound if not self._consumers(queue)}
             if readers and readers <= recorders and not others:
@@ -175,7 +175,7 @@ class Wiring:
 
 
 def _may_meet(host: str, other: str) -> bool:
-    """Return True if two hosts may be one address of this machine; names are not looked up."""
+    """Return True if two hosts may be the same address of this machine. Names are not resolved."""
     first, second = _address(host), _address(other)
     return first == second or any(isinstance(one, _Address) and one.is_unspecified for one in (first, second))
 

@@ -1,4 +1,4 @@
-"""Exact objects back to a topology.yaml that a person can read: the way from a broker to the shorthand."""
+"""The conversion of exact objects, such as those of a broker, to a readable topology.yaml with its shorthand."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from runner.config.queue_policy import limits_of_unread
 from runner.config.value import MAX_NAME_BYTES, format_duration, wait_queue_name
 from runner.config.version import QUORUM
 from runner.escape import escaped_yaml
-from runner.topology.compile import parking, policy_name, wait_queue
+from runner.topology.compile import dead_letter_settings, policy_name, retry_queue
 from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-#: A longer mapping is written with a line for each key.
+#: The length of a line above which a mapping is written with a line for each key.
 _LINE = 100
-#: YAML reads longer keys only if they are marked; its limit is 1024 characters, escapes included.
+#: The length above which a key needs the mark ``?``. YAML's limit is 1024 characters, including escapes.
 _LONGEST_KEY = 1000
-#: How much of a queue's long name stays in that of its dead-letter queue.
+#: The number of bytes of a queue's long name that its dead-letter queue's name contains.
 _KEPT_BYTES = 200
 
 
 def write_topology(objects: Objects) -> str:
-    """The text of a topology.yaml that compiles to these objects again."""
+    """Return the text of a topology.yaml that compiles to these objects."""
     writer = _Writer(objects)
     sections: dict[str, Any] = {
         "exchanges": {one.name: writer.exchange(one) for one in objects.exchanges},
@@ -63,21 +63,25 @@ class _Writer:
         self._exchanges, self._policies = objects.exchanges, objects.policies
         counted = Counter(one.type for one in objects.queues)
         self.queue_type = counted.most_common(1)[0][0] if counted else "quorum"
-        #: The keys of bindings that stand under ``bind``.
+        #: The keys of bindings that are written under ``bind``.
         self.shorthand: set[object] = set()
         self._bind: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for one in objects.bindings:
             if one.destination_type == "queue" and not one.arguments:
                 self._bind[one.destination][one.source].append(one.routing_key)
                 self.shorthand.add(one.key)
-        self._ladders = {one.name: ladder for one in objects.queues if (ladder := self._ladder(one)) is not None}
-        #: Queues that ``retry`` and ``dead_letter`` of others make.
+        self._retry_delays = {
+            one.name: retry for one in objects.queues if (retry := self._retry_delays_of(one)) is not None
+        }
+        #: The queues that ``retry`` and ``dead_letter`` of other queues generate.
         self.implied: set[str] = set()
-        for name, (delays, parked) in self._ladders.items():
+        for name, (delays, dead_letter) in self._retry_delays.items():
             self.implied |= {wait_queue_name(name, delay) for delay in delays}
-            there = self._queues.get(parked)
+            there = self._queues.get(dead_letter)
             if there is not None and there.durable and there.arguments == {QUEUE_TYPE: "classic"}:
-                self.implied |= set() if parked in self._bind or parked in self._ladders else {parked}
+                self.implied |= (
+                    set() if dead_letter in self._bind or dead_letter in self._retry_delays else {dead_letter}
+                )
 
     @property
     def accepted(self) -> set[str]:
@@ -100,29 +104,31 @@ class _Writer:
 
     def queue(self, one: Queue) -> dict[str, Any]:
         settings = self._settings("queue", one)
-        delays, parked = self._ladders.get(one.name, ([], None))
-        if parked is not None:
-            settings = {key: value for key, value in settings.items() if key not in parking(one.type, parked)}
+        delays, dead_letter = self._retry_delays.get(one.name, ([], None))
+        if dead_letter is not None:
+            settings = {
+                key: value for key, value in settings.items() if key not in dead_letter_settings(one.type, dead_letter)
+            }
         if one.type == QUORUM and limits_of_unread({**self._own.settings_of(one), **settings})[0]:
-            # Every such queue has one.
+            # Every such queue has a dead-letter queue with this name by default.
             usual = f"{one.name}.dlq"
-            if parked == usual:
-                parked = None
-            elif parked is None and len(usual.encode()) > MAX_NAME_BYTES:
-                parked = _short_name(one.name)
+            if dead_letter == usual:
+                dead_letter = None
+            elif dead_letter is None and len(usual.encode()) > MAX_NAME_BYTES:
+                dead_letter = _short_name(one.name)
         return _without_defaults(
             type=None if one.type == self.queue_type else one.type,
             durable=None if one.durable else False,
             auto_delete=one.auto_delete,
             bind={source: list(keys) for source, keys in self._bind[one.name].items()},
             retry=[format_duration(delay) for delay in delays],
-            dead_letter=parked,
+            dead_letter=dead_letter,
             policy=settings,
             arguments={key: value for key, value in one.arguments.items() if key != QUEUE_TYPE},
         )
 
     def _settings(self, kind: str, one: Exchange | Queue) -> dict[str, Any]:
-        """What the generated policy says that the person's own does not."""
+        """Return the settings of the generated policy that are not from the person's own policy."""
         policy = self._generated.get(policy_name(kind, one.name))
         if policy is None:
             return {}
@@ -130,20 +136,20 @@ class _Writer:
         said = own.definition if own is not None else {}
         return {key: value for key, value in policy.definition.items() if key not in said or said[key] != value}
 
-    def _ladder(self, one: Queue) -> tuple[list[float], str] | None:
+    def _retry_delays_of(self, one: Queue) -> tuple[list[float], str] | None:
         policy = self._generated.get(policy_name("queue", one.name))
-        parked = policy.definition.get("dead-letter-routing-key") if policy is not None else None
-        if policy is None or not isinstance(parked, str) or parked not in self._queues:
+        dead_letter = policy.definition.get("dead-letter-routing-key") if policy is not None else None
+        if policy is None or not isinstance(dead_letter, str) or dead_letter not in self._queues:
             return None
-        if not parking(one.type, parked).items() <= policy.definition.items():
+        if not dead_letter_settings(one.type, dead_letter).items() <= policy.definition.items():
             return None
         delays = sorted(
             there.arguments["x-message-ttl"] / 1000
             for name, there in self._queues.items()
             if name.startswith(f"{one.name}.retry.") and isinstance(there.arguments.get("x-message-ttl"), int)
         )
-        exact = [d for d in delays if self._queues.get(wait_queue_name(one.name, d)) == wait_queue(one, d)]
-        return exact, parked
+        exact = [d for d in delays if self._queues.get(wait_queue_name(one.name, d)) == retry_queue(one, d)]
+        return exact, dead_letter
 
 
 def _alike(keys: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
@@ -151,7 +157,7 @@ def _alike(keys: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
 
 
 def _short_name(queue: str) -> str:
-    """Return a name for the dead-letter queue of a queue whose own name leaves no room for ``.dlq``."""
+    """Return a dead-letter queue's name for a queue whose own name leaves no room for ``.dlq``."""
     data = queue.encode()
     return f"{data[:_KEPT_BYTES].decode(errors='ignore')}.{hashlib.sha256(data).hexdigest()[:16]}.dlq"
 
@@ -176,7 +182,7 @@ def _policy(one: Policy) -> dict[str, Any]:
 
 
 def _without_defaults(**values: Any) -> dict[str, Any]:
-    # None, "", [], {} and False are what is meant where nothing is written, but for durable: false.
+    # None, "", [], {} and False are the defaults of all keys, except of durable.
     return {key: value for key, value in values.items() if value or (key == "durable" and value is False)}
 
 
@@ -197,7 +203,7 @@ def block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
 
 
 def write_flow(value: Any, dollar: str = "$$") -> str:
-    """One value as YAML on one line; in a topology.yaml, a dollar sign is written twice, or it begins a variable."""
+    """Return a value as YAML on one line; ``dollar`` replaces each dollar sign, which would begin a variable."""
     if isinstance(value, dict):
         pairs = (_pair(key, write_flow(one, dollar), " ") for key, one in value.items())
         return "{" + ", ".join(pairs) + "}"
@@ -207,11 +213,11 @@ def write_flow(value: Any, dollar: str = "$$") -> str:
         return json.dumps(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    # JSON's text is YAML's double-quoted text, except for characters that YAML reads as line breaks or not at all.
+    # JSON text is also YAML, except for characters that YAML does not allow or treats as line breaks.
     return escaped_yaml(json.dumps(value, ensure_ascii=False)).replace("$", dollar)
 
 
 def _pair(key: str, value: str, between: str) -> str:
-    # Variables are only known in values. YAML has short keys and marked ones (YAML 1.2.2, 7.4.2).
+    # Variables exist only in values. A long key needs the mark ``?`` (YAML 1.2.2, 7.4.2).
     text = write_flow(key, "$")
     return f"{text}: {value}" if len(text) <= _LONGEST_KEY else f"? {text}{between}: {value}"

@@ -116,7 +116,7 @@ class Worker:
                 CrashProtection(memory, crashing_messages, spec.max_crashes, spec.concurrency), self._times,
                 DeliveryLog(log, spec.quiet_queue), faults,
             ),
-            partial(self._publisher.send, timeout=CONFIRM_PATIENCE), Retries(spec.service, spec.ladders), recorder,
+            partial(self._publisher.send, timeout=CONFIRM_PATIENCE), Retries(spec.service, spec.retry_delays), recorder,
             memory, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
         )  # fmt: skip
         self._consumer: Consumer | None = None

@@ -36,7 +36,7 @@ from runner.headers import (
 )
 from runner.logs import traceback_of
 from runner.messages import Event, Message, Reject, Retry
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from runner.worker.crash_protection import Crashed
 
 #: The maximum numbers of characters in the headers of a dead letter. The complete traceback is in the log.
@@ -51,7 +51,7 @@ class Failure:
     error: BaseException
     #: The error, in at most 500 characters.
     text: str
-    ladder: Ladder
+    ladder: RetryDelays
     #: Seconds until the next attempt; None if the message is dead-lettered.
     delay: float | None
 
@@ -77,13 +77,13 @@ class Failure:
 class Retries:
     """The decisions about the failed attempts of a service."""
 
-    def __init__(self, service: str, ladders: Mapping[str, Ladder]) -> None:
-        """``ladders`` has the retry delays and the dead-letter queue of each queue."""
-        self._service, self._ladders = service, ladders
+    def __init__(self, service: str, retry_delays: Mapping[str, RetryDelays]) -> None:
+        """``retry_delays`` has the retry delays and the dead-letter queue of each queue."""
+        self._service, self._retry_delays = service, retry_delays
 
     def decide(self, message: Message, error: BaseException) -> Failure:
         """Choose between the next retry delay and the dead-letter queue."""
-        ladder = self._ladders[message.queue]
+        ladder = self._retry_delays[message.queue]
         return Failure(error, shortened(error), ladder, delay_before(message, ladder, error))
 
     def copy(self, message: Message, failure: Failure) -> Event:
@@ -91,7 +91,7 @@ class Retries:
         return failed_copy(message, failure.ladder, failure.error, self._service)
 
 
-def delay_before(message: Message, ladder: Ladder, error: BaseException) -> float | None:
+def delay_before(message: Message, ladder: RetryDelays, error: BaseException) -> float | None:
     """Return the seconds until the next attempt, or None if the message is dead-lettered."""
     # A PluginError, such as an event that `publishes` does not list, would occur at each attempt.
     if isinstance(error, Reject | PluginError) or message.attempt > len(ladder.steps):
@@ -99,7 +99,7 @@ def delay_before(message: Message, ladder: Ladder, error: BaseException) -> floa
     return ladder.steps[message.attempt - 1][0]
 
 
-def failed_copy(message: Message, ladder: Ladder, error: BaseException, service: str) -> Event:
+def failed_copy(message: Message, ladder: RetryDelays, error: BaseException, service: str) -> Event:
     """Return the copy of ``message``, with the same id, for its next retry queue or its dead-letter queue.
 
     ``encode_copy`` takes all other properties from the original.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class WorkerSpec:
     #: The exchange and the template of the routing key, by event type.
     publishes: Mapping[str, tuple[str, str]]
     #: The retry delays and the dead-letter queue, by queue.
-    ladders: Mapping[str, Ladder]
+    retry_delays: Mapping[str, RetryDelays]
     prefetch: int
     concurrency: int
     options: Mapping[str, Any]
@@ -68,9 +68,9 @@ class WorkerSpec:
     def from_json(cls, raw: bytes) -> WorkerSpec:
         """Return the specification from the JSON of ``to_json``."""
         data = json.loads(raw)
-        data["ladders"] = {
-            queue: Ladder(tuple((delay, name) for delay, name in ladder["steps"]), ladder["dead_letter"])
-            for queue, ladder in data["ladders"].items()
+        data["retry_delays"] = {
+            queue: RetryDelays(tuple((delay, name) for delay, name in ladder["steps"]), ladder["dead_letter"])
+            for queue, ladder in data["retry_delays"].items()
         }
         data["publishes"] = {kind: (exchange, template) for kind, (exchange, template) in data["publishes"].items()}
         data |= {name: tuple(data[name]) for name in ("urls", "consumes")}

@@ -155,7 +155,7 @@ def test_a_queue_with_messages_is_only_replaced_with_drain_and_keeps_their_order
     wait_until(lambda: any(one["messages"] == 50 for one in shop.plan()["changes"]), 15, "the count is known")
     code, output = shop.run("apply", "--replace", "fixed")
     assert code == 3
-    assert "left: queue 'fixed': it holds 50 messages: add --drain, which moves them into the new one" in output
+    assert "left: queue 'fixed': it has 50 messages; add --drain to move them into the new queue" in output
     assert shop.vhost.queues()["fixed"]["type"] == "classic"
     code, output = shop.run("apply", "--replace", "fixed", "--drain")
     assert code == 0
@@ -261,7 +261,7 @@ def test_the_policy_of_a_new_queue_drops_no_message_of_the_old_queue(shop: Shop)
     assert count(shop.vhost, "fixed") == 50
     code, output = shop.run("apply", "--replace", "fixed", "--drain")
     assert code == 1
-    assert "queue 'fixed': its max-length 10 has no room for 50 messages; raise it, or read some first" in output
+    assert "queue 'fixed': its max-length 10 has no room for 50 messages; raise it, or consume some first" in output
     assert count(shop.vhost, "fixed") == 50
     assert shop.vhost.queues()["fixed"]["type"] == "classic"
 
@@ -353,7 +353,7 @@ def test_a_setting_that_this_broker_does_not_support_stops_apply_before_any_chan
         else f"consumer-disconnected-timeout needs RabbitMQ 4.3, this is {version}"
     )
     (problem,) = plan["problems"]
-    assert re.fullmatch(rf"topology\.yaml:\d+: queue 'new': {said}; take it out, or use another broker", problem)
+    assert re.fullmatch(rf"topology\.yaml:\d+: queue 'new': {said}; remove it, or use another broker", problem)
     code, output = shop.run("apply")
     assert code == 78
     assert said in output

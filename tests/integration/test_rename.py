@@ -240,7 +240,7 @@ def test_two_runs_at_once_rename_a_queue_once(tmp_path: Path, shop: Shop) -> Non
 @pytest.mark.parametrize(
     ("policy", "why"),
     [
-        ({"max-length": 2}, "max-length 2 has no room for 3 messages; raise it, or read some first"),
+        ({"max-length": 2}, "max-length 2 has no room for 3 messages; raise it, or consume some first"),
         (
             {"max-length-bytes": 2, "overflow": "drop-head"},
             "max-length-bytes 2 may have no room for 3 messages; raise it, or set overflow: reject-publish",

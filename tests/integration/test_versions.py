@@ -299,7 +299,7 @@ def test_a_refused_setting_is_an_error_before_any_change(
         assert not [one for one in shop.plan()["changes"] if one["mark"] != "?"]
         return
     assert code == 78
-    (line,) = [one for one in output.splitlines() if words in one and "take it out, or use another broker" in one]
+    (line,) = [one for one in output.splitlines() if words in one and "remove it, or use another broker" in one]
     assert re.search(r"topology\.yaml:\d+: ", line)
     version = ".".join(map(str, vhost.rabbit.version))
     assert version in line

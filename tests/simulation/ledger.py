@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pika
 
 from runner.messages import Message
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from tests.simulation.blame import Blame
 from tests.simulation.broker import Stored
 from tests.simulation.clock import Clock

@@ -12,7 +12,7 @@ import pytest
 
 from runner.history.recording import attempt_row, event_row
 from runner.messages import ATTEMPT_TYPE, Message, Reject, Retry
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from runner.worker.delivery import DeliveryLifecycle
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Failure
@@ -26,7 +26,7 @@ def message(**fields: Any) -> Message:
 def note(**fields: Any) -> Message:
     tried = message(correlation_id="o1", headers={"x-sent-at": 5})
     one = DeliveryLifecycle(cast(Any, None), 0.0)
-    one.message, one.times, one.failure = tried, (10, 20), Failure(Retry("why"), "why", Ladder((), "q.dlq"), 1.0)
+    one.message, one.times, one.failure = tried, (10, 20), Failure(Retry("why"), "why", RetryDelays((), "q.dlq"), 1.0)
     report = AttemptRecorder("payment", "payment.1", "audit.events", logging.getLogger()).report(one)
     assert report is not None
     return message(id="n1", type=ATTEMPT_TYPE, body=json.dumps({**json.loads(report.body), **fields}).encode())

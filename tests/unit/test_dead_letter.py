@@ -21,16 +21,16 @@ from runner.deadletters.selection import NotDeadLettered, Selection, resolve
 from runner.errors import RunnerError
 from runner.escape import json_text
 from runner.headers import Timestamp
-from runner.topology.model import Ladder, Objects
+from runner.topology.model import Objects, RetryDelays
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 PLACES = Origins.of(
     Objects(
-        ladders={
-            "pay": Ladder(((1.0, "pay.retry.1s"),), "pay.dlq"),
-            "mail": Ladder((), "lost"),
-            "stock": Ladder((), "lost"),
-            "pay.dlq": Ladder((), "pay.dlq.dlq"),
+        retry_delays={
+            "pay": RetryDelays(((1.0, "pay.retry.1s"),), "pay.dlq"),
+            "mail": RetryDelays((), "lost"),
+            "stock": RetryDelays((), "lost"),
+            "pay.dlq": RetryDelays((), "pay.dlq.dlq"),
         }
     )
 )

@@ -51,7 +51,7 @@ def test_an_argument_that_rabbitmq_does_not_compare_is_a_warning_and_no_replacem
     (warning,) = warnings
     (key,) = ours.keys() | theirs.keys()
     assert warning.startswith(f"queue 'q': {key} is ")
-    assert warning.endswith(" on the broker; RabbitMQ does not compare it, and the queue keeps what it has")
+    assert warning.endswith(" on the broker; RabbitMQ does not compare it, and the queue keeps its value")
 
 
 @pytest.mark.parametrize(

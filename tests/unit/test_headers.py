@@ -30,7 +30,7 @@ from runner.escape import json_text
 from runner.headers import copy_headers, from_sender, milliseconds_of, seconds_of
 from runner.history.recording import attempt_row, event_row
 from runner.messages import Message, Retry
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from runner.worker.delivery import DeliveryLifecycle
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import delay_before, failed_copy
@@ -55,7 +55,7 @@ WILD = [
     {"a": 1},
     2**31,
 ]
-LADDER = Ladder(((1.0, "q.retry.1s"), (5.0, "q.retry.5s")), "q.dlq")
+LADDER = RetryDelays(((1.0, "q.retry.1s"), (5.0, "q.retry.5s")), "q.dlq")
 values = st.sampled_from(WILD)
 headers = st.dictionaries(st.sampled_from(hostile.OURS), values, max_size=8)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from runner.ledger.live_topology import dead_letter_queues, own_queues, unapplied, with_live_bindings
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
-from runner.topology.model import Binding, Exchange, Ladder, Objects, Queue
+from runner.topology.model import Binding, Exchange, Objects, Queue, RetryDelays
 
 OLD, NEW = Binding("orders", "pay", routing_key="created.#"), Binding("orders", "pay", routing_key="created.usd")
 OBJECTS = Objects(
     exchanges=(Exchange("orders", "topic"),),
     queues=tuple(map(Queue, ("pay", "pay.retry.1s", "pay.dead"))),
     bindings=(NEW,),
-    ladders={"pay": Ladder(((1.0, "pay.retry.1s"),), "pay.dead")},
+    retry_delays={"pay": RetryDelays(((1.0, "pay.retry.1s"),), "pay.dead")},
 )
 
 

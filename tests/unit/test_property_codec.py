@@ -17,7 +17,7 @@ from runner.amqp.wire.field_table import MAX_DEPTH
 from runner.amqp.wire.property_codec import FLAGS, Properties, write_properties
 from runner.headers import Undecoded, from_sender
 from runner.messages import Retry
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from runner.worker.retry import failed_copy
 from tests import hostile
 from tests.hostile import nested, properties, short, sized, table
@@ -126,7 +126,7 @@ def test_a_value_nested_too_deep_stays_bytes_and_all_others_are_read(kind: bytes
 @pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH])
 def test_the_copies_of_a_message_that_could_be_decoded_can_be_decoded(kind: bytes, name: str, depth: int) -> None:
     raw = properties(headers=table((name.encode(), nested(depth, kind)), (b"tenant", b"t\1")), message_id=short(b"m1"))
-    ladder = Ladder(((1.0, "q.retry.1s"), (2.0, "q.retry.2s")), "q.dlq")
+    ladder = RetryDelays(((1.0, "q.retry.1s"), (2.0, "q.retry.2s")), "q.dlq")
     for attempt, exchange in enumerate(("orders", "", ""), 1):
         found = Properties(raw)
         assert found.problem == ""

@@ -19,7 +19,7 @@ from runner.deadletters.replay_rules import UNLIMITED, Pace, ReplayRules, Tally,
 from runner.deadletters.selection import Selection
 from runner.errors import BrokerBlocked
 from runner.messages import Message, Retry
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from runner.worker.retry import failed_copy
 
 PLACES = Origins({"pay.dlq": ("pay",), "lost": ("mail", "stock")}, {})
@@ -39,7 +39,7 @@ def test_a_replayed_message_has_no_headers_of_its_dead_letter_and_all_others() -
     message = Message(
         b"{}", "pay", "order.created", "m1", "o1", "c1", "orders", "order.created.usd", {"tenant": "a"}, attempt=3
     )
-    parked = dict(failed_copy(message, Ladder((), "pay.dlq"), Retry("gateway timed out"), "payment").headers)
+    parked = dict(failed_copy(message, RetryDelays((), "pay.dlq"), Retry("gateway timed out"), "payment").headers)
     parked |= {
         "x-crashes": 2, "x-signal": "SIGKILL", "x-death": [{"queue": "pay"}], "x-first-death-queue": "pay",
         "x-last-death-reason": "rejected", "x-delivery-count": 1, "x-acquired-count": 1,

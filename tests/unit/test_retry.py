@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from runner.errors import PluginError
 from runner.messages import BadBody, BadOutcome, Message, Reject, Retry
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from runner.worker.retry import MAX_ERROR, MAX_TRACEBACK, delay_before, failed_copy, shortened
 
-LADDER = Ladder(((1.0, "q.retry.1s"), (5.0, "q.retry.5s")), "q.dlq")
-NO_RETRY = Ladder((), "q.dlq")
+LADDER = RetryDelays(((1.0, "q.retry.1s"), (5.0, "q.retry.5s")), "q.dlq")
+NO_RETRY = RetryDelays((), "q.dlq")
 
 
 def message(**fields: Any) -> Message:

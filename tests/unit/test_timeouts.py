@@ -8,7 +8,7 @@ import pytest
 
 from runner.config.config_file import ServiceSettings
 from runner.config.topology_file import Topology
-from runner.topology.compile import compile_topology, parking
+from runner.topology.compile import compile_topology, dead_letter_settings
 from runner.topology.lint_rules import lint
 from runner.topology.live import Live
 from runner.topology.model import Policy
@@ -28,7 +28,7 @@ CODES = {
     "outlived-by-restart",
     "stop-timeout",
     "inbox-forgets",
-    "expiring-wait-queue",
+    "expiring-retry-queue",
     "expiring-dead-letters",
 }
 
@@ -129,7 +129,9 @@ def test_a_policy_that_only_dead_letters_is_kept_unless_its_time_is_too_short(
     topology = Topology.model_validate({"queues": {"work": {"type": "classic"}}})
     objects = compile_topology(topology)
     name = "fastcommerce.queue.work"
-    definition = parking("classic", "work.dlq") | ({"consumer-timeout": there} if there is not None else {})
+    definition = dead_letter_settings("classic", "work.dlq") | (
+        {"consumer-timeout": there} if there is not None else {}
+    )
     live = Live(version=(4, 0, 5), policies={name: Policy(name, "", "queues", definition, 1)})
     changes = [one for one in make_plan(objects, live, topology.retire).changes if one.kind == "policy"]
     assert [one.is_removal for one in changes] == ([True] if is_removed else [])
@@ -200,7 +202,7 @@ def found(topology: dict[str, Any], **settings: Any) -> list[tuple[str, str, str
             "retry",
         ),
         (
-            "expiring-wait-queue",
+            "expiring-retry-queue",
             {
                 "work": {"retry": ["30s"]},
                 "policies": {"p": {"pattern": "retry", "definition": {"expires": 60000}}},

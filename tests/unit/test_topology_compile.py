@@ -9,7 +9,7 @@ import pytest
 from runner.config.queue_policy import DELIVERY_LIMIT
 from runner.config.topology_file import Topology
 from runner.topology.compile import PRIORITY, compile_topology
-from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue, RetryDelays
 
 
 def compiled(*consumed: str, **topology: Any) -> Objects:
@@ -63,7 +63,7 @@ def test_a_classic_queue_without_a_consumer_is_only_a_queue() -> None:
         Queue("unrouted.all", True, {"x-queue-type": "classic"}),
         Queue("log", True, {"x-queue-type": "stream"}),
     )
-    assert (found.ladders, found.policies) == ({}, ())
+    assert (found.retry_delays, found.policies) == ({}, ())
 
 
 def test_bind_becomes_one_binding_for_each_key_and_before_the_explicit_ones() -> None:
@@ -92,8 +92,8 @@ def test_a_consumed_queue_gets_a_dead_letter_queue() -> None:
         "dead-letter-strategy": "at-least-once",
         "overflow": "reject-publish",
     }
-    assert found.ladders["payment"].steps == ()
-    assert found.ladders["payment"].dead_letter == "payment.dlq"
+    assert found.retry_delays["payment"].steps == ()
+    assert found.retry_delays["payment"].dead_letter == "payment.dlq"
 
 
 def test_a_dead_letter_queue_is_durable_and_has_no_delivery_limit() -> None:
@@ -105,7 +105,7 @@ def test_each_retry_has_its_own_queue_and_returns_only_to_its_origin() -> None:
     found = compiled(queues={"payment": {"retry": ["500ms", "1m"], "dead_letter": "parked"}})
     by_name = queues(found)
     assert list(by_name) == ["payment", "parked", "payment.retry.500ms", "payment.retry.1m"]
-    assert found.ladders["payment"].steps == ((0.5, "payment.retry.500ms"), (60.0, "payment.retry.1m"))
+    assert found.retry_delays["payment"].steps == ((0.5, "payment.retry.500ms"), (60.0, "payment.retry.1m"))
     assert by_name["payment.retry.1m"].arguments == {
         "x-queue-type": "quorum",
         "x-message-ttl": 60_000,
@@ -118,7 +118,7 @@ def test_each_retry_has_its_own_queue_and_returns_only_to_its_origin() -> None:
 
 def test_dead_lettering_by_the_broker_never_leads_to_a_retry_queue() -> None:
     found = compiled("a", queues={"a": {"retry": ["1s"]}})
-    wait_queues = {name for ladder in found.ladders.values() for _, name in ladder.steps}
+    wait_queues = {name for ladder in found.retry_delays.values() for _, name in ladder.steps}
     assert policies(found)["fastcommerce.queue.a"]["dead-letter-routing-key"] not in wait_queues
 
 
@@ -144,7 +144,7 @@ def test_an_explicit_dead_letter_queue_is_declared_as_written() -> None:
 def test_a_consumed_dead_letter_queue_gets_one_dead_letter_queue_of_its_own() -> None:
     found = compiled("a", "a.dlq", queues={"a": {}})
     assert [queue.name for queue in found.queues] == ["a", "a.dlq", "a.dlq.dlq"]
-    assert found.ladders["a.dlq"] == Ladder((), "a.dlq.dlq")
+    assert found.retry_delays["a.dlq"] == RetryDelays((), "a.dlq.dlq")
 
 
 def test_written_arguments_and_policy_keys_take_precedence_over_ours() -> None:

@@ -154,7 +154,7 @@ def test_a_cycle_of_dead_letters_is_found_once() -> None:
         }
     )
     (one,) = [one for one in found(topology) if one.code == "dead-letter-cycle"]
-    assert "dead letters go round: work -> b -> c -> work" in one.reason
+    assert "a cycle of dead letters: work -> b -> c -> work" in one.reason
 
 
 def test_a_hidden_policy_is_found() -> None:

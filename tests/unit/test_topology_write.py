@@ -94,16 +94,16 @@ def test_an_import_looks_as_a_person_would_write_it() -> None:
         '  me-render: {bind: {render: ["#.me-render"]}}\n'
         '  render: {bind: {render: ["#.render"]}}\n'
     )
-    assert notes == ["not taken, 2 users: topology.yaml has none"]
+    assert notes == ["not imported, 2 users: topology.yaml cannot contain them"]
 
 
 def test_for_an_export_of_several_vhosts_one_must_be_named() -> None:
     with pytest.raises(RunnerError, match=r"several vhosts, /, /openstack; name one with --vhost"):
         from_definitions(example("openstack.json"))
-    with pytest.raises(RunnerError, match=r"vhost 'x' is not there; allowed: /, /openstack"):
+    with pytest.raises(RunnerError, match=r"unknown vhost 'x'; allowed: /, /openstack"):
         from_definitions(example("openstack.json"), "x")
     _, notes = from_definitions(example("openstack.json"), "/openstack")
-    assert "not taken, 1 exchanges and queues of other vhosts; name one with --vhost" in notes
+    assert "not imported, 1 exchanges and queues of other vhosts; choose a vhost with --vhost" in notes
 
 
 @pytest.mark.parametrize("data", [[], {}, 5, "queues", None, {"queues": []}, {"users": [{"name": "guest"}]}])
@@ -193,7 +193,7 @@ LONG = ["q" * 255, "q" * 252, "é" * 127, "a" + "é" * 127, "€" * 85, "x" * 20
 def test_an_imported_quorum_queue_with_a_long_name_gets_a_dead_letter_queue_with_a_short_one(name: str) -> None:
     objects = Objects(queues=(Queue(name, True, {"x-queue-type": "quorum"}), Queue("z" + name[1:-1], True, {})))
     rendered = compile_topology(read(write_topology(objects)), version=(4, 3, 6))
-    dead_letter = rendered.ladders[name].dead_letter
+    dead_letter = rendered.retry_delays[name].dead_letter
     assert len(dead_letter.encode()) <= 255
     assert dead_letter.startswith(name[:60])
     assert as_sets(compile_topology(read(write_topology(rendered)), version=(4, 3, 6))) == as_sets(rendered)

@@ -79,7 +79,7 @@ def test_a_quorum_queue_without_a_consumer_has_a_limit_and_a_dead_letter_queue(
     found = compiled(queues={"q": queue}, policies=written)
     assert settings(found) == expected
     assert ("q.dlq" in names(found)) == has_place
-    assert ("q" in found.ladders) == has_place
+    assert ("q" in found.retry_delays) == has_place
 
 
 def test_a_quorum_queue_that_keeps_dead_letters_has_a_dead_letter_queue_behind_it() -> None:

@@ -223,7 +223,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
 def test_a_refused_setting_is_reported_with_its_line(topology: dict[str, Any], live: Live, expected: str) -> None:
     (line,) = found(topology, live)
     assert line.startswith(expected)
-    assert line.endswith("; take it out, or use another broker")
+    assert line.endswith("; remove it, or use another broker")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_binding_key_has_at_most_two_wildcards_for_any_words(
     dotted = ".".join(map(str, version))
     expected = (
         f"queues.q.bind.e.1: binding 'e -({key})-> q': its key has {count} words '#'; allowed since RabbitMQ 4.3,"
-        f" this is {dotted}: 2; take it out, or use another broker"
+        f" this is {dotted}: 2; remove it, or use another broker"
     )
     assert lines == ([expected] if count else [])
 
