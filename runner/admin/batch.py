@@ -13,7 +13,7 @@ from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
 from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
-#: The number of events that may be unconfirmed at once.
+#: The largest number of unconfirmed events.
 WINDOW = 500
 #: Seconds without a confirm after which publishing fails.
 STALLED = 30.0

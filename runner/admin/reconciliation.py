@@ -52,10 +52,10 @@ class Comparison:
         return self.project.topology_line(path_of(thing, self.project.topology))
 
 
-def examine(
+def compare(
     project: Project, management_url: str | None = None, patience: float = 0.0, *, prune: bool = False
 ) -> Comparison:
-    """Compare the project with its broker; changes nothing.
+    """Compare the project with its broker, without a change.
 
     ``patience`` is the time in seconds to wait for an HTTP API that starts later than AMQP. With ``prune``, the plan
     deletes our objects that are no longer in topology.yaml. Raises BrokerAway if no broker answers.
@@ -143,8 +143,8 @@ def _no_policies(project: Project, objects: Objects, live: Live) -> list[str]:
     ] + [f"{project.topology_line(path_of(queue, project.topology))}: {line}" for queue, line in unlimited]
 
 
-def bring(
-    examination: Comparison,
+def reconcile(
+    comparison: Comparison,
     decision: Decision,
     say: Callable[[str], None],
     did: Callable[[Change], None] = lambda _: None,
@@ -157,24 +157,24 @@ def bring(
     ``did`` gets each change that is done. Raises DeclarationRefused if the broker refuses an object, and
     BrokerAway. Changes that are already done stay.
     """
-    plan, urls = examination.plan, examination.project.config.broker.url
+    plan, urls = comparison.plan, comparison.project.config.broker.url
     if plan.problems:
         raise DeclarationRefused("\n".join(plan.problems))
-    if examination.live is None or examination.management is None:
-        if _declare_blindly(examination, say):
+    if comparison.live is None or comparison.management is None:
+        if _declare_blindly(comparison, say):
             denied()
         return []
-    admin = Administrator(urls, examination.management, say)
+    admin = Administrator(urls, comparison.management, say)
     try:
-        return apply(decision, examination.live, admin, say, did)
+        return apply(decision, comparison.live, admin, say, did)
     except ManagementError as error:
         raise (BrokerAway if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
 
 
-def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> bool:
+def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool:
     """Declare by AMQP alone, which reports a difference only as a refusal; return True if this user may not declare."""
-    objects, urls = examination.objects, examination.project.config.broker.url
-    if unmoved := _unmoved(examination):
+    objects, urls = comparison.objects, comparison.project.config.broker.url
+    if unmoved := _unmoved(comparison):
         raise DeclarationRefused("\n".join(unmoved))
     written = tuple(one for one in objects.queues if one.name not in objects.generated)
     refusals = declare(urls, Objects(objects.exchanges, written))
@@ -203,7 +203,7 @@ def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> boo
     refusals += declare(urls, Objects((), tuple(generated), tuple(bindings)))
     lines, denied = [], []
     for refusal in refusals:
-        line = f"{examination.place_of(refusal.thing)}: {refusal.line}"
+        line = f"{comparison.place_of(refusal.thing)}: {refusal.line}"
         if refusal.is_denied:
             denied.append(refusal.thing)
         elif refusal.may_be_policy:
@@ -220,13 +220,13 @@ def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> boo
     return all((type(one), one.name) in names for one in wanted)
 
 
-def _unmoved(examination: Comparison) -> list[str]:
+def _unmoved(comparison: Comparison) -> list[str]:
     """Return a line for each queue that still has its former name: both queues, if bound, would get each message."""
-    formerly, lines = examination.objects.formerly, []
+    formerly, lines = comparison.objects.formerly, []
     for new, old in formerly.items():
         with suppress(BrokerRefused):  # this user may only use objects that another user has declared
-            if look(examination.project.config.broker.url, [old])[1][old] is not None:
-                place = examination.project.topology_line(("queues", new, "formerly"))
+            if look(comparison.project.config.broker.url, [old])[1][old] is not None:
+                place = comparison.project.topology_line(("queues", new, "formerly"))
                 remedy = "enable rabbitmq_management, or remove formerly"
                 lines.append(
                     f"{place}: queue {old!r} cannot be renamed to {new!r} without RabbitMQ's HTTP API; {remedy}"

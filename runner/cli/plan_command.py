@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from runner.admin.queue_replacement import QueueConsumed
-from runner.admin.reconciliation import Comparison, bring, examine
+from runner.admin.reconciliation import Comparison, compare, reconcile
 from runner.cli.service_commands import have_taken_over
 from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project
@@ -55,7 +55,7 @@ def plan(folder: Path, as_json: bool) -> None:
     """  # noqa: D301 - click takes the character for a paragraph to be left as it is
     project = load_project(folder)
     with broker_for(project) as management_url:
-        examination = examine(project, management_url, PATIENCE)
+        examination = compare(project, management_url, PATIENCE)
     if as_json:
         click.echo(json.dumps(_as_json(examination), indent=2, ensure_ascii=False))
     else:
@@ -82,7 +82,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
-        examination = examine(project, management_url, PATIENCE, prune=prune)
+        examination = compare(project, management_url, PATIENCE, prune=prune)
         names = {change.name for change in examination.plan.of(Mark.REPLACE)}
         unknown = sorted(set(replace) - names)
         if unknown:
@@ -96,7 +96,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
             _show_change(examination, change)
 
         try:
-            left = bring(examination, decision, click.echo, did)
+            left = reconcile(examination, decision, click.echo, did)
         except QueueConsumed as error:
             services = [name for name, one in project.config.services.items() if error.queue in one.consumes]
             raise RunnerError("; ".join([str(error), *(invocation("stop", one) for one in services)])) from None
@@ -125,7 +125,7 @@ def _still_left(project: Project, management_url: str | None, left: list[Left]) 
     """
     if not any(one.change.mark is Mark.RENAME for one in left):
         return left
-    pending = {(one.mark, one.name) for one in examine(project, management_url).plan.changes}
+    pending = {(one.mark, one.name) for one in compare(project, management_url).plan.changes}
     return [one for one in left if (one.change.mark, one.change.name) in pending]
 
 

@@ -137,7 +137,7 @@ class _Notes:
 
     @property
     def already_sent(self) -> str:
-        """The addition to a report of failure: notes that were already sent cannot be taken back."""
+        """The part of an error message about notes that were already sent."""
         if not self._sent:
             return ""
         return f" (order show may report {self._sent} as discarded, because their notes were already sent)"

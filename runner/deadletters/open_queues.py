@@ -72,7 +72,7 @@ class OpenQueues:
         return sum(self.counts.values())
 
     def read(self, on_message: Callable[[DeadLetter, str | None], None], label: str = "reading") -> None:
-        """Pass every message, with the queue in which it failed, to ``on_message``; consume nothing."""
+        """Pass every message, with the queue in which it failed, to ``on_message``. The messages stay in the queue."""
         self.seen.clear()
         self.seen.update(dict.fromkeys(self.counts, 0))
         with progress(label, self.total) as show:

@@ -203,7 +203,7 @@ class NewBody:
 
     def preview(self, message: DeadLetter) -> str:
         """Return the line of a dry run about the bodies."""
-        return f"would replace its body of {counted(len(message.body), 'byte')} by {len(self.body)} from {self.path}"
+        return f"would replace its body of {counted(len(message.body), 'byte')} with {len(self.body)} from {self.path}"
 
 
 def _why_json(message: DeadLetter) -> str | None:

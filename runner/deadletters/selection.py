@@ -55,8 +55,8 @@ def resolve(
 ) -> frozenset[str]:
     """Return the full message ids for some beginnings of ids.
 
-    ``orders`` contains the message ids of each correlation id, which are used if no message id begins so. Raises
-    NotDeadLettered for a beginning without an id, and RunnerError for an ambiguous one.
+    ``orders`` contains the message ids of each correlation id. They are used for a beginning that no message id has.
+    Raises NotDeadLettered for a beginning without any id, and RunnerError for an ambiguous beginning.
     """
     known = set(ids)
     found: set[str] = set()
@@ -76,7 +76,7 @@ def resolve(
 
 
 def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
-    """Return the only id that begins so, None if no id does. Raises RunnerError if several do."""
+    """Return the equal id, or the only id with this beginning, or None. Raises RunnerError for several ids."""
     if beginning in known:
         return beginning
     candidates = sorted(one for one in known if one.startswith(beginning))
@@ -84,9 +84,7 @@ def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
         listed = ", ".join(repr(one) for one in candidates[:MOST_CANDIDATES])
         more = f" and {len(candidates) - MOST_CANDIDATES} more" if len(candidates) > MOST_CANDIDATES else ""
         owners = f"{len(candidates)} {'dead letters' if kind == 'message id' else 'orders'}"
-        raise RunnerError(
-            f"{kind} {beginning!r}: ambiguous, {owners} have an id that begins so; allowed: {listed}{more}"
-        )
+        raise RunnerError(f"{kind} {beginning!r}: ambiguous, {owners} match; allowed: {listed}{more}")
     return candidates[0] if candidates else None
 
 

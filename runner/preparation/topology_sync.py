@@ -84,14 +84,14 @@ class TopologySync:
 
     def _reconcile(self, project: Project, *, is_start: bool, removes: bool) -> tuple[Decision, list[str]]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
-        from runner.admin.reconciliation import bring, examine
+        from runner.admin.reconciliation import compare, reconcile
         from runner.topology.consent import Consent
         from runner.topology.plan import Mark, change_line
 
         say, is_ours = self._say, isinstance(self._broker, PrivateNode | Container)
         url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
         url = url or known_management(project.config.broker.url, project.var / "broker")
-        examination = examine(project, url, patience=PATIENCE if is_ours else 0.0)
+        examination = compare(project, url, patience=PATIENCE if is_ours else 0.0)
         consent = Consent(removals=removes)
         plan, decision = examination.plan, examination.decision(consent)
         # A user who may declare nothing needs nothing of what the missing HTTP API would do.
@@ -108,7 +108,9 @@ class TopologySync:
                 say(f"topology: {change_line(change)}", "info")
 
         try:
-            left = bring(examination, decision, lambda line: say(f"topology: {line}", "info"), did, is_restricted.set)
+            left = reconcile(
+                examination, decision, lambda line: say(f"topology: {line}", "info"), did, is_restricted.set
+            )
         except RunnerError:
             self._say_uncompared(examination)
             for change in created:

@@ -63,7 +63,7 @@ class Peek(Reader):
 
     @property
     def is_counted(self) -> bool:
-        """True if the queue counts a look as a failed delivery."""
+        """True if the queue counts a read as a failed delivery."""
         return self._is_quorum and not self._has_nack
 
     def _opened(self, channel: Channel) -> None:

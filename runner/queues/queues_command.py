@@ -44,7 +44,7 @@ _DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: bool) -> None:
-    """Show the queues of topology.yaml, or the named queues, one a line. Nothing is consumed.
+    """Show the queues of topology.yaml, or the named queues, one per line. No message is consumed.
 
     RETRY is the number of messages that wait for their next attempt, and DEAD the number of dead letters. OLDEST is the
     age of the oldest ready message. NOTE marks a queue that grows, and a queue with messages and no consumer.

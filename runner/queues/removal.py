@@ -44,8 +44,8 @@ class Purge(Emptier):
     ) -> None:
         """``write`` writes one message, and ``save`` returns when all written messages are on the disk.
 
-        ``note`` makes the event that records the removal of a message, from the message and its number, or None for a
-        message without one. The broker confirms the event before the message is removed.
+        ``note`` makes the event that records the removal of a message, from the message and its number. It returns None
+        for no event. The broker confirms the event before the message is removed.
         """
         super().__init__(url, "runner purge", queue, limit, on_progress, is_stopped)
         self._write, self._save, self._note = write, save, note

@@ -76,7 +76,7 @@ class Target:
 
 @dataclass(frozen=True)
 class OpenProject:
-    """The broker of a project, on which a command looks for queues."""
+    """The broker of a project, and a search for its queues."""
 
     project: Project
     objects: Objects

@@ -1,1 +1,1 @@
-"""From topology.yaml's shorthand to the exact objects a broker holds."""
+"""The compilation of topology.yaml to exact broker objects, and their comparison with a broker."""

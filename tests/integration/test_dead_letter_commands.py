@@ -121,7 +121,7 @@ def test_show_prints_a_whole_message_by_a_prefix_of_its_id(shop: Shop) -> None:
     assert record["properties"]["priority"] == 3
     code, output = shop.run("dlq", "show", "4240")
     assert code == 1
-    assert "ambiguous, 2 dead letters have an id that begins so; allowed: '4240e46b-aaaa', '4240ffff'" in output
+    assert "ambiguous, 2 dead letters match; allowed: '4240e46b-aaaa', '4240ffff'" in output
     code, output = shop.run("dlq", "show", "nothing")
     assert code == 1
     assert "message id 'nothing': no dead letter has this message id" in output

@@ -40,7 +40,7 @@ def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: S
     assert "2 dead letters have it; use --queue to choose their queue" in output
     code, output = shop.run("dlq", "replay", "--id", "a1", "--body", str(edited), "--dry-run")
     assert code == 0
-    assert f"would replace its body of {len(old)} bytes by 16 from {edited}\n" in output
+    assert f"would replace its body of {len(old)} bytes with 16 from {edited}\n" in output
     assert kept(shop) == []
     record = json.loads(shop.run("dlq", "show", "a1", "--json")[1])
     code, output = shop.run("dlq", "replay", "--id", "a1", "--body", str(edited))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runner.admin.management import Management
-from runner.admin.reconciliation import bring, examine
+from runner.admin.reconciliation import compare, reconcile
 from runner.config.project import load_project
 from runner.config.version import HAS_DELIVERY_LIMIT
 from runner.topology.consent import Consent
@@ -50,9 +50,9 @@ def user(vhost: Vhost) -> Iterator[str]:
 def declared(shop: Shop) -> list[str]:
     """Apply the topology, and return the lines that were printed."""
     said: list[str] = []
-    examination = examine(load_project(shop.folder))
+    examination = compare(load_project(shop.folder))
     said += examination.plan.uncompared
-    assert bring(examination, examination.decision(Consent()), said.append) == []
+    assert reconcile(examination, examination.decision(Consent()), said.append) == []
     return said
 
 
@@ -188,7 +188,7 @@ def test_settings_that_need_policies_are_reported_if_policies_cannot_be_set(
     }
     shop.write(topology, services)
     assert shop.run("apply")[0] == 0
-    plan = examine(load_project(shop.folder)).plan
+    plan = compare(load_project(shop.folder)).plan
     version = Management(shop.vhost.url, shop.vhost.rabbit.management).live().version
     unlimited = [line for line in plan.uncompared if "drops a message at its 21st delivery" in line]
     assert ["queue 'unread'" in line for line in unlimited] == ([True] if HAS_DELIVERY_LIMIT.holds(version) else [])
