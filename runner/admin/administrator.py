@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from runner.admin.declaration import declare
 from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
-from runner.admin.queue_counts import look, sure_counts
+from runner.admin.queue_counts import look, verified_counts
 from runner.admin.queue_rename import QueueRename
 from runner.admin.queue_replacement import QueueReplacement
 from runner.config.version import QUORUM
@@ -69,7 +69,7 @@ class Administrator:
             messages = max(counts.messages, self._management.messages_of(name) or 0)
             if not messages and self._management.type_of(name) == QUORUM:
                 # RabbitMQ also reports 0 for a quorum queue that cannot answer, and would delete it with its messages.
-                counts = sure_counts(url, name, ANSWER_TIMEOUT)
+                counts = verified_counts(url, name, ANSWER_TIMEOUT)
                 messages = counts.messages
         except (BrokerAway, BrokerRefused) as error:
             return f"kept, {error}; apply again once it answers"

@@ -14,7 +14,7 @@ from typing import Any
 from pika import exceptions
 from pika.channel import Channel
 
-from runner.admin.quorum_durability import settle
+from runner.admin.quorum_durability import wait_until_durable
 from runner.amqp.reply_code import ACCESS_REFUSED, Close, CloseKind, close_of
 from runner.amqp.session import Session
 from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS
@@ -73,7 +73,7 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     if refusals and all(one.may_pass for one in refusals):
         raise BrokerAway("\n".join(one.line for one in refusals))
     if SETTLES and any(queue.type == QUORUM for queue in objects.queues):
-        settle(urls)
+        wait_until_durable(urls)
     return refusals
 
 

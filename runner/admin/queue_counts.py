@@ -92,13 +92,13 @@ def version_at(url: str) -> Version:
     return parsed(found[0])
 
 
-def sure_counts(url: str, queue: str, patience: float) -> QueueCounts:
+def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
     """Return the counts of a quorum queue that reports 0 messages, as it also does while it is too busy to answer.
 
     ``patience`` is the time in seconds to wait for its count. Raises BrokerAway if it stays unknown, BrokerRefused, and
     RunnerError if the queue does not exist.
     """
-    is_any = holds_any(url, queue)
+    is_any = has_messages(url, queue)
     deadline = time.monotonic() + patience
     while True:
         # The counts are read again even for an empty queue: a queue that was too busy reported no consumers either.
@@ -110,7 +110,7 @@ def sure_counts(url: str, queue: str, patience: float) -> QueueCounts:
         time.sleep(0.5)
 
 
-def holds_any(url: str, queue: str) -> bool:
+def has_messages(url: str, queue: str) -> bool:
     """Get a message from a queue and return it; return True if there was one.
 
     Raises BrokerAway, BrokerRefused, and RunnerError if the queue does not exist.

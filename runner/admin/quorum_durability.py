@@ -26,7 +26,7 @@ TIMEOUT = 10.0
 _EXPIRES = 60_000
 
 
-def settle(urls: Sequence[str]) -> None:
+def wait_until_durable(urls: Sequence[str]) -> None:
     """Return when the quorum queues that a broker has just created would survive its crash.
 
     Otherwise the broker would lose them with all confirmed messages, and they would wait forever for a leader. One

@@ -14,7 +14,7 @@ import click
 
 from runner.admin.management import Management, reported_count
 from runner.admin.management_api import ManagementError
-from runner.admin.queue_counts import QueueCounts, look, sure_counts
+from runner.admin.queue_counts import QueueCounts, look, verified_counts
 from runner.cli.temporary_broker import broker_for
 from runner.cli.terminal import progress, warn
 from runner.config.error_detail import one_of
@@ -125,7 +125,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
             _warn_of_orphans(url, management, {*places.origins, *(one.name for one in objects.queues)})
         quorum = {one.name for one in objects.queues if one.type == QUORUM}
         for name in [one for one in quorum & found.keys() if found[one] == QueueCounts(0, 0)]:
-            found[name] = _sure(name, url, management)
+            found[name] = _verified(name, url, management)
         held = {name: counts.messages for name, counts in found.items() if counts is not None and counts.messages}
         for name in held:
             if (limit := _limit(name, objects, management)) is not None:
@@ -171,12 +171,12 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
             )
 
 
-def _sure(name: str, url: str, management: Management) -> QueueCounts:
+def _verified(name: str, url: str, management: Management) -> QueueCounts:
     """Return the counts of a quorum queue that reports 0 messages, as it also does when it is too busy."""
     try:
         # RabbitMQ's statistics may be late too, so neither count is sufficient alone.
         if management.ready_of(name) != 0:
-            return sure_counts(url, name, COUNT_TIMEOUT)
+            return verified_counts(url, name, COUNT_TIMEOUT)
     except ManagementError:
         pass  # without statistics, the queue's own count is the best one
     except RunnerError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner.admin import quorum_durability as module
-from runner.admin.quorum_durability import settle
+from runner.admin.quorum_durability import wait_until_durable
 from runner.config.version import WRITES_EARLIER_NAMES, parsed
 from tests.rabbit import Vhost
 
@@ -25,7 +25,7 @@ def bystander(vhost: Vhost) -> Iterator[str]:
 
 def test_the_temporary_queue_is_deleted(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PERIOD", 60.0)
-    settle([vhost.url])
+    wait_until_durable([vhost.url])
     assert vhost.queues() == {}
 
 
@@ -34,21 +34,21 @@ def test_several_addresses_may_be_several_nodes_so_the_declaration_waits(
 ) -> None:
     monkeypatch.setattr(module, "PERIOD", 0.7)
     started = time.monotonic()
-    settle(["amqp://guest:guest@127.0.0.1:1/", vhost.url])
+    wait_until_durable(["amqp://guest:guest@127.0.0.1:1/", vhost.url])
     assert time.monotonic() - started >= 0.7
 
 
 def test_a_user_that_may_not_declare_the_queue_waits(bystander: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PERIOD", 0.7)
     started = time.monotonic()
-    settle([bystander])
+    wait_until_durable([bystander])
     assert time.monotonic() - started >= 0.7
 
 
 def test_a_declaration_waits_the_full_period_if_the_broker_becomes_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PERIOD", 0.7)
     started = time.monotonic()
-    settle(["amqp://guest:guest@127.0.0.1:1/"])
+    wait_until_durable(["amqp://guest:guest@127.0.0.1:1/"])
     assert time.monotonic() - started >= 0.7
 
 

@@ -13,7 +13,7 @@ from runner.admin import administrator as admin_module
 from runner.admin import queue_counts as look_module
 from runner.admin.administrator import Administrator
 from runner.admin.management import Management
-from runner.admin.queue_counts import QueueCounts, look, sure_counts, version_at
+from runner.admin.queue_counts import QueueCounts, look, verified_counts, version_at
 from runner.errors import BrokerAway
 from tests.amqp import channel_to, publish_all
 from tests.rabbit import Vhost
@@ -127,8 +127,8 @@ def test_a_queue_that_does_not_answer_is_kept(vhost: Vhost, locked: str) -> None
 def test_counts_of_an_answering_broker_are_certain(vhost: Vhost) -> None:
     declare(vhost, "full", "quorum", 2)
     declare(vhost, "empty", "quorum", 0)
-    assert sure_counts(vhost.url, "full", 5.0).messages == 2
-    assert sure_counts(vhost.url, "empty", 5.0) == QueueCounts(0, 0)
+    assert verified_counts(vhost.url, "full", 5.0).messages == 2
+    assert verified_counts(vhost.url, "empty", 5.0) == QueueCounts(0, 0)
 
 
 def test_a_connection_reports_the_brokers_version(vhost: Vhost) -> None:
