@@ -81,13 +81,13 @@ def test_a_failed_message_is_replayed_until_it_is_handled(service: FailingServic
     assert (record["replays"], record["headers"]["x-attempt"]) == (1, 3)
     service.broken.unlink()
     (folder / "edited").write_text('{"n": 2}')
-    code, output = service.dlq("replay", "--id", "m-1", "--edit", str(folder / "edited"))
+    code, output = service.dlq("replay", "--id", "m-1", "--body", str(folder / "edited"))
     (kept,) = (folder / "var").glob("replaced-*.jsonl")
     assert (code, output.splitlines()[-1]) == (0, "1 message replayed")
     assert json.loads(kept.read_text())["body"] == '{"n": 1}'
     runner.wait_for("attempt 1 of m-1, replayed 2, job.x")
     runner.wait_for('handled {"n": 2}')
-    assert service.dlq("list") == (0, "the desk is empty: no message is parked")
+    assert service.dlq("list") == (0, "no dead letters")
 
 
 def test_a_crashing_message_is_listed_and_can_be_replayed(service: FailingService) -> None:

@@ -44,7 +44,7 @@ def ids_in_order(url: str, queue: str) -> list[str]:
 
 
 def test_empty_dead_letter_queues_are_reported_as_empty(shop: Shop) -> None:
-    assert shop.run("dlq", "list") == (0, "the desk is empty: no message is parked\n")
+    assert shop.run("dlq", "list") == (0, "no dead letters\n")
     assert json.loads(shop.run("dlq", "list", "--json")[1]) == {"messages": 0, "groups": []}
     assert shop.run("dlq", "replay", "--all") == (0, "nothing replayed: no dead letters\n")
     assert shop.run("dlq", "discard", "--all", "--yes") == (0, "nothing discarded: no dead letters\n")
@@ -76,7 +76,7 @@ def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: S
     assert code == 0
     lines = output.splitlines()
     assert lines[0].split() == ["QUEUE", "COUNT", "FIRST", "LAST", "LATEST", "ID", "ERROR"]
-    assert lines[-1] == "5 messages parked; show ID tells all of one"
+    assert lines[-1] == "5 dead letters; dlq show ID shows all of one"
     # Both names select the same messages, and only those of the shared dead-letter queue that failed in ``pay``.
     assert set(groups(shop, "--queue", "pay.dlq")) == set(groups(shop, "--queue", "pay"))
     assert set(groups(shop, "--queue", "mail")) == {("mail", "no server")}
@@ -257,7 +257,7 @@ def test_in_a_long_replay_waiting_messages_are_requeued_and_read_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The broker would close a channel that keeps a message unacked for half an hour.
-    monkeypatch.setattr(replay_module, "TURN", 0.5)
+    monkeypatch.setattr(replay_module, "MAX_HOLD", 0.5)
     contents = [failed("x", queue="gone"), *many(20), failed("y", **{"x-replays": 3})]
     publish(shop.vhost.url, "pay.dlq", contents)
     code, output = shop.run("dlq", "replay", "--all", "--rate", "12")
@@ -281,7 +281,9 @@ def test_a_message_that_fails_again_at_once_is_not_replayed_again_in_the_same_ru
     found: list[DeadLetter] = []
     Browser(shop.vhost.url, "lost", found.append).run()
     assert {dead_letter.replays for dead_letter in found} == {1}
-    assert {dead_letter.error for dead_letter in found} == {"parked by the broker: waited longer than its time to live"}
+    assert {dead_letter.error for dead_letter in found} == {
+        "dead-lettered by the broker: waited longer than its time to live"
+    }
 
 
 def test_messages_that_the_broker_dead_lettered_are_listed_with_the_reason_and_replayed_to_their_queue(
@@ -370,7 +372,7 @@ def test_a_warning_precedes_the_reading_of_a_quorum_queue_with_a_delivery_limit(
     assert shop.run("apply")[0] == 0
     assert "limit" not in shop.run("dlq", "list")[1]
     publish(vhost.url, "pay.dlq", [failed("a1")])
-    words = "queue pay.dlq: a quorum queue with a delivery limit of 20: each look counts as a delivery in vain"
+    words = "queue pay.dlq: a quorum queue with a delivery limit of 20; each read counts as a failed delivery"
     assert words in shop.run("dlq", "list")[1]
     shop.config["broker"]["management"] = "http://127.0.0.1:1"
     shop.write(topology)

@@ -162,7 +162,7 @@ def test_discard_asks_before_it_removes_messages(tmp_path: Path, vhost: Vhost) -
 def test_a_killed_discard_has_written_all_messages_that_it_removed(tmp_path: Path, vhost: Vhost) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
     file = tmp_path / "discarded"
-    with start_dlq(shop, "discard", "--all", "--yes", "--to", str(file)) as process:
+    with start_dlq(shop, "discard", "--all", "--yes", "--file", str(file)) as process:
         wait_until(lambda: file.exists() and file.stat().st_size > 100_000, 20, "it writes")
         process.kill()
     wait_until(lambda: _is_settled(vhost), 20, "unacked messages are requeued")

@@ -166,7 +166,7 @@ def test_peeks_at_different_numbers_of_messages_keep_the_order(
     for number in looks:
         one = Peek(vhost.url, "other", number, "quorum", limit)
         one.run()
-        assert [message.id for message in one.letters] == [f"m{at:06}" for at in range(number)]
+        assert [message.id for message in one.messages] == [f"m{at:06}" for at in range(number)]
     assert take_all(vhost.url, "other") == [f"m{at:06}" for at in range(60)]
 
 

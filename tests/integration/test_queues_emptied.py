@@ -148,7 +148,7 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
     publish(vhost.url, "pay", many(3))
     code, output = shop.run("purge", "pay", "--yes")
     assert code == 75
-    assert "queue 'audit.events' does not exist; without a note in the order history nothing is removed" in output
+    assert "queue 'audit.events' does not exist; without a note in the order history no message is removed" in output
     wait_until(lambda: held(vhost.url, "pay") == [3], 10, "they are requeued")
 
 

@@ -58,7 +58,7 @@ def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letter
         publish(shop.vhost.url, "lost", [failed("c1", queue="mail")])
         code, output = shop.run("dlq", "list")
         assert code == 0
-        assert "1 message parked" in output
+        assert "1 dead letter;" in output
     wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [1], 10, "it is requeued")
     assert shop.run("dlq", "list")[0] == 0
 

@@ -27,7 +27,7 @@ class Ledger:
     """The ledger of a run. Workers and the broker report every event to it."""
 
     def __init__(
-        self, history: History, clock: Clock, scenario: Scenario, retry_delays: Ladder, database: Database
+        self, history: History, clock: Clock, scenario: Scenario, retry_delays: RetryDelays, database: Database
     ) -> None:
         self._history, self._clock, self._scenario = history, clock, scenario
         self._retry_delays, self._database = retry_delays, database

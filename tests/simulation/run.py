@@ -11,7 +11,7 @@ from random import Random
 from runner.amqp.wire.property_codec import Properties
 from runner.messages import Event
 from runner.supervisor.crash_blame import CrashTracker
-from runner.topology.model import Ladder
+from runner.topology.model import RetryDelays
 from tests.simulation import scenario as scenarios
 from tests.simulation.broker import Broker, Queue, Stored
 from tests.simulation.clock import EPOCH, Clock
@@ -56,7 +56,7 @@ class Simulation:
         self.broker = Broker(self.clock, self.random, self.history, self._stored)
         self.database = Database(self.random)
         steps = tuple((delay, f"{QUEUE}.retry.{number}") for number, delay in enumerate(self.scenario.steps))
-        self.retry_delays = Ladder(steps, f"{QUEUE}.dlq")
+        self.retry_delays = RetryDelays(steps, f"{QUEUE}.dlq")
         self.tracker = CrashTracker("jobs", lambda text, _: self.history.say("blame", text))
         self.ledger = Ledger(self.history, self.clock, self.scenario, self.retry_delays, self.database)
         self.plugin = Plugin(self)

@@ -50,10 +50,13 @@ def death(queue: str, reason: str, **fields: Any) -> dict[str, Any]:
     ("headers", "words"),
     [
         ({"x-last-error": "gateway timed out"}, "gateway timed out"),
-        ({"x-death": [death("pay", "delivery_limit")]}, "parked by the broker: delivered too often without an answer"),
-        ({"x-first-death-reason": "rejected"}, "parked by the broker: rejected by who read it"),
-        ({"x-death": [death("pay", "maxlen")]}, "parked by the broker: its queue was full"),
-        ({"x-death": [death("pay", "brand_new")]}, "parked by the broker: brand_new"),
+        (
+            {"x-death": [death("pay", "delivery_limit")]},
+            "dead-lettered by the broker: delivered too often without an acknowledgement",
+        ),
+        ({"x-first-death-reason": "rejected"}, "dead-lettered by the broker: rejected by its consumer"),
+        ({"x-death": [death("pay", "maxlen")]}, "dead-lettered by the broker: its queue was full"),
+        ({"x-death": [death("pay", "brand_new")]}, "dead-lettered by the broker: brand_new"),
         # This message was retried, and then killed its workers.
         (
             {
@@ -85,7 +88,7 @@ def test_the_reason_of_a_dead_letter_is_shown_in_words(headers: dict[str, Any], 
 def test_the_time_of_a_dead_letter_is_that_of_its_writer(
     headers: dict[str, Any], timestamp: int | None, seconds: float | None
 ) -> None:
-    assert failed(headers, timestamp=timestamp).parked_at == seconds
+    assert failed(headers, timestamp=timestamp).dead_lettered_at == seconds
 
 
 @pytest.mark.parametrize(

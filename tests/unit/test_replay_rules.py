@@ -118,14 +118,14 @@ def test_headers_of_a_copy_that_the_broker_dead_lettered_are_used() -> None:
 def test_a_message_returns_to_its_queue_or_stays_with_a_reason() -> None:
     assert judge(failed()) == ("pay", None)
     assert judge(failed(), match="nothing of it") == (None, None)
-    assert judge(failed("lost")) == (None, "nothing tells in which queue it failed")
+    assert judge(failed("lost")) == (None, "the queue in which it failed is unknown")
     assert judge(failed(x_replays=2)) == ("pay", None)
     target, why = judge(failed(x_replays=3))
     assert target is None
     assert why is not None
-    assert why.startswith("replayed 3 times already")
+    assert why.startswith("already replayed 3 times")
     assert judge(failed(x_replays=3), ids=frozenset({"m1"})) == ("pay", None)
-    assert ReplayRules(PLACES, Selection(), NOW, again=True).judge(failed(x_replays=3)) == ("pay", None)
+    assert ReplayRules(PLACES, Selection(), NOW, include_replayed=True).judge(failed(x_replays=3)) == ("pay", None)
 
 
 def test_of_two_messages_with_one_id_only_the_shown_one_gets_another_body() -> None:

@@ -98,7 +98,7 @@ def test_an_import_looks_as_a_person_would_write_it() -> None:
 
 
 def test_for_an_export_of_several_vhosts_one_must_be_named() -> None:
-    with pytest.raises(RunnerError, match=r"several vhosts, /, /openstack; name one with --vhost"):
+    with pytest.raises(RunnerError, match=r"several vhosts, /, /openstack; choose one with --vhost"):
         from_definitions(example("openstack.json"))
     with pytest.raises(RunnerError, match=r"unknown vhost 'x'; allowed: /, /openstack"):
         from_definitions(example("openstack.json"), "x")
