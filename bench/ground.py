@@ -105,7 +105,7 @@ class Ground:
         """Write a project that uses ``vhost``. A plugin is its source, or the file or folder to copy."""
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="project-"))
         (folder / "plugins").mkdir()
-        broker = {"url": vhost.url, "start": "never", "management": vhost.rabbit.management}
+        broker = {"url": vhost.url, "autostart": False, "management": vhost.rabbit.management}
         whole = {"broker": broker, **config}
         (folder / "config.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
         (folder / "topology.yaml").write_text(yaml.safe_dump(dict(topology), sort_keys=False))

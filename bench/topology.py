@@ -42,7 +42,7 @@ class Project:
     def __init__(self, folder: Path, vhost: Vhost, content: dict[str, Any]) -> None:
         self._folder = folder
         folder.mkdir()
-        broker = {"url": vhost.url, "start": "never", "management": vhost.rabbit.management}
+        broker = {"url": vhost.url, "autostart": False, "management": vhost.rabbit.management}
         (folder / "config.yaml").write_text(yaml.safe_dump({"broker": broker}))
         (folder / "topology.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 

@@ -138,13 +138,13 @@ lacks_broker() {
 import sys
 from pathlib import Path
 
-from runner.broker import find_broker
+from runner.broker.find import find_broker
 from runner.config.project import load_project
 from runner.errors import BrokerMissing, RunnerError
 
 try:
     broker = load_project(Path()).config.broker
-    find_broker(broker.url, broker.start, Path("var/broker"))
+    find_broker(broker.url, broker.autostart, Path("var/broker"))
 except BrokerMissing:
     sys.exit(0)
 except RunnerError:

@@ -104,7 +104,7 @@ class Rabbit:
 
     def start(self) -> None:
         """Start the node and wait until it responds."""
-        found = find_broker([self.url], "auto", self.folder)
+        found = find_broker([self.url], True, self.folder)
         if not isinstance(found, PrivateNode):
             raise AssertionError(f"the tests need rabbitmq-server; found {found}")
         self.management = found.management_url

@@ -21,7 +21,7 @@ class Shop:
     def __init__(self, folder: Path, vhost: Vhost) -> None:
         self.folder, self.vhost = folder, vhost
         folder.mkdir(parents=True, exist_ok=True)
-        self.config = {"broker": {"url": vhost.url, "start": "never", "management": vhost.rabbit.management}}
+        self.config = {"broker": {"url": vhost.url, "autostart": False, "management": vhost.rabbit.management}}
 
     def write(self, topology: dict[str, Any], services: dict[str, Any] | None = None) -> None:
         """Write both files."""

@@ -56,10 +56,10 @@ class Container(Startable):
     """RabbitMQ in a container of Docker or Podman, with its data in a named volume."""
 
 
-def find_broker(urls: Sequence[str], start: str, folder: Path) -> Answering | PrivateNode | Container:
+def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering | PrivateNode | Container:
     """Return the broker to use, or the one to start.
 
-    ``urls`` are tried in random order. ``start`` is "auto" or "never". ``folder`` is the private node's.
+    ``urls`` are tried in random order. If ``autostart`` is false, none is started. ``folder`` is the private node's.
     Takes some seconds when hosts are silent. Raises BrokerAway when a broker may answer later, BrokerMissing
     when a person must do something first, and BrokerError when something else is at a broker's port.
     """
@@ -68,18 +68,18 @@ def find_broker(urls: Sequence[str], start: str, folder: Path) -> Answering | Pr
         address = Address.of(url)
         finding = _probe_patiently(address)
         if finding.kind is Kind.BROKER:
-            if start == "auto" and address.loopback and find_leftover(Folder(folder)) is not None:
+            if autostart and address.loopback and find_leftover(Folder(folder)) is not None:
                 # It is about to stop, because the process that ran it is gone; the new run waits for that.
                 finding = ProbeResult(Kind.NOTHING, "a node of a killed run is stopping")
             else:
                 return Answering(url)
         findings[address] = finding
-    if start == "auto":
+    if autostart:
         for url in urls:
             address = Address.of(url)
             if address.loopback and not address.is_tls and findings[address].kind is Kind.NOTHING:
                 return _startable(url, address, findings[address], folder)
-    raise _nothing_answers(findings, start)
+    raise _nothing_answers(findings, autostart=autostart)
 
 
 def known_management(urls: Sequence[str], folder: Path) -> str | None:
@@ -149,7 +149,7 @@ def _container_command(engine: str, box: Box) -> list[str]:
     ]
 
 
-def _nothing_answers(findings: dict[Address, ProbeResult], start: str) -> BrokerError:
+def _nothing_answers(findings: dict[Address, ProbeResult], *, autostart: bool) -> BrokerError:
     for address, finding in findings.items():
         if finding.kind is Kind.SILENT:
             return BrokerError(
@@ -162,7 +162,7 @@ def _nothing_answers(findings: dict[Address, ProbeResult], start: str) -> Broker
                 "stop what listens there, or give another port"
             )
     facts = ", ".join(f"{address} ({finding.fact})" for address, finding in findings.items())
-    allowed = "start it" if start == "auto" else "start it, or set broker.start to 'auto'"
+    allowed = "start it" if autostart else "start it, or set broker.autostart to true"
     return BrokerAway(f"broker.url: no broker answers at {facts}; {allowed}")
 
 

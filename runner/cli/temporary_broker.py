@@ -36,7 +36,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
     """
     settings = project.config.broker
     folder = project.var / "broker"
-    found = find_broker(settings.url, settings.start, folder)
+    found = find_broker(settings.url, settings.autostart, folder)
     if isinstance(found, Answering):
         yield known_management(settings.url, folder) or _told_by_runner(project, Address.of(found.url))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, WithJsonSchema
@@ -69,10 +69,10 @@ class BrokerSettings(Part):
         description="The address of the broker, or a list with the addresses of a cluster.",
         examples=["amqp://shop:${RABBITMQ_PASSWORD:-secret}@127.0.0.1:5672/shop"],
     )
-    start: Literal["auto", "never"] = Field(
-        "auto",
-        description="auto: run a private RabbitMQ if no broker answers on this machine; never: wait for the broker.",
-        examples=["never"],
+    autostart: StrictBool = Field(
+        True,
+        description="Run a private RabbitMQ if no broker answers on this machine. If false, wait for the broker.",
+        examples=[False],
     )
     management: Annotated[StrictStr, AfterValidator(_check_http)] | None = Field(
         None,
@@ -128,10 +128,10 @@ StoreMapping = Annotated[StoreSettings, _mapping_of(StoreSettings, "{url: ...}")
 class InboxSettings(Part):
     """Deduplication: the ids of handled messages are stored, so that a second delivery changes nothing."""
 
-    keep: AtLeastASecond = Field(
+    retention: AtLeastASecond = Field(
         "7d",
         validate_default=True,
-        description="How long the id of a handled message is stored; 1s or more.",
+        description="The time for which the id of a handled message is stored; 1s or more.",
         examples=["30d"],
     )
 
@@ -140,7 +140,7 @@ def _switch(value: Any) -> Any:
     if isinstance(value, bool):
         return {} if value else None
     if not isinstance(value, dict | InboxSettings):
-        raise ValueError("not true or false; allowed: true, false, or {keep: 7d}")
+        raise ValueError("not true or false; allowed: true, false, or {retention: 7d}")
     return value
 
 
@@ -155,7 +155,7 @@ InboxSwitch = Annotated[
                 {
                     "type": "object",
                     "additionalProperties": False,
-                    "properties": {"keep": {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}},
+                    "properties": {"retention": {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}},
                 },
             ]
         }
@@ -205,14 +205,14 @@ class ServiceSettings(Supervision):
 class Config(Part):
     """Which broker and database the project uses, and which services run."""
 
-    broker: Annotated[BrokerSettings, _mapping_of(BrokerSettings, "{url: ..., start: ...}")] = Field(
+    broker: Annotated[BrokerSettings, _mapping_of(BrokerSettings, "{url: ..., autostart: ...}")] = Field(
         BrokerSettings(), description="Which broker to use."
     )
     runner: Runner = Field(Runner(), description="The supervisor itself.")
     store: StoreMapping = Field(StoreSettings(), description="The database of services that store data.")
-    faults: StrictBool = Field(
+    fault_injection: StrictBool = Field(
         False,
-        description="Allow fault injection by the command fault; only if broker and database are on this machine.",
+        description="Allow the command fault; only if broker and database are on this machine.",
         examples=[True],
     )
     services: dict[str, ServiceSettings] = Field(

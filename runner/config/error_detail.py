@@ -13,10 +13,15 @@ Path = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-#: Keys of older versions, and their replacements.
-_RENAMED = {
-    "silence": "it is now lint: {ignore: {CODE: [NAME]}}",
-    "trace": "remove it: the reports of attempts now go to the service whose plugin records them, such as audit",
+#: The keys of former versions, by file, and the keys that replace them. ``NAME`` is the name of a service.
+FORMER_KEYS = {
+    "config.yaml": {
+        "broker.start": "autostart",
+        "faults": "fault_injection",
+        "services.NAME.inbox.keep": "retention",
+        "trace": "services.audit.options.attempts",
+    },
+    "topology.yaml": {"silence": "lint.ignore"},
 }
 
 
@@ -91,10 +96,14 @@ def unknown(kind: str, name: str, allowed: Iterable[str], shown_name: str | None
     return f"unknown {kind} {shown_name or repr(name)}; {one_of(name, allowed)}"
 
 
+def new_key(file: str, path: Path) -> str | None:
+    """Return the key that replaces the key at ``path`` of a former version's file, or None."""
+    name = dotted(("services", "NAME", *path[2:]) if path[:1] == ("services",) else path)
+    return FORMER_KEYS.get(file, {}).get(name)
+
+
 def belonging(key: str) -> str | None:
     """Return text that names the right place of ``key``, or None if no other place has this key."""
-    if key in _RENAMED:
-        return _RENAMED[key]
     places = _places().get(key, ())
     return f"it belongs {' or '.join(places)}" if places else None
 

@@ -134,15 +134,15 @@ def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Doc
 
 
 def _check_fault_injection(config: Config, document: Document) -> None:
-    """Refuse ``faults: true`` with a broker or a database on another machine."""
-    if not config.faults:
+    """Refuse ``fault_injection: true`` with a broker or a database on another machine."""
+    if not config.fault_injection:
         return
     there = [f"broker on another machine, {one}" for one in map(Address.of, config.broker.url) if one.loopback is None]
     stores = [config.store, *(one.store for one in config.services.values() if one.store is not None)]
     hosts = dict.fromkeys(host for store in stores for host in store.remote_hosts)
     for problem in (*there, *(f"database on another machine, {host!r}" for host in hosts)):
         text = f"not with a {problem}; allowed: a broker and a database on 127.0.0.1, ::1 or localhost"
-        document.fault(("faults",), text)
+        document.fault(("fault_injection",), text)
 
 
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:

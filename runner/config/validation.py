@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from runner.config.error_detail import Path, belonging, one_of, value_at
+from runner.config.error_detail import Path, belonging, new_key, one_of, value_at
 from runner.config.value import Unshown
 
 if TYPE_CHECKING:
@@ -84,10 +84,16 @@ def validate_document(model: type[M], document: Document) -> M:
             return instance
         if not noted:
             for path, text in faults:
-                note(document, path, text)
+                note(document, path, _former_key(document.file, path) or text)
             noted = True
         for path, _ in faults:
             data = _without(data, _in_file(data, path))
+
+
+def _former_key(file: str, path: Path) -> Callable[[str], str] | None:
+    """Return the text about a key of a former version, or None for any other path."""
+    new = new_key(file, path)
+    return None if new is None else lambda _: f"unknown key {str(path[-1])!r}; it is now {new!r}"
 
 
 def note(document: Document, path: Path, text: Callable[[str], str]) -> None:

@@ -15,7 +15,7 @@ def fault() -> None:
     """Break something on purpose. Each command prints what to expect, and the commands that show it.
 
     Fault injection requires faults: true in config.yaml, and a broker and a database on this machine. Faults with a
-    duration end by themselves, or at once with "clear".
+    "clear" ends it at once.
     """
 
 

@@ -29,7 +29,7 @@ LONGEST = 3600.0
 PATIENCE = 10.0
 #: The states in which a process may be killed or paused, the preferred state first.
 _ALIVE = ("RUNNING", "STARTING")
-OFF = f"{CONFIG_FILE}: faults: not true; add the line faults: true, and restart the supervisor"
+OFF = f"{CONFIG_FILE}: fault_injection: not true; add the line fault_injection: true, and restart the runner"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FaultProject:
     def of(cls, folder: Path) -> FaultProject:
         """Load the project of a folder. Raises ConfigError if ``faults`` is not true there."""
         project = load_project(folder)
-        if not project.config.faults:
+        if not project.config.fault_injection:
             raise ConfigError([OFF])
         return cls(folder, project)
 
@@ -66,7 +66,7 @@ class FaultProject:
         (found,) = ask(self.folder, "status", patience=PATIENCE)
         if not self.faults.is_on(int(found["runner"]["pid"])):
             raise RunnerError(
-                f"{self.folder.resolve()}: the supervisor was started without faults: true;"
+                f"{self.folder.resolve()}: the runner here was started without fault_injection: true;"
                 f" restart it after: {invocation('down')}"
             )
         return found

@@ -99,16 +99,16 @@ class Preparer:
         """Find the broker, or what to start as one. Raises RunnerError where there is none and none may come."""
         settings = self.project.config.broker
         try:
-            self._broker = find_broker(settings.url, settings.start, self.project.var / "broker")
+            self._broker = find_broker(settings.url, settings.autostart, self.project.var / "broker")
         except BrokerAway as error:
             self._broker = error  # it may come yet: the services wait for it
-        has_faults = self.project.config.faults
+        has_faults = self.project.config.fault_injection
         # The supervisor has the folder by now, and is who started this process.
         FaultFolder(self.project.var).begin(os.getppid() if has_faults else None)
         warnings = self._new_findings(self.project)
         if has_faults:
             how = invocation("fault", "--help")
-            warnings = [*warnings, f"faults: true: users who may write in var/ can break things here: {how}"]
+            warnings = [*warnings, f"fault_injection: true: users who may write in var/ can break things here: {how}"]
         return PreparedSystem(broker_program(self._broker), self._broker_words(self._broker), warnings)
 
     def prepare(self) -> Taken | None:
@@ -133,7 +133,7 @@ class Preparer:
     def take_over(self) -> Taken:
         """Apply the changed files. If it raises RunnerError, no service has changed."""
         project, objects = checked_project(self._folder)
-        for part in ("broker", "runner", "faults"):
+        for part in ("broker", "runner", "fault_injection"):
             if getattr(project.config, part) != getattr(self.project.config, part):
                 number = project.config_document.line((part,))
                 raise RunnerError(

@@ -157,7 +157,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         concurrency=settings.concurrency,
         options=settings.options,
         store=project.store_of(service),
-        inbox=None if settings.inbox is None else settings.inbox.keep,
+        inbox=None if settings.inbox is None else settings.inbox.retention,
         trace=_trace(project, settings),
         max_crashes=settings.max_crashes,
         # A service that only consumes does not ask, and is not replaced because another service came or went.
@@ -166,7 +166,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         handler_timeout=settings.handler_timeout,
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,
-        faults=project.config.faults,
+        faults=project.config.fault_injection,
         log_format=log_format,
         log_level=log_level,
         quiet_queue=project.attempts_queue or "",

@@ -56,7 +56,7 @@ RULES = {
     ),
     "outlived-by-restart": Rule("give the queue a longer time, or none", f"{_DOCS}ttl"),
     "stop-timeout": Rule("raise stop_timeout, or lower handler_timeout", f"{_DOCS}consumers"),
-    "inbox-forgets": Rule("raise inbox.keep", f"{_DOCS}confirms"),
+    "inbox-forgets": Rule("raise inbox.retention", f"{_DOCS}confirms"),
     "expiring-retry-queue": Rule("let the policy match other names", f"{_DOCS}ttl#queue-ttl"),
     "expiring-dead-letters": Rule("let the policy match other names", f"{_DOCS}ttl"),
     "transient-queue": Rule("make it durable", f"{_DOCS}queues#transient-queues"),

@@ -300,7 +300,7 @@ def test_closing_the_terminal_s_window_stops_everything(project: Project, vhost:
 
 def test_status_reports_that_all_services_wait_for_an_unreachable_broker(project: Project) -> None:
     config = project.config()
-    config["broker"]["start"] = "never"
+    config["broker"]["autostart"] = False
     project.set_config(config)
     runner = project.run(url=f"amqp://guest:guest@127.0.0.1:{free_port()}/")
     runner.wait_for("order_api.1, payment.1, notification.1 WAITING for the broker")

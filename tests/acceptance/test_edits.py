@@ -64,7 +64,7 @@ class Watched:
     def __init__(self, project: Project, vhost: Vhost) -> None:
         self.project, self.vhost = project, vhost
         config = project.config()
-        config["broker"] |= {"management": vhost.rabbit.management, "start": "never"}
+        config["broker"] |= {"management": vhost.rabbit.management, "autostart": False}
         project.set_config(config)
         self.runner: Runner = project.run("run", "--watch", url=vhost.url)
         self.runner.wait_for("everything is RUNNING")

@@ -47,13 +47,13 @@ def call(project: Project, *arguments: str, url: str) -> tuple[int, str]:
 
 
 class Shop:
-    """The shipped services with ``faults: true``."""
+    """The shipped services with ``fault_injection: true``."""
 
     def __init__(self, folder: Path, vhost: Vhost) -> None:
         self.project, self.vhost = Project(folder), vhost
         self.project.options("payment", failure_rate=0.0, latency="5ms")
         config = self.project.config()
-        config["faults"] = True
+        config["fault_injection"] = True
         config["services"]["notification"] |= {"inbox": True, "watchdog": "3s", "max_crashes": 2}
         self.project.set_config(config)
         self.runner = self.project.run(url=vhost.url, env={"PYTHONPATH": str(ROOT)})
@@ -127,7 +127,7 @@ def state_of(pid: int) -> str:
 
 
 def test_the_start_warns_about_enabled_fault_injection(shop: Shop) -> None:
-    assert len(re.findall(r"runner +\| WARNING: faults: true: users who may write", shop.runner.output)) == 1
+    assert len(re.findall(r"runner +\| WARNING: fault_injection: true: users who may write", shop.runner.output)) == 1
 
 
 def test_kill_kills_a_process_and_the_supervisor_replaces_it(shop: Shop) -> None:
@@ -306,14 +306,14 @@ def test_a_runner_that_was_started_without_fault_injection_is_left_alone(project
     runner = project.run("run", "payment", url=vhost.url)
     runner.pid_of("payment.1")
     config = project.config()
-    project.set_config({"faults": True, **config})
+    project.set_config({"fault_injection": True, **config})
     reload = CliRunner().invoke(main, ["--project", str(project.folder), "reload"])
     assert reload.exit_code == 1
-    assert "config.yaml:1: faults: is taken at the start" in reload.output
+    assert "config.yaml:1: fault_injection: is taken at the start" in reload.output
     for arguments in (["kill", "payment"], ["disconnect"], ["poison", ORDERS]):
         code, output = call(project, *arguments, url=vhost.url)
         assert code == 1
-        assert "the supervisor was started without faults: true" in output
+        assert "the runner here was started without fault_injection: true" in output
     code, output = call(project, "kill", "notification", url=vhost.url)
     assert code == 1
     assert runner.stop() == 0
@@ -323,7 +323,7 @@ def test_a_runner_that_was_started_without_fault_injection_is_left_alone(project
 def test_the_private_broker_is_killed_and_restarts_with_all_orders(project: Project) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
     config = project.config()
-    project.set_config({"faults": True, **config})
+    project.set_config({"fault_injection": True, **config})
     # Payment does not run, so the orders wait in their queue.
     runner: Runner = project.run("run", "order_api", url=url)
     runner.wait_for("everything is RUNNING", 90)

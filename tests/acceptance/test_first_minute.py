@@ -79,7 +79,7 @@ def test_an_order_is_refused_while_the_broker_blocks_or_is_unreachable_and_accep
     rabbit = vhost.rabbit
     project.options("payment", failure_rate=0.0)
     config = project.config()
-    config["broker"]["start"] = "never"
+    config["broker"]["autostart"] = False
     project.set_config(config)
     runner = project.run(url=f"amqp://guest:guest@127.0.0.1:{link.ports[0]}/{vhost.name}")
     project.first_order()

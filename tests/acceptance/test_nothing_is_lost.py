@@ -78,7 +78,7 @@ def test_with_the_broker_unreachable_for_10_s_every_order_with_202_is_paid_and_t
     project: Project, mortal: Vhost
 ) -> None:
     config = project.config()
-    config["broker"]["start"] = "never"
+    config["broker"]["autostart"] = False
     project.set_config(config)
     project.options("payment", failure_rate=0.0)
     runner = project.run(url=mortal.url)

@@ -42,7 +42,7 @@ def configure(project: Project, url: str, **options: Any) -> None:
     """Give the order API an outbox, and the other services an inbox."""
     config = project.config()
     config["store"] = {"url": url}
-    config["broker"]["start"] = "never"
+    config["broker"]["autostart"] = False
     config["services"]["order_api"]["options"] |= {"outbox": True, **options}
     config["services"]["payment"] |= {"inbox": True, "options": {"failure_rate": 0.0, "latency": "1ms"}}
     config["services"]["notification"] |= {"inbox": True}

@@ -70,7 +70,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
 @pytest.mark.parametrize("command", ["plan", "apply", "import live"])
 def test_the_error_names_the_remedy_if_no_broker_may_be_started(project: Project, command: str) -> None:
     config = project.config()
-    config["broker"] = {"url": "amqp://127.0.0.1:1/", "start": "never"}
+    config["broker"] = {"url": "amqp://127.0.0.1:1/", "autostart": False}
     project.set_config(config)
     if "import" in command:
         # An import needs an empty topology.

@@ -109,7 +109,7 @@ def test_a_broker_that_is_killed_while_messages_wait_in_every_retry_queue_loses_
     topology["queues"]["jobs"]["retry"] = ["300ms", "700ms"]
     jobs.set_topology(topology)
     config = jobs.config()
-    config["broker"]["start"] = "never"
+    config["broker"]["autostart"] = False
     config["services"]["jobs"] |= {"concurrency": 4}
     jobs.set_config(config)
     jobs.plugin("jobs", FAILING)

@@ -189,7 +189,7 @@ def test_an_edit_of_a_plugin_restarts_the_services_that_use_it(watched: Watched,
 
 def test_a_change_of_the_broker_is_not_applied(watched: Watched, project: Project) -> None:
     config = project.config()
-    config["broker"]["start"] = "never"
+    config["broker"]["autostart"] = False
     project.set_config(config)
     watched.wait_for("config.yaml:1: broker: is taken at the start; stop the runner and start it")
     watched.wait_for("not reloaded: all services keep running unchanged")

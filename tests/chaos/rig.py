@@ -163,7 +163,7 @@ class Rig:
     def _set_broker(self, urls: Sequence[str]) -> None:
         path = self.shop.folder / "config.yaml"
         config = yaml.safe_load(path.read_text())
-        config["faults"] = True
+        config["fault_injection"] = True
         config["broker"] |= {"url": list(urls)}
         if self.cluster is None:
             config["broker"]["management"] = self.management.rstrip("/")

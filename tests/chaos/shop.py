@@ -71,7 +71,7 @@ class Shop(Project):
         }
         self.set_topology(topology)
         config = self.config()
-        config["broker"]["start"] = "never"
+        config["broker"]["autostart"] = False
         config["store"] = {"url": database}
         services = config["services"]
         door = services["order_api"]

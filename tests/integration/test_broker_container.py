@@ -36,7 +36,7 @@ def test_container_is_run_in_the_foreground_and_stopped_with_its_child(tmp_path:
     engine.chmod(0o755)
     monkeypatch.setattr(find, "installed_server", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    found = find_broker([f"amqp://anna:topsecret@127.0.0.1:{port}/"], "auto", tmp_path)
+    found = find_broker([f"amqp://anna:topsecret@127.0.0.1:{port}/"], True, tmp_path)
     assert isinstance(found, Container)
 
     log = tmp_path / "log"

@@ -244,13 +244,13 @@ def test_node_listens_on_loopback_only_keeps_its_data_and_leaves_no_process_afte
     runs.append(third)
     third.wait_ready()
     assert get(third) == ["kept when all is killed"] * 2
-    assert find_broker([third.url], "auto", folder) == Answering(third.url)
+    assert find_broker([third.url], True, folder) == Answering(third.url)
     put(third, "kept when the parent is killed")
     pids = third.processes()
     # Only the parent is killed, so no process can stop the node. The node must notice by itself.
     os.kill(third.process.pid, signal.SIGKILL)
     third.process.wait(20)
-    found = find_broker([third.url], "auto", folder)
+    found = find_broker([third.url], True, folder)
     assert isinstance(found, PrivateNode), "the node that still answers is about to stop"
 
     fourth = Run(folder, port, "new")

@@ -245,6 +245,6 @@ def test_a_listener_that_closes_during_the_connect_is_asked_again(
         raise outcomes.pop(0)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    found = find_broker([f"amqp://guest:guest@127.0.0.1:{free_port()}/"], "auto", tmp_path / "broker")
+    found = find_broker([f"amqp://guest:guest@127.0.0.1:{free_port()}/"], True, tmp_path / "broker")
     assert isinstance(found, PrivateNode)
     assert outcomes == []

@@ -441,7 +441,7 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_confirmed_before_t
 def test_commands_use_another_node_if_the_first_is_unreachable(cluster: Cluster, project: Project) -> None:
     cluster.wait_whole(120)
     config, topology = project.config(), project.topology()
-    config["broker"] = {"url": cluster.urls, "start": "never"}
+    config["broker"] = {"url": cluster.urls, "autostart": False}
     topology["retire"] = {"queues": ["old"]}
     project.set_config(config)
     project.set_topology(topology)

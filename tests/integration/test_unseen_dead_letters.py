@@ -110,7 +110,7 @@ def test_all_dead_letters_of_an_order_are_shown_and_replayed(shop: Shop, tmp_pat
 def test_an_unreachable_broker_exits_with_75_and_names_the_waiting_runner(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     port = free_port()
-    shop.config["broker"] = {"url": f"amqp://127.0.0.1:{port}/", "start": "auto"}
+    shop.config["broker"] = {"url": f"amqp://127.0.0.1:{port}/", "autostart": True}
     shop.write(TOPOLOGY)
     with take_lock(shop.folder / "var"):
         for command in (("dlq", "list"), ("plan",), ("apply",)):

@@ -331,7 +331,9 @@ def test_the_shipped_topology_uses_no_deprecated_feature(tmp_path: Path, vhost: 
     for name in ("topology.yaml", "config.yaml"):
         text = (Path(__file__).parents[2] / name).read_text()
         (shop.folder / name).write_text(text.replace("${RABBITMQ_URL:-amqp://guest:guest@127.0.0.1:5672/}", vhost.url))
-    config = (shop.folder / "config.yaml").read_text().replace("start: auto", f"management: {vhost.rabbit.management}")
+    config = (
+        (shop.folder / "config.yaml").read_text().replace("autostart: true", f"management: {vhost.rabbit.management}")
+    )
     (shop.folder / "config.yaml").write_text(config)
     used = used_features(vhost)
     written(vhost, "nothing is declared")  # earlier tests are in the log too, and the node writes it late

@@ -47,15 +47,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-@pytest.mark.parametrize("start", ["auto", "never"])
-def test_a_reachable_broker_is_used(machine: Machine, tmp_path: Path, start: str):
+@pytest.mark.parametrize("autostart", [True, False])
+def test_a_reachable_broker_is_used(machine: Machine, tmp_path: Path, autostart: bool):
     machine.kinds["127.0.0.1:7000"] = Kind.BROKER
 
-    assert find_broker([REMOTE, LOCAL], start, tmp_path) == Answering(LOCAL)
+    assert find_broker([REMOTE, LOCAL], autostart, tmp_path) == Answering(LOCAL)
 
 
 def test_a_private_node_is_started_if_nothing_listens_on_loopback(machine: Machine, tmp_path: Path):
-    found = find_broker([REMOTE, LOCAL], "auto", tmp_path)
+    found = find_broker([REMOTE, LOCAL], True, tmp_path)
 
     assert isinstance(found, PrivateNode)
     assert found.url == LOCAL
@@ -72,7 +72,7 @@ def test_a_private_node_is_started_if_nothing_listens_on_loopback(machine: Machi
 
 
 def test_the_login_passes_through_the_environment_and_is_never_shown(machine: Machine, tmp_path: Path):
-    found = find_broker([LOCAL], "auto", tmp_path)
+    found = find_broker([LOCAL], True, tmp_path)
 
     assert isinstance(found, PrivateNode)
     assert found.environment == {
@@ -84,7 +84,7 @@ def test_the_login_passes_through_the_environment_and_is_never_shown(machine: Ma
 
 
 def test_a_private_node_listens_at_the_address_of_an_ipv6_url(machine: Machine, tmp_path: Path):
-    found = find_broker(["amqp://[::1]:7000/"], "auto", tmp_path)
+    found = find_broker(["amqp://[::1]:7000/"], True, tmp_path)
 
     assert isinstance(found, PrivateNode)
     assert found.management_url == "http://[::1]:17000"
@@ -94,7 +94,7 @@ def test_a_private_node_listens_at_the_address_of_an_ipv6_url(machine: Machine, 
 def test_a_container_is_started_if_rabbitmq_is_not_installed(machine: Machine, tmp_path: Path):
     machine.server, machine.engine = None, "/usr/bin/podman"
 
-    found = find_broker([LOCAL], "auto", tmp_path)
+    found = find_broker([LOCAL], True, tmp_path)
 
     assert isinstance(found, Container)
     assert found.command[1:5] == ["-m", "runner.broker.container", "--engine", "/usr/bin/podman"]
@@ -105,7 +105,7 @@ def test_three_remedies_are_named_if_nothing_can_be_started(machine: Machine, tm
     machine.server = None
 
     with pytest.raises(BrokerMissing) as caught:
-        find_broker([LOCAL], "auto", tmp_path)
+        find_broker([LOCAL], True, tmp_path)
 
     lines = str(caught.value).splitlines()
     assert "127.0.0.1:7000 (fact: nothing)" in lines[0]
@@ -120,45 +120,45 @@ def test_three_remedies_are_named_if_nothing_can_be_started(machine: Machine, tm
 
 def test_a_remote_broker_that_is_unreachable_is_waited_for(machine: Machine, tmp_path: Path):
     with pytest.raises(BrokerAway, match=r"broker\.example:7000 \(fact: unreachable\)") as caught:
-        find_broker([REMOTE], "auto", tmp_path)
+        find_broker([REMOTE], True, tmp_path)
 
     assert caught.value.exit_code == EXIT_BROKER
 
 
 def test_nothing_is_started_if_start_is_never(machine: Machine, tmp_path: Path):
-    with pytest.raises(BrokerAway, match=r"set broker\.start to 'auto'") as caught:
-        find_broker([LOCAL], "never", tmp_path)
+    with pytest.raises(BrokerAway, match=r"set broker\.autostart to true") as caught:
+        find_broker([LOCAL], False, tmp_path)
 
     assert "topsecret" not in str(caught.value)
 
 
 def test_no_private_node_replaces_a_broker_with_tls(machine: Machine, tmp_path: Path):
     with pytest.raises(BrokerAway):
-        find_broker(["amqps://127.0.0.1:7000/"], "auto", tmp_path)
+        find_broker(["amqps://127.0.0.1:7000/"], True, tmp_path)
 
 
-@pytest.mark.parametrize("start", ["auto", "never"])
-def test_another_server_at_the_port_is_reported(machine: Machine, tmp_path: Path, start: str):
+@pytest.mark.parametrize("autostart", [True, False])
+def test_another_server_at_the_port_is_reported(machine: Machine, tmp_path: Path, autostart: bool):
     machine.kinds["127.0.0.1:7000"] = Kind.OTHER
 
     with pytest.raises(BrokerError, match=r"no AMQP broker at 127\.0\.0\.1:7000, fact: other"):
-        find_broker([LOCAL], start, tmp_path)
+        find_broker([LOCAL], autostart, tmp_path)
 
 
 def test_silence_may_be_a_broker_whose_host_does_not_resolve_its_own_name(machine: Machine, tmp_path: Path):
     machine.kinds["127.0.0.1:7000"] = Kind.SILENT
 
     with pytest.raises(
-        BrokerError, match=r"fact: silent; stop what listens there, .* make the name of its host resolve"
+        BrokerError, match=r"fact: silent; stop the program that listens there, .* make the name of its host resolve"
     ):
-        find_broker([LOCAL], "auto", tmp_path)
+        find_broker([LOCAL], True, tmp_path)
 
 
 def test_the_node_of_a_killed_run_is_not_reused(machine: Machine, tmp_path: Path):
     machine.kinds["127.0.0.1:7000"] = Kind.BROKER
     machine.leftover = 4711
 
-    assert isinstance(find_broker([LOCAL], "auto", tmp_path), PrivateNode)
+    assert isinstance(find_broker([LOCAL], True, tmp_path), PrivateNode)
 
 
 def test_further_ports_follow_the_convention_of_rabbitmq(machine: Machine):
@@ -170,7 +170,7 @@ def test_a_port_in_use_is_replaced_and_the_log_says_so(machine: Machine, caplog:
 
     with caplog.at_level(logging.WARNING):
         assert ports_of(5672) == Ports(5672, 40000, 25672)
-    assert caplog.messages == ["management port 15672 is taken, using 40000"]
+    assert caplog.messages == ["management port 15672 is in use, using 40000"]
 
 
 def test_an_invalid_port_number_is_replaced(machine: Machine):

@@ -49,8 +49,8 @@ def call(folder: Path, *arguments: str) -> tuple[int, str]:
 def test_nothing_is_injected_unless_config_yaml_allows_it(command: list[str], tmp_path: Path) -> None:
     code, output = call(make(tmp_path, ""), "fault", *command)
     assert code == 78
-    assert output.startswith("config.yaml: faults: not true")
-    assert "add the line faults: true, and restart the supervisor" in output
+    assert output.startswith("config.yaml: fault_injection: not true")
+    assert "add the line fault_injection: true, and restart the runner" in output
     assert not (tmp_path / "var").exists()
 
 
@@ -58,9 +58,9 @@ def test_nothing_is_injected_unless_config_yaml_allows_it(command: list[str], tm
     "command", [["fault", *one] for one in COMMANDS] + [["check"]], ids=lambda command: command[-1]
 )
 def test_nothing_is_injected_on_another_machine(command: list[str], tmp_path: Path) -> None:
-    code, output = call(make(tmp_path, "faults: true\nbroker: {url: amqp://shop.example}\n"), *command)
+    code, output = call(make(tmp_path, "fault_injection: true\nbroker: {url: amqp://shop.example}\n"), *command)
     assert code == 78
-    assert "config.yaml:1: faults: not with a broker on another machine, shop.example:5672" in output
+    assert "config.yaml:1: fault_injection: not with a broker on another machine, shop.example:5672" in output
     assert not (tmp_path / "var").exists()
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_injected_on_another_machine(command: list[str], tmp_path: Pa
     "command", [one for one in COMMANDS if one[0] not in ("list", "clear")], ids=lambda one: one[0]
 )
 def test_nothing_is_injected_without_a_runner(command: list[str], tmp_path: Path) -> None:
-    code, output = call(make(tmp_path, "faults: true\n"), "fault", *command)
+    code, output = call(make(tmp_path, "fault_injection: true\n"), "fault", *command)
     assert code == 1
     assert output.startswith(f"no supervisor is running in {tmp_path}")
     assert FaultFolder(tmp_path / "var").active() == []
@@ -93,7 +93,7 @@ def test_nothing_is_injected_without_a_runner(command: list[str], tmp_path: Path
     ],
 )
 def test_an_unknown_target_is_a_usage_error_with_the_known_ones(command: list[str], words: str, tmp_path: Path) -> None:
-    code, output = call(make(tmp_path, "faults: true\n"), "fault", *command)
+    code, output = call(make(tmp_path, "fault_injection: true\n"), "fault", *command)
     assert code == 2
     assert words in " ".join(output.split())
 
@@ -112,18 +112,18 @@ def test_an_unknown_target_is_a_usage_error_with_the_known_ones(command: list[st
     ],
 )
 def test_a_database_counts_as_remote_by_its_host(url: str, is_here: bool, tmp_path: Path) -> None:
-    make(tmp_path, f"faults: true\nstore: {{url: '{url}'}}\n")
+    make(tmp_path, f"fault_injection: true\nstore: {{url: '{url}'}}\n")
     if is_here:
-        assert load_project(tmp_path, {}).config.faults
+        assert load_project(tmp_path, {}).config.fault_injection
     else:
-        with pytest.raises(ConfigError, match=r"config\.yaml:1: faults: not with a database on another machine"):
+        with pytest.raises(ConfigError, match=r"config\.yaml:1: fault_injection: not with a database on another machine"):
             load_project(tmp_path, {})
 
 
 def test_a_database_that_only_a_variable_of_libpq_names_counts_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(tmp_path, "faults: true\nstore: {url: 'postgresql:///shop'}\n")
+    make(tmp_path, "fault_injection: true\nstore: {url: 'postgresql:///shop'}\n")
     monkeypatch.setenv("PGHOST", "db.example")
     with pytest.raises(ConfigError, match=r"another machine, 'db\.example'"):
         load_project(tmp_path, {})
@@ -240,7 +240,7 @@ def test_an_unwritable_folder_is_reported_only_when_something_must_be_written(tm
 
 
 def test_active_faults_are_listed_and_cleared_as_json_without_a_runner(tmp_path: Path) -> None:
-    make(tmp_path, "faults: true\n")
+    make(tmp_path, "fault_injection: true\n")
     FaultFolder(tmp_path / "var").write("slow.payment", ActiveFault("slow", "payment", time.time(), 60, 2.0))
     code, output = call(tmp_path, "fault", "list", "--json")
     (one,) = json.loads(output)["active"]

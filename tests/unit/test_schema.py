@@ -88,7 +88,7 @@ def test_a_broken_file_is_not_valid(folder: str, name: str) -> None:
     ("name", "text"),
     [
         ("config", 'services: {a: {instances: "${N:-2}", prefetch: "${P}"}}'),
-        ("config", 'broker: {start: "${START:-auto}", url: ["amqp://a/", "${B}"]}'),
+        ("config", 'broker: {autostart: "${AUTOSTART:-true}", url: ["amqp://a/", "${B}"]}'),
         ("config", "services: {a: {options: {anything: {goes: [1, null]}}}}"),
         ("topology", 'queues: {a: {durable: "${D}", retry: ["${DELAY:-5s}", 1.5s], type: "${T}"}}'),
         (

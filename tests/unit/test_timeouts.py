@@ -197,8 +197,8 @@ def found(topology: dict[str, Any], **settings: Any) -> list[tuple[str, str, str
         (
             "inbox-forgets",
             {"work": {"retry": ["1d", "7d"]}},
-            {"inbox": {"keep": "7d"}, "handler_timeout": "1m"},
-            "7d (inbox.keep)",
+            {"inbox": {"retention": "7d"}, "handler_timeout": "1m"},
+            "7d (inbox.retention)",
             "retry",
         ),
         (
@@ -237,7 +237,7 @@ def test_contradictory_times_are_a_finding_with_both_times(
         ({"work": {"policy": {"consumer-timeout": 36_000_000}}}, {"handler_timeout": "1m"}),
         ({"work": {"policy": {"expires": 86_400_000, "message-ttl": 3_600_000}}}, {}),
         ({}, {"stop_timeout": "3m", "handler_timeout": "2m"}),
-        ({"work": {"retry": ["1s", "1h"]}}, {"inbox": {"keep": "7d"}}),
+        ({"work": {"retry": ["1s", "1h"]}}, {"inbox": {"retention": "7d"}}),
         ({"policies": {"p": {"pattern": "^work$", "definition": {"message-ttl": 3_600_000}}}}, {}),
     ],
 )
