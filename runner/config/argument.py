@@ -2,7 +2,7 @@
 
 Sources: RabbitMQ's guides "Queues", "Policies", "Quorum Queues", "Streams", "Dead Letter Exchanges", "Time-To-Live"
 and "Consumers", and the checks in its own source (``rabbit_amqqueue``, ``rabbit_policies``, each queue type's
-capabilities). The broker itself takes any unknown argument of a queue and does nothing with it.
+capabilities). The broker accepts and ignores any unknown argument of a queue.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SINCE_4_3 = Span((4, 3))
 _MASTER_LOCATORS = ("min-masters", "client-local", "random")
 _LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 
-#: What can be set of a queue.
+#: The settings of a queue.
 QUEUE_SETTINGS = (
     Setting("expires", "integer", _BOTH, minimum=1, maximum=LONGEST_TIMER),
     Setting("message-ttl", "integer", _BOTH, minimum=0, maximum=LONGEST_TIMER),
@@ -101,7 +101,7 @@ QUEUE_SETTINGS = (
     Setting("federation-upstream-set", "text", _BOTH, is_argument=False),
     Setting("federation-upstream-pattern", "text", _BOTH, is_argument=False),
 )
-#: What can be set of an exchange.
+#: The settings of an exchange.
 EXCHANGE_SETTINGS = (
     Setting("alternate-exchange", "text", argument="alternate-exchange"),
     Setting("federation-upstream", "text", is_argument=False),
@@ -113,7 +113,7 @@ QUEUE_ARGUMENTS = {one.argument_key: one for one in QUEUE_SETTINGS if one.is_arg
 QUEUE_POLICY_KEYS = {one.key: one for one in QUEUE_SETTINGS if one.is_policy}
 EXCHANGE_ARGUMENTS = {one.argument_key: one for one in EXCHANGE_SETTINGS if one.is_argument}
 EXCHANGE_POLICY_KEYS = {one.key: one for one in EXCHANGE_SETTINGS if one.is_policy}
-#: Written as ``type`` and not among the arguments.
+#: The argument that is written as ``type`` in topology.yaml.
 QUEUE_TYPE = "x-queue-type"
 
 
@@ -136,8 +136,8 @@ def argument_problem(
 ) -> str | None:
     """Return what is wrong with one argument or policy key, or None.
 
-    ``queue_type`` is None if it is for more than one queue. RabbitMQ ignores arguments that it does not know, because
-    plugins have arguments of their own, but it refuses such policy keys. ``accepted`` are unknown names that are meant.
+    ``queue_type`` is None if the setting is for queues of several types. RabbitMQ ignores unknown arguments, because
+    plugins have arguments of their own, but refuses unknown policy keys. ``accepted`` are unknown names to accept.
     """
     setting = known.get(key)
     if setting is None:
@@ -176,7 +176,10 @@ def version_problems(
 
 
 def as_arguments(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """A policy's definition as arguments, for a broker whose policies cannot be set; a plugin's keys have none."""
+    """Return a policy's definition as arguments, for a broker whose policies cannot be set.
+
+    The policy keys of plugins are left out, because they have no arguments.
+    """
     by_key = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
     known = ((by_key[key], value) for key, value in policy.items() if key in by_key)
     return {setting.argument_key: value for setting, value in known if setting.is_argument}

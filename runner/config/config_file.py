@@ -1,4 +1,4 @@
-"""config.yaml: the broker, the database and the services, as a person writes them."""
+"""The models of config.yaml: the broker, the database and the services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.config.value import BrokerUrls, Unshown
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _STORE_URLS = "sqlite:/// and a file's path, or postgresql://user:password@host:port/database, an @ in them as %40"
-#: What a server's address may have as a query: nothing of it is a secret.
+#: The query parameters that a server's address may have. None of them is a secret.
 _SHOWN = frozenset({"application_name", "connect_timeout", "host", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 
 
@@ -32,12 +32,12 @@ def _check_template(template: str) -> str:
 
 
 def event_type(template: str) -> str:
-    """The type of the events that a routing key template is for: ``order.created`` of ``order.created.{currency}``."""
+    """Return the type of a routing key template's events: ``order.created`` of ``order.created.{currency}``."""
     return template.split("{", 1)[0].rstrip(".")
 
 
 def template_words(template: str) -> tuple[str | None, ...]:
-    """The words of the keys that a template makes: each field makes one word that is not known before, None."""
+    """Return the words of a template's keys; a word with a field is None, because only the event determines it."""
     return tuple(None if "{" in word else word for word in template.split("."))
 
 
@@ -50,7 +50,7 @@ def _check_http(url: str) -> str:
 def _mapping_of(model: type[Part], allowed: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if not isinstance(value, dict | model):
-            # Most likely the address itself, with its password.
+            # The value is probably the address itself, with its password.
             raise Unshown(f"not a mapping; allowed: {allowed}")
         return value
 
@@ -61,7 +61,7 @@ RoutingKey = Annotated[Short, AfterValidator(_check_template)]
 
 
 class BrokerSettings(Part):
-    """Which broker to use."""
+    """The broker to use."""
 
     url: BrokerUrls = Field(
         ("amqp://guest:guest@127.0.0.1:5672/",),
@@ -82,7 +82,7 @@ class BrokerSettings(Part):
 
 
 def _check_store_url(url: str) -> str:
-    # Never shown, because it may hold a password.
+    # No error shows the address, because it may contain a password.
     if re.fullmatch(r"sqlite:///[^?#]+", url) and not url.endswith(":memory:"):
         return url
     try:
@@ -90,7 +90,7 @@ def _check_store_url(url: str) -> str:
         is_server = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
     except ValueError:
         is_server = False
-    # What stands elsewhere than before the one @ would be shown where the rest of the address is.
+    # Output hides only the part before the one @. A password in any other place would be shown.
     is_server = is_server and url.count("@") <= 1 and not re.search(r"[#,\s]", url)
     is_server = is_server and all(name in _SHOWN for name, _ in parse_qsl(parts.query, keep_blank_values=True))
     if not is_server:
@@ -99,7 +99,7 @@ def _check_store_url(url: str) -> str:
 
 
 class StoreSettings(Part):
-    """The database of services that store data; its file is created when it is first used."""
+    """The database of services that store data. The file of an SQLite database is created at its first use."""
 
     url: Annotated[StrictStr, AfterValidator(_check_store_url)] = Field(
         DEFAULT_URL,
@@ -109,14 +109,14 @@ class StoreSettings(Part):
 
     @property
     def remote_hosts(self) -> list[str]:
-        """The hosts of the server that are not this machine (PostgreSQL: "Connection Strings")."""
+        """The server's hosts that are not this machine (PostgreSQL: "Connection Strings")."""
         if not self.url.startswith("postgresql"):
             return []
         parts = urlsplit(self.url)
         named = parse_qs(parts.query).get("host", []) or [unquote(parts.hostname or "")]
-        # What no address names libpq takes from its own variables, and PGHOSTADDR even where one does.
-        said = [*(host or os.environ.get("PGHOST", "") for host in named), os.environ.get("PGHOSTADDR", "")]
-        hosts = (host for one in said for host in one.split(","))
+        # libpq uses PGHOST if the address names no host, and PGHOSTADDR in any case.
+        given = [*(host or os.environ.get("PGHOST", "") for host in named), os.environ.get("PGHOSTADDR", "")]
+        hosts = (host for one in given for host in one.split(","))
         # An empty host, a path or an abstract name is a socket of this machine.
         servers = (host for host in hosts if host and not host.startswith(("/", "@")))
         return [host for host in servers if Address.of(f"amqp://{authority(host, 1)}").loopback is None]
@@ -144,7 +144,7 @@ def _switch(value: Any) -> Any:
     return value
 
 
-#: ``true``, ``false``, or its settings.
+#: ``true``, ``false``, or the settings of the inbox.
 InboxSwitch = Annotated[
     InboxSettings | None,
     BeforeValidator(_switch),
@@ -164,7 +164,7 @@ InboxSwitch = Annotated[
 
 
 class ServiceSettings(Supervision):
-    """One service: its plugin, what it consumes and publishes, and how its processes are kept running."""
+    """One service: its plugin, its queues and events, and how its processes are kept running."""
 
     plugin: StrictStr | None = Field(
         None, description="The name of the plugin, if it is not the name of the service.", examples=["payment"]
@@ -203,10 +203,10 @@ class ServiceSettings(Supervision):
 
 
 class Config(Part):
-    """Which broker and database the project uses, and which services run."""
+    """The whole of config.yaml: the broker, the database and the services."""
 
     broker: Annotated[BrokerSettings, _mapping_of(BrokerSettings, "{url: ..., autostart: ...}")] = Field(
-        BrokerSettings(), description="Which broker to use."
+        BrokerSettings(), description="The broker to use."
     )
     runner: Runner = Field(Runner(), description="The supervisor itself.")
     store: StoreMapping = Field(StoreSettings(), description="The database of services that store data.")
@@ -221,14 +221,14 @@ class Config(Part):
 
 
 def is_service_name(name: str) -> bool:
-    """Whether a name can stand in a log's prefix and on a command line: ``payment``, ``order_api``."""
+    """Return True if a name fits a log's prefix and a command line, as ``payment`` and ``order_api`` do."""
     return _SERVICE_NAME.fullmatch(name) is not None
 
 
 def is_misplaced_key(name: str, value: object) -> bool:
-    """Return True if a key under ``services`` is a key of a service, such as ``inbox``, and its value is no service.
+    """Return True if a name under ``services`` is a key of a service, such as ``inbox``, and its value is no service.
 
-    A service named like a key, such as ``store``, has a plugin, consumes or publishes.
+    A value is a service if it has ``plugin``, ``consumes`` or ``publishes``, even if its name is a key.
     """
     is_service = isinstance(value, dict) and not {"plugin", "consumes", "publishes"}.isdisjoint(value)
     return name in ServiceSettings.model_fields and not is_service

@@ -1,4 +1,4 @@
-"""What topology.yaml says of one thing must fit what it says of the others: names, types, arguments."""
+"""Checks across the objects of topology.yaml: their names, types and arguments must fit each other."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from runner.config.policy_pattern import matches, pattern_problem
 from runner.config.queue_policy import TYPE_OF, has_dead_letter_queue
 from runner.config.setting import Setting
 from runner.config.topology_file import PREDEFINED_EXCHANGES, PolicySettings, QueueSettings, Topology
-from runner.config.value import MAX_NAME_BYTES, check_name, wait_queue_name
+from runner.config.value import MAX_NAME_BYTES, check_name, retry_queue_name
 from runner.config.version import CLASSIC, STREAM
 
-#: Policies of this name are made from the shorthand.
+#: The beginning of the names of generated policies.
 GENERATED = "fastcommerce."
-#: RabbitMQ declares a queue or an exchange under its name without these (``rabbit_channel:strip_cr_lf``).
+#: The characters that RabbitMQ removes from the names of queues and exchanges (``rabbit_channel:strip_cr_lf``).
 _LINE_BREAK = re.compile("[\r\n]")
-#: The finding about arguments and policy keys that are unknown here; an ignored name is accepted.
+#: The code of the finding about unknown arguments and policy keys; ``lint.ignore`` accepts a name.
 UNKNOWN_ARGUMENT = "unknown-argument"
 
 
 def exchange_names(document: Document) -> set[str]:
-    """The exchanges that may be referred to: those of the file, faulty ones included, and the broker's own."""
+    """Return the exchanges that may be referred to: those of the file, including invalid ones, and the broker's own."""
     return {*PREDEFINED_EXCHANGES, *document.keys_of("exchanges")}
 
 
 def check_references(topology: Topology, document: Document) -> None:
-    """Note each fault of topology.yaml that no value shows by itself."""
+    """Report each error of topology.yaml that concerns more than one value."""
     exchanges = exchange_names(document)
     queues = document.keys_of("queues")
     for section in ("exchanges", "queues"):
@@ -131,7 +131,7 @@ def _check_queue(name: str, queue: QueueSettings, topology: Topology, document: 
     if kind == STREAM:
         for key in ("retry", "dead_letter"):
             if getattr(queue, key):
-                document.fault((*path, key), f"not for a stream, {key!r}; a stream keeps what was read")
+                document.fault((*path, key), f"not for a stream, {key!r}; a stream keeps the messages that were read")
     if kind != CLASSIC and not topology.is_durable(name):
         place = topology.durable_path(name)
         of = f" of {name!r}" if place[0] == "defaults" else ""
@@ -154,7 +154,7 @@ def _check_queue(name: str, queue: QueueSettings, topology: Topology, document: 
 
 
 def _check_together(values: Mapping[str, Any], start: str, path: Path, document: Document) -> None:
-    """Refuse keys that RabbitMQ accepts only together with another key."""
+    """Refuse a key that RabbitMQ accepts only together with another key, if that key is missing."""
     kind, least, most = (f"{start}delayed-retry-{end}" for end in ("type", "min", "max"))
     if values.get(kind, "disabled") != "disabled" and least not in values:
         document.fault((*path, kind), f"without {least!r}; add it")
@@ -162,7 +162,7 @@ def _check_together(values: Mapping[str, Any], start: str, path: Path, document:
     if isinstance(low, int) and isinstance(high, int) and high < low:
         document.fault((*path, most), f"less than {least!r}, {document.shown((*path, most))}; allowed: {low} or more")
     route = f"{start}dead-letter-routing-key"
-    # A policy may have the key without it: the generated policy may add the dead-letter exchange.
+    # A policy may lack the exchange, because the generated policy may add it.
     if start and route in values and f"{start}dead-letter-exchange" not in values:
         document.fault((*path, route), f"without '{start}dead-letter-exchange'; add it")
 
@@ -193,7 +193,7 @@ def _check_settings(
 def _check_retry(name: str, queue: QueueSettings, document: Document) -> None:
     for index, delay in enumerate(queue.retry):
         path = ("queues", name, "retry", index)
-        # The broker counts whole milliseconds up to an unsigned 32-bit number (RabbitMQ: "Time-To-Live").
+        # RabbitMQ stores a TTL as unsigned 32-bit milliseconds (RabbitMQ: "Time-To-Live").
         if not 0.001 <= delay <= 4_294_967:
             document.fault(path, f"out of range, {document.shown(path)}; allowed: 1ms to 49d")
         elif delay in queue.retry[:index]:
@@ -201,17 +201,17 @@ def _check_retry(name: str, queue: QueueSettings, document: Document) -> None:
 
 
 def _check_generated(name: str, queue: QueueSettings, topology: Topology, document: Document) -> None:
-    """The queues that ``retry`` and ``dead_letter`` make need names of their own, and short enough."""
+    """Refuse ``retry`` and ``dead_letter`` if the names of their queues are in use or too long."""
     for index, delay in enumerate(queue.retry):
-        waiting = wait_queue_name(name, delay)
+        waiting = retry_queue_name(name, delay)
         if waiting in document.keys_of("queues"):
-            text = f"the name of a wait queue of {name!r}, {waiting!r}; allowed: another name"
+            text = f"the name of a retry queue of {name!r}, {waiting!r}; allowed: another name"
             document.fault(("queues", waiting), text)
         elif len(waiting.encode()) > MAX_NAME_BYTES:
-            text = f"its wait queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
+            text = f"its retry queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
             document.fault(("queues", name, "retry", index), text)
-    parked = topology.dead_letter_of(name)
-    is_long = len(name.encode()) <= MAX_NAME_BYTES < len(parked.encode())
+    dead_letter = topology.dead_letter_of(name)
+    is_long = len(name.encode()) <= MAX_NAME_BYTES < len(dead_letter.encode())
     if is_long and has_dead_letter_queue(name, topology):
         text = f"its dead-letter queue's name is too long; name one with dead_letter, up to {MAX_NAME_BYTES} bytes"
         document.fault(("queues", name), text)
@@ -220,7 +220,7 @@ def _check_generated(name: str, queue: QueueSettings, topology: Topology, docume
 def _check_policy(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
     path: Path = ("policies", name)
     if name.startswith(GENERATED):
-        text = f"reserved for generated policies, {name!r}; allowed: names without {GENERATED!r} in front"
+        text = f"reserved for generated policies, {name!r}; allowed: names that do not start with {GENERATED!r}"
         document.fault(path, text)
     if not policy.definition:
         document.fault((*path, "definition"), "an empty definition; allowed: policy keys, such as max-length: 1000")
@@ -234,14 +234,14 @@ def _check_policy(name: str, policy: PolicySettings, topology: Topology, documen
 
 
 def _check_pattern(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
-    """Refuse a pattern that cannot be evaluated: a queue that merges the policy's settings would lose its limits."""
+    """Refuse a pattern that cannot be evaluated, because the generated policies of its queues would lack its keys."""
     place: Path = ("policies", name, "pattern")
     if (problem := pattern_problem(policy.pattern)) is not None:
         document.fault(place, f"not a regular expression of RabbitMQ, {document.shown(place)}; {problem}")
         return
-    waiting = (wait_queue_name(one, delay) for one, queue in topology.queues.items() for delay in queue.retry)
-    parked = (topology.dead_letter_of(one) for one in topology.queues)
-    for thing in dict.fromkeys((*topology.exchanges, *topology.queues, *waiting, *parked)):
+    waiting = (retry_queue_name(one, delay) for one, queue in topology.queues.items() for delay in queue.retry)
+    dead_letters = (topology.dead_letter_of(one) for one in topology.queues)
+    for thing in dict.fromkeys((*topology.exchanges, *topology.queues, *waiting, *dead_letters)):
         if matches(policy.pattern, thing) is None:
             allowed = "patterns that need few steps, and no classes for names outside of ASCII"
             text = f"cannot be evaluated for the name {thing!r}, {document.shown(place)}; allowed: {allowed}"

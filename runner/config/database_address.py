@@ -1,6 +1,6 @@
 """The address of the database in config.yaml, read without pydantic.
 
-The full check takes longer than all the rest of such a command.
+Commands that only read the database use it, because the full check takes longer than the rest of such a command.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from runner.config.document import MAX_BYTES, Document
 
 DEFAULT_URL = "sqlite:///var/fastcommerce.db"
 
-#: What needs no further look. Others take their time to connect, and nobody notices the full check beside it.
+#: The addresses that need no further check. Connecting to any other database takes longer than the full check.
 _PLAIN_URL = re.compile(r"sqlite:///[^?#]+(?<!:memory:)")
 
 
 def read_quickly(folder: Path) -> str | None:
-    """Read it from the ``config.yaml`` of ``folder``; None where anything is not as it mostly is."""
+    """Return the address from the ``config.yaml`` of ``folder``; None if the file needs the full check."""
     try:
         document = Document("config.yaml", read_bounded(folder / "config.yaml", MAX_BYTES, 0.0).decode("utf-8"))
     except (OSError, UnicodeDecodeError):
-        return None  # the full check says why
+        return None  # the full check reports the reason
     services, url = document.data.get("services", {}), document.at(("store", "url"))
     store = document.data.get("store", {})
     is_usual = isinstance(store, dict) and set(store) <= {"url"} and isinstance(services, dict)
@@ -31,5 +31,5 @@ def read_quickly(folder: Path) -> str | None:
     if "url" in store and not (isinstance(url, str) and _PLAIN_URL.fullmatch(url)):
         return None
     if any("store" in one for one in services.values()):
-        return None  # which of them has the event history, their plugins say
+        return None  # only the plugins know which service has the event history
     return url or DEFAULT_URL

@@ -1,4 +1,4 @@
-"""YAML text to plain values, with the line of each, variables expanded, and nothing silently lost.
+"""Conversion of YAML text to plain values, with the line of each value and with variables expanded.
 
 Plain scalars follow YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema), so that ``no``
 and ``on`` are words and not booleans.
@@ -16,11 +16,11 @@ import yaml
 from runner.config.error_detail import ErrorDetail, Path, dotted, shown, value_at
 from runner.config.variable import find_variable
 
-#: A file larger than this is not a configuration.
+#: The largest allowed file, in bytes.
 MAX_BYTES = 1024 * 1024
-#: With aliases expanded, a file may hold this many values.
+#: The largest number of values that a file may contain after its aliases are expanded.
 MAX_VALUES = 100_000
-#: No configuration is nested this deep; Python's own limit would end in a traceback.
+#: The deepest allowed nesting. Python's own recursion limit would end in a traceback.
 MAX_DEPTH = 50
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -38,13 +38,13 @@ def plain_value(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        # Longer ones are no numbers that anything here could mean, and Python refuses to convert them.
+        # No setting needs a longer number, and Python refuses to convert very long numbers.
         return text if len(text) > 300 else int(text, 0) if text[:2] in ("0x", "0o") else int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
 class Document:
-    """One YAML file: ``data``, and the faults found so far."""
+    """One YAML file: its values, their lines, and the errors found so far."""
 
     def __init__(self, file: str, text: str, environment: Mapping[str, str] | None = None) -> None:
         self.file = file
@@ -58,49 +58,49 @@ class Document:
         self._load(text)
 
     def fault(self, path: Path, text: str) -> None:
-        """Note a fault at ``path``, on the line of the nearest thing that is in the file."""
+        """Add an error at ``path``, with the line of the nearest value that is in the file."""
         self.faults.append(ErrorDetail(self.file, self.line(path), dotted(path), text))
 
     def forget_faults(self, path: Path) -> None:
-        """Remove the faults at ``path`` and below it, for a fault that they follow from."""
+        """Remove the errors at ``path`` and below it, because they follow from another error."""
         name = dotted(path)
         self.faults = [one for one in self.faults if one.path != name and not one.path.startswith(f"{name}.")]
 
     def line(self, path: Path) -> int:
-        """The line of the nearest thing to ``path`` that is in the file."""
+        """Return the line of ``path``, or of the nearest value above it that is in the file."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path, 1)
 
     @property
     def is_unusable(self) -> bool:
-        """Whether nothing could be read of the file at all."""
+        """True if no value of the file could be read."""
         return bool(self.faults) and not self.data
 
     def is_faulty(self, path: Path) -> bool:
-        """Whether there is a fault at ``path`` or below it."""
+        """Return True if there is an error at ``path`` or below it."""
         name = dotted(path)
         return any(fault.path == name or fault.path.startswith(f"{name}.") for fault in self.faults)
 
     def at(self, path: Path) -> Any:
-        """The value at ``path``, or None where there is none."""
+        """Return the value at ``path``, or None if there is none."""
         return value_at(self.data, path)
 
     def is_mapping(self, section: str) -> bool:
-        """Whether a section at the top is a mapping, or not there at all."""
+        """Return True if a section at the top is a mapping or is missing."""
         return isinstance(self.data.get(section, {}), dict)
 
     def keys_of(self, section: str) -> set[str]:
-        """The keys of a mapping at the top, or none where it is no mapping."""
+        """Return the keys of a section at the top, or no keys if it is no mapping."""
         value = self.data.get(section)
         return set(value) if isinstance(value, dict) else set()
 
     def shown(self, path: Path) -> str:
-        """The value at ``path`` as a fault may show it: a variable by its name, never what it holds."""
+        """Return the value at ``path`` as an error may show it: a variable by its name, never by its value."""
         return repr(self._unexpanded[path]) if path in self._unexpanded else shown(self.at(path))
 
     def is_unknown(self, path: Path) -> bool:
-        """Whether there is a fault at ``path`` because of which its value is unknown; others would follow from it."""
+        """Return True if an error makes the value at ``path`` unknown. Other errors there would only follow from it."""
         return path in self._unknown
 
     def _load(self, text: str) -> None:
@@ -133,7 +133,7 @@ class Document:
             raise _TooMuch(f"nested deeper than {MAX_DEPTH} levels; allowed: {MAX_DEPTH}")
         if any(node is one for one in outer):
             self._unknown.add(path)
-            self.fault(path, "an alias to something that contains it; allowed: aliases to what stands elsewhere")
+            self.fault(path, "an alias to something that contains it; allowed: aliases to other values")
             return None
         if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
             self._unknown.add(path)
@@ -144,7 +144,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             items = []
             for index, item in enumerate(node.value):
-                # An alias has only the line of what it stands for, which may be far above.
+                # The node of an alias has the line of its anchor, which may be far above.
                 self._lines[(*path, index)] = max(item.start_mark.line, node.start_mark.line) + 1
                 items.append(self._value(item, (*path, index), (*outer, node)))
             return items
@@ -179,7 +179,7 @@ class Document:
             text = expanded
         if quoted and not (path in self._unexpanded and node.style == '"' and not _is_option(path)):
             return text
-        # A variable is mostly written in quotes, because a brace starts a mapping; its value still has a type.
+        # People write variables in quotes, because a brace starts a mapping. The value still has a type.
         value = plain_value(text)
         return text if quoted and value is None else value
 
@@ -190,7 +190,7 @@ class Document:
         try:
             value = find_variable(name, self._environment)
         except ValueError as error:
-            # The default is no substitute: it may log in elsewhere than the file says.
+            # The default is no substitute, because it may be the login of another server.
             problem = str(error)
         else:
             if value is not None:
@@ -204,12 +204,12 @@ class Document:
 
 
 def _is_option(path: Path) -> bool:
-    # A plugin's own model reads a number from text where it wants one; a password of digits must stay text.
+    # A plugin's own model converts text to numbers where necessary. A password of digits must stay text.
     return len(path) > 3 and path[0] == "services" and path[2] == "options"
 
 
 def _check_depth(text: str) -> None:
-    # Before composing, which descends in C for each level and would crash the process.
+    # This check precedes yaml.compose, whose recursion in C would crash the process.
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -222,7 +222,7 @@ def _check_depth(text: str) -> None:
 
 
 def _line_of(error: yaml.MarkedYAMLError, lines: int) -> int:
-    # What is never closed is only noticed at the end; the place where it began says more.
+    # An unclosed bracket or quote is detected at the end of the file. The line on which it opens is more useful.
     for mark in (error.problem_mark, error.context_mark):
         if mark is not None and mark.line < lines:
             return mark.line + 1
@@ -232,7 +232,7 @@ def _line_of(error: yaml.MarkedYAMLError, lines: int) -> int:
 def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
     lines = text.splitlines()
-    # libyaml stops at a tab that indents with a message that does not name it.
+    # libyaml's message about a tab in the indentation does not name the tab.
     if mark is not None and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
         return "a tab; allowed: spaces for indentation"
     if error.problem == "but found another document":
@@ -241,7 +241,7 @@ def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
 
 
 class _TooMuch(Exception):
-    """A file that grows out of bounds, and the line on which it does."""
+    """The error about a file that exceeds a limit, with the line."""
 
     def __init__(self, text: str, line: int = 1) -> None:
         super().__init__(text)

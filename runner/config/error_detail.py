@@ -1,4 +1,4 @@
-"""One thing wrong in a YAML file, and the words for it: what is allowed, what was meant, where a key belongs."""
+"""An error in a YAML file, and its parts: the allowed values, the probable spelling, the right place of a key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMER_KEYS = {
 
 @dataclass(frozen=True, order=True)
 class ErrorDetail:
-    """``file:line: path: text``, where the text says what is wrong, the value, and what is allowed."""
+    """An error, printed as ``file:line: path: text``; the text has the problem, the value, and what is allowed."""
 
     file: str
     line: int
@@ -40,7 +40,7 @@ class ErrorDetail:
 
 
 def dotted(path: Path) -> str:
-    """``services.payment.consumes.0``; a key that holds dots itself is quoted."""
+    """Return a path as text, such as ``services.payment.consumes.0``; a key with special characters is quoted."""
     return ".".join(
         str(part) if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else f'"{_on_one_line(part)}"' for part in path
     )
@@ -51,7 +51,7 @@ def _on_one_line(key: str) -> str:
 
 
 def value_at(data: Any, path: Path) -> Any:
-    """The value at ``path`` of plain data, or None where there is none."""
+    """Return the value at ``path`` in plain data, or None if there is none."""
     for part in path:
         try:
             data = data[part]
@@ -61,7 +61,7 @@ def value_at(data: Any, path: Path) -> Any:
 
 
 def shown(value: object) -> str:
-    """A value as a fault shows it: on one line, and not longer than 60 characters."""
+    """Return a value as an error shows it: on one line, with at most 60 characters."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -75,12 +75,12 @@ def shown(value: object) -> str:
 
 
 def misspelt(name: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed name that ``name`` is meant for if it differs in a letter or two, or None."""
+    """Return the allowed name that differs from ``name`` in a letter or two, or None."""
     return next(iter(difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.85)), None)
 
 
 def one_of(name: str, allowed: Iterable[str]) -> str:
-    """``did you mean 'x'?`` where something allowed is close to ``name``, else what is allowed."""
+    """Return ``did you mean 'x'?`` if an allowed name is close to ``name``, else the list of allowed names."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
@@ -92,7 +92,7 @@ def one_of(name: str, allowed: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str], shown_name: str | None = None) -> str:
-    """The text for a reference to something that is not there; ``shown_name`` where it is not to be shown as it is."""
+    """Return the text about a name that refers to nothing; ``shown_name`` replaces a name that must not be shown."""
     return f"unknown {kind} {shown_name or repr(name)}; {one_of(name, allowed)}"
 
 
@@ -103,7 +103,7 @@ def new_key(file: str, path: Path) -> str | None:
 
 
 def belonging(key: str) -> str | None:
-    """Return text that names the right place of ``key``, or None if no other place has this key."""
+    """Return text that names the right place of a key, or None if no other place has this key."""
     places = _places().get(key, ())
     return f"it belongs {' or '.join(places)}" if places else None
 
@@ -119,7 +119,7 @@ def _places() -> dict[str, tuple[str, ...]]:
 
 
 def _keys() -> Iterator[tuple[str, str]]:
-    # Imported here because only a file with an error needs them.
+    # Imported here, because only a file with an error needs these modules.
     from runner.config import config_file as settings
     from runner.config import supervision
     from runner.config import topology_file as topology

@@ -1,8 +1,8 @@
-"""The types of exchanges: the arguments of each, and what its bindings must look like.
+"""The types of exchanges: the arguments of each type, and the rules for its bindings.
 
 Sources: RabbitMQ's guides "Exchanges" and "Local Random Exchange", the READMEs of its plugins, and the functions
 ``validate`` and ``validate_binding`` of each type's module. An integration test compares the types that need no plugin
-with the answers of the broker at hand.
+with the answers of a real broker.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ HASH, HISTORY, LOCAL, DELAYED = "x-consistent-hash", "x-recent-history", "x-loca
 BUILT_IN = ("direct", "fanout", "headers", "topic")
 #: The types that RabbitMQ and its plugins add.
 EXCHANGE_TYPES = (*BUILT_IN, HASH, DELAYED, LOCAL, "x-modulus-hash", "x-random", HISTORY)
-#: Names of the types of other plugins begin so.
+#: The beginning of the names of types that plugins add.
 PLUGIN_PREFIX = "x-"
 
-#: The argument with the type by which an exchange for delayed messages routes.
+#: The argument of an exchange for delayed messages that contains its routing type.
 DELAYED_TYPE = "x-delayed-type"
 _HASHED = ("correlation_id", "message_id", "timestamp")
-#: No policy has them, and RabbitMQ compares only the alternate exchange of an exchange that is declared again.
+#: Common values of these arguments. No policy has them. When an exchange is declared again, RabbitMQ compares only its
+#: alternate exchange.
 _OWN: dict[str, Any] = {"is_policy": False, "compared": None}
 _OWN_ARGUMENTS = {
     HASH: (
@@ -41,8 +42,8 @@ _OWN_ARGUMENTS = {
 
 MATCH = "x-match"
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
-#: A binding's weight: how many parts of the ring its queue gets. RabbitMQ 4.3 refuses more; older versions run out of
-#: memory, because each part is an entry in a table.
+#: The largest weight of a binding, the number of parts of the ring that its queue gets. RabbitMQ 4.3 refuses a larger
+#: weight. Older versions run out of memory, because each part is an entry in a table.
 MOST_WEIGHT = 10_000
 _WEIGHT = re.compile(r"[+-]?[0-9]+")
 
@@ -67,13 +68,13 @@ def arguments_of(kind: str) -> Mapping[str, Setting]:
 
 
 def routing_type(kind: str, arguments: Mapping[str, Any]) -> str:
-    """Return the type by which an exchange chooses the bindings for a message: of a delayed one, the type behind it."""
+    """Return the type by which an exchange routes; for a delayed exchange, the value of its ``x-delayed-type``."""
     behind = arguments.get(DELAYED_TYPE)
     return behind if kind == DELAYED and isinstance(behind, str) else kind
 
 
 def problem_together(kind: str, arguments: Mapping[str, Any]) -> tuple[str | None, str] | None:
-    """Return why RabbitMQ refuses these arguments together, with the key that it is about, or None.
+    """Return the key of an argument and the reason why RabbitMQ refuses it beside the others, or None.
 
     The key is None if an argument is missing.
     """
@@ -87,7 +88,7 @@ def problem_together(kind: str, arguments: Mapping[str, Any]) -> tuple[str | Non
 
 
 def key_problem(kind: str, key: str) -> str | None:
-    """Return why an exchange that routes by this type refuses a binding's routing key, or None."""
+    """Return the reason why an exchange of this type refuses a binding's routing key, or None."""
     if kind == HASH and not _WEIGHT.fullmatch(key):
         return f"not a weight, {key!r}; allowed for {HASH}: a whole number, 1 to {MOST_WEIGHT}"
     # Python refuses to convert very long numbers.
@@ -99,7 +100,7 @@ def key_problem(kind: str, key: str) -> str | None:
 
 
 def match_problem(kind: str, arguments: Mapping[str, Any], shown_value: str) -> str | None:
-    """Return why a headers exchange refuses a binding's ``x-match``, or None."""
+    """Return the reason why a headers exchange refuses a binding's ``x-match``, or None."""
     value = arguments.get(MATCH, MATCHES[0])
     if kind != "headers" or value in MATCHES:
         return None
@@ -109,7 +110,10 @@ def match_problem(kind: str, arguments: Mapping[str, Any], shown_value: str) -> 
 
 
 def destination_problem(kind: str, name: str, queue_type: str | None) -> str | None:
-    """Return why an exchange refuses a binding to this queue, or None; ``queue_type`` is None for an exchange."""
+    """Return the reason why an exchange refuses a binding to a queue or an exchange, or None.
+
+    ``queue_type`` is None if the destination is an exchange.
+    """
     if kind != LOCAL or queue_type == CLASSIC:
         return None
     there = "an exchange" if queue_type is None else f"a {queue_type} queue"

@@ -1,4 +1,4 @@
-"""JSON Schema of both files, for editors."""
+"""The JSON Schemas of both files, for editors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MODELS: dict[str, type[BaseModel]] = {"config": Config, "topology": Topology}
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """The schema of ``config`` or ``topology``, in JSON Schema's draft 2020-12.
+    """Return the schema of ``config`` or ``topology``, in JSON Schema draft 2020-12.
 
-    Wherever a number or a boolean is allowed, so is text with a variable, ``${PORT:-8000}``.
+    A number or a boolean may also be text with a variable, such as ``${PORT:-8000}``.
     """
     schema = MODELS[name].model_json_schema(mode="validation")
     variable = {"type": "string", "pattern": r"\$\{"}
@@ -34,7 +34,7 @@ def json_schema(name: str) -> dict[str, Any]:
         if not isinstance(node, dict):
             return node
         node = {
-            # Under these stand names of the file, which may be words of JSON Schema too.
+            # The keys below these are names, which may equal keywords of JSON Schema.
             key: {name: widened(one) for name, one in value.items()}
             if key in ("properties", "$defs")
             else widened(value)
@@ -59,7 +59,7 @@ def json_schema(name: str) -> dict[str, Any]:
 
 
 def _name_settings(definitions: dict[str, Any]) -> None:
-    """The arguments and policy keys that there are, so that an editor offers them."""
+    """Add the known arguments and policy keys to the definitions, so that an editor offers them."""
     policy_keys = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
     for part, key, known in (
         ("QueueSettings", "policy", QUEUE_POLICY_KEYS),

@@ -1,4 +1,4 @@
-"""Names that leave topology.yaml, under ``retire`` and by ``formerly``, must not be those of objects that stay."""
+"""Checks of ``retire`` and ``formerly``: a name that leaves topology.yaml must not belong to an object that stays."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from runner.config.document import Document
 from runner.config.error_detail import Path
 from runner.config.queue_policy import has_dead_letter_queue
 from runner.config.topology_file import Topology
-from runner.config.value import wait_queue_name
+from runner.config.value import retry_queue_name
 from runner.config.version import STREAM
 
 
 def check_departures(topology: Topology, document: Document) -> None:
-    """Note each name under ``retire`` or ``formerly`` that cannot leave."""
+    """Report each name under ``retire`` or ``formerly`` that another object needs."""
     _check_retire(topology, document)
     _check_formerly(topology, document)
 
@@ -22,15 +22,13 @@ def _check_retire(topology: Topology, document: Document) -> None:
             place: Path = ("retire", section, index)
             maker = _maker_of(name, topology) if section == "queues" else None
             if maker is not None and name not in document.keys_of(section):
-                document.fault(
-                    place, f"a queue that {maker!r} needs, {document.shown(place)}; take it out here or there"
-                )
+                document.fault(place, f"a queue that {maker!r} needs, {document.shown(place)}; remove it here or there")
             if name in document.keys_of(section):
                 document.fault(place, f"also under {section}, {document.shown(place)}; keep one of them")
 
 
 def _check_formerly(topology: Topology, document: Document) -> None:
-    """Refuse former names that are present names: two queues would be moved into one, or into themselves."""
+    """Refuse former names that are still in use: a queue would be moved into itself, or two queues into one."""
     renamed: dict[str, str] = {}
     for name, queue in topology.queues.items():
         old = queue.formerly
@@ -41,7 +39,7 @@ def _check_formerly(topology: Topology, document: Document) -> None:
         if old == name:
             document.fault(place, f"the queue's present name, {shown}; allowed: the name that it had before")
         elif old in document.keys_of("queues"):
-            document.fault(place, f"also under queues, {shown}; allowed: the name of a queue that is gone from there")
+            document.fault(place, f"also under queues, {shown}; allowed: a name that is no longer under queues")
         elif (maker := _maker_of(old, topology)) is not None:
             document.fault(place, f"a queue that {maker!r} needs, {shown}; allowed: a name that no queue here needs")
         elif old in topology.retire.queues:
@@ -59,14 +57,14 @@ def _check_formerly(topology: Topology, document: Document) -> None:
 
 
 def _is_part(name: str, queue: str) -> bool:
-    """Return True for the names that the retry queues and the dead-letter queue of a queue have by default."""
+    """Return True if ``name`` is a default name of a retry queue or of the dead-letter queue of ``queue``."""
     return name == f"{queue}.dlq" or name.startswith(f"{queue}.retry.")
 
 
 def _maker_of(name: str, topology: Topology) -> str | None:
-    """The queue whose retries or dead letters need a queue of this name."""
+    """Return the queue whose retries or dead letters need a queue of this name, or None."""
     for origin, queue in topology.queues.items():
-        if any(name == wait_queue_name(origin, delay) for delay in queue.retry):
+        if any(name == retry_queue_name(origin, delay) for delay in queue.retry):
             return origin
         if name == topology.dead_letter_of(origin) and has_dead_letter_queue(origin, topology):
             return origin

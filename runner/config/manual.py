@@ -51,7 +51,7 @@ class Section:
 
     @property
     def title(self) -> str:
-        """The path as people write it."""
+        """The title of the chapter: the path as people write it."""
         return f"`{'.'.join(self.path)}`" if self.path else "Keys at the top"
 
     @property
@@ -131,7 +131,7 @@ def _model_in(kind: Any) -> type[BaseModel] | None:
 
 def _kind(field: FieldInfo) -> str:
     kind = stripped(field.annotation)
-    # By their names, because plugins have functions of their own for the same.
+    # Compared by name, because plugins have their own copies of these functions.
     reads = {getattr(one.func, "__name__", "") for one in _metadata(field) if isinstance(one, BeforeValidator)}
     limits = {name: getattr(one, name) for one in _metadata(field) for name in ("ge", "gt", "le") if hasattr(one, name)}
     if parse_duration.__name__ in reads:
@@ -173,7 +173,7 @@ def _range(limits: dict[str, Any]) -> str:
 
 
 def _metadata(field: FieldInfo) -> list[Any]:
-    """Return what is annotated to a value, also inside of ``X | None``."""
+    """Return the annotations of a field, also those inside of ``X | None``."""
     found = list(field.metadata)
     for member in get_args(field.annotation):
         found += getattr(member, "__metadata__", ())

@@ -1,4 +1,4 @@
-r"""Patterns of policies: the regular expressions of RabbitMQ, which are those of PCRE.
+r"""Patterns of policies, which are regular expressions of PCRE.
 
 RabbitMQ searches a policy's pattern in the bytes of a name with Erlang's ``re`` (``rabbit_policy:matches``), without
 the option ``unicode``. Classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28. A match that
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pcre2
 
-#: Longer patterns are refused since RabbitMQ 4.2.9 and 4.3.2 (``rabbit_re:max_pattern_length``), in bytes.
+#: The longest pattern, in bytes, since RabbitMQ 4.2.9 and 4.3.2 (``rabbit_re:max_pattern_length``).
 MAX_PATTERN_BYTES = 1024
-#: A match that needs more steps is not evaluated. It is below RabbitMQ's smallest limit, because its engine and ours
-#: count steps in different ways.
+#: The largest number of steps of a match. It is below RabbitMQ's smallest limit, because Erlang's PCRE and PCRE2 count
+#: steps in different ways.
 MAX_STEPS = 20_000
 
 #: Forms that PCRE 8 (Erlang/OTP up to 27) and PCRE2 (28) read in different ways. PCRE2: "ChangeLog", 10.30 and 10.43.
@@ -32,7 +32,7 @@ _AMBIGUOUS = (
     (re.compile(rb"\[:\^?ascii:\]"), "has the class [:ascii:]"),
     (re.compile(rb"\(\?(R|[+-]?\d|&|P>)|\\g(<|')"), "calls itself or a group"),
 )
-#: Classes whose bytes outside of ASCII differ in both of our readings from Erlang's table of Latin-1.
+#: Classes whose non-ASCII bytes differ in both readings from Erlang's table of Latin-1.
 _UNSURE = re.compile(rb"\[:\^?(punct|graph|lower):\]")
 
 
@@ -45,7 +45,7 @@ def only(name: str) -> str:
 
 
 def only_names(pattern: str) -> tuple[str, ...] | None:
-    """Return the names that a pattern with nothing but one escaped name matches; None for any other pattern."""
+    """Return the names that a pattern matches if it is one escaped name; None for any other pattern."""
     for end in (r"\z", "$"):
         if pattern.startswith("^") and pattern.endswith(end):
             escaped = pattern[1 : -len(end)]
@@ -56,7 +56,7 @@ def only_names(pattern: str) -> tuple[str, ...] | None:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Return the reason if a pattern cannot be read, or None."""
+    """Return the reason why a pattern cannot be read, or None."""
     reading = _read(pattern)
     return reading if isinstance(reading, str) else None
 
@@ -71,9 +71,9 @@ def matches(pattern: str, name: str) -> bool | None:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A pattern read twice: with classes that are nearly those of Latin-1, and with those of ASCII.
+    """A pattern that was compiled twice: with classes of about Latin-1, and with classes of ASCII.
 
-    Erlang/OTP has the first up to 27, and the second since 28.
+    Erlang/OTP uses Latin-1 up to 27, and ASCII since 28.
     """
 
     latin: pcre2.Pattern
@@ -98,7 +98,7 @@ def _search(pattern: pcre2.Pattern, name: bytes) -> bool | None:
 
 @cache
 def _read(pattern: str) -> _Reading | str:
-    """Return the pattern, or the reason if it cannot be read."""
+    """Return the compiled pattern, or the reason why it cannot be read."""
     # Imported here, because commands that read no pattern must start quickly.
     import pcre2
 
@@ -110,7 +110,7 @@ def _read(pattern: str) -> _Reading | str:
             return f"it {words}, which RabbitMQ reads in different ways, depending on its version of Erlang"
     limit = b"(*LIMIT_MATCH=%d)" % MAX_STEPS
     try:
-        # Without just-in-time compilation, which counts steps in another way.
+        # Just-in-time compilation would count steps in another way.
         latin = pcre2.compile(b"(*UCP)" + limit + raw, jit=False)
         return _Reading(latin, pcre2.compile(limit + raw, jit=False), _UNSURE.search(raw) is not None)
     except pcre2.PatternError as error:

@@ -1,4 +1,4 @@
-"""A project: the folder with topology.yaml and config.yaml, read and checked as a whole."""
+"""A project: the folder with topology.yaml and config.yaml, read and checked together."""
 
 from __future__ import annotations
 
@@ -23,33 +23,32 @@ from runner.messages import ATTEMPTS, EVENTS
 
 TOPOLOGY_FILE = "topology.yaml"
 CONFIG_FILE = "config.yaml"
-#: Seconds that a pipe in the place of a file may stay silent.
+#: Seconds for which a pipe in place of a file may stay silent.
 SILENCE_SECONDS = 2.0
-#: What the runner itself and a broker of its own are called in logs and commands.
+#: The names of the runner and of its private broker in logs and commands.
 RESERVED = ("broker", "runner")
 
 
 @dataclass(frozen=True)
 class Project:
-    """What both files say; the documents stay at hand for the lines of later faults."""
+    """The models of both files, and the documents for the lines of later errors."""
 
     folder: Path
     topology: Topology
     config: Config
     topology_document: Document
     config_document: Document
-    #: What each service's plugin says of its events, once the plugins are checked; services whose plugin says nothing
-    #: are not there.
+    #: The terms of the services whose plugins have a contract, by service; empty until the plugins are checked.
     terms: Mapping[str, Terms] = field(default_factory=dict)
 
     @property
     def var(self) -> Path:
-        """The folder for what running leaves behind: the lock, the private broker, data."""
+        """The folder for data of a run: the lock, the private broker, the database."""
         return self.folder / "var"
 
     @property
     def consumed(self) -> frozenset[str]:
-        """The queues that a service reads."""
+        """The queues that services consume."""
         return frozenset(queue for service in self.config.services.values() for queue in service.consumes)
 
     def recorders(self, what: str) -> list[str]:
@@ -78,30 +77,30 @@ class Project:
         return {event: status for terms in self.terms.values() for event, status in terms.statuses.items()}
 
     def topology_line(self, path: KeyPath) -> str:
-        """``topology.yaml:14`` for something that stands there."""
+        """Return ``topology.yaml:14``, the line of a path in that file."""
         return self.place(TOPOLOGY_FILE, path)
 
     def place(self, file: str, path: KeyPath) -> str:
-        """``topology.yaml:14`` or ``config.yaml:9`` for something that stands there."""
+        """Return ``topology.yaml:14`` or ``config.yaml:9``, the line of a path in a file."""
         document = self.topology_document if file == TOPOLOGY_FILE else self.config_document
         return f"{file}:{document.line(path)}"
 
     def raise_faults(self) -> None:
-        """Raise ConfigError with all faults by file and line, topology.yaml first; return when there are none."""
+        """Raise ConfigError with all errors by file and line, if there are any; topology.yaml comes first."""
         faults = [*sorted(set(self.topology_document.faults)), *sorted(set(self.config_document.faults))]
         if faults:
             raise ConfigError([str(fault) for fault in faults])
 
 
 def load_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read both files of ``folder``. Raises ConfigError with every fault of both."""
+    """Read both files of ``folder``. Raises ConfigError with every error in both."""
     project = read_project(folder, environment)
     project.raise_faults()
     return project
 
 
 def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read both files of ``folder``; the documents hold the faults, and what is faulty is left out of the models."""
+    """Read both files of ``folder``. The documents contain the errors, and the models lack the invalid values."""
     topology_document = _read(folder, TOPOLOGY_FILE, environment)
     config_document = _read(folder, CONFIG_FILE, environment)
     topology = validate_document(Topology, topology_document)
@@ -148,7 +147,7 @@ def _check_fault_injection(config: Config, document: Document) -> None:
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
     for name in document.keys_of("services"):
         if is_misplaced_key(name, document.at(("services", name))):
-            # Its values are no service's, so whatever is wrong with them follows from the one mistake.
+            # Its values are not those of a service. Other errors below this key follow from the one mistake.
             document.forget_faults(("services", name))
             document.fault(("services", name), f"{name!r} belongs under a service; indent it below the service's name")
         elif not is_service_name(name):
@@ -158,7 +157,7 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
             document.fault(("services", name), f"a reserved name, {name!r}; allowed: any but {', '.join(RESERVED)}")
     _check_dependencies(config, document)
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
-        return  # every reference to what could not be read would be a fault of its own
+        return  # every reference to an unread section would be reported as an error
     queues = declared.keys_of("queues")
     for name, service in config.services.items():
         _check_consumed(name, service.consumes, queues, topology, document)
@@ -181,22 +180,24 @@ def _check_dependencies(config: Config, document: Document) -> None:
             if other not in services:
                 document.fault(place, unknown("service", other, services, document.shown(place)))
             elif (way := _way_back(config, name, other)) is not None:
-                text = f"a circle, {' -> '.join([name, *way])}; allowed: services that do not wait for this one"
+                text = (
+                    f"a dependency cycle, {' -> '.join([name, *way])}; allowed: services that do not depend on this one"
+                )
                 document.fault(place, text)
         scale, place = service.autoscale, ("services", name, "autoscale")
         if scale is not None and not service.consumes:
-            document.fault(place, "the service consumes no queue whose messages it could follow; remove it")
+            document.fault(place, "the service consumes no queue; remove autoscale, or name a queue")
         elif (
             scale is not None
             and "instances" in service.model_fields_set
             and not (scale.min <= service.instances <= scale.max)
         ):
-            text = f"out of range, {service.instances}; allowed: {scale.min} to {scale.max}, as autoscale says"
+            text = f"out of range, {service.instances}; allowed: {scale.min} to {scale.max}, the limits of autoscale"
             document.fault(("services", name, "instances"), text)
 
 
 def _way_back(config: Config, start: str, here: str, seen: tuple[str, ...] = ()) -> list[str] | None:
-    """The services from ``here`` to ``start``, each depending on the next; None where there is no such way."""
+    """Return the services from ``here`` to ``start``, each depending on the next; None if there is no such path."""
     if here == start:
         return [here]
     for other in config.services[here].depends_on if here in config.services and here not in seen else ():
@@ -206,13 +207,13 @@ def _way_back(config: Config, start: str, here: str, seen: tuple[str, ...] = ())
 
 
 def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: Topology, document: Document) -> None:
-    parked = {topology.dead_letter_of(queue) for queue in topology.queues}
+    dead_letters = {topology.dead_letter_of(queue) for queue in topology.queues}
     for index, queue in enumerate(consumes):
         place: KeyPath = ("services", name, "consumes", index)
-        if queue not in queues and queue not in parked:
+        if queue not in queues and queue not in dead_letters:
             document.fault(place, _unknown_queue(queue, queues, topology, document.shown(place)))
         elif queue in topology.queues and topology.type_of(queue) == STREAM:
-            # It keeps no place for a reader, so a worker that restarts would miss what came meanwhile.
+            # A stream stores no offset for the consumer, so that a restarted worker would miss messages.
             text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue bound to the same keys"
             document.fault(place, text)
         elif queue in topology.queues and len(topology.dead_letter_of(queue).encode()) > MAX_NAME_BYTES:
@@ -231,7 +232,7 @@ def _check_published(
         if exchange not in exchanges:
             document.fault(place, unknown("exchange", exchange, exchanges))
         elif exchange in topology.exchanges and topology.exchanges[exchange].internal:
-            document.fault(place, f"internal exchange {exchange!r}; allowed: one that takes messages")
+            document.fault(place, f"internal exchange {exchange!r}; allowed: an exchange that services can publish to")
         for index, template in enumerate(templates):
             if event_type(template) in types:
                 text = f"event {event_type(template)!r} given twice; allowed: one routing key for each event"

@@ -1,4 +1,4 @@
-"""Settings of queues that no service reads: the policy that applies, the delivery limit, and a dead-letter queue."""
+"""Settings of queues that no service consumes: the matching policy, the delivery limit, and a dead-letter queue."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from runner.config.policy_pattern import matches
 from runner.config.topology_file import Topology
 from runner.config.version import QUORUM, Version, excludes
 
-#: What stands for a queue type in a policy's ``apply_to``.
+#: The value of a policy's ``apply_to`` for each queue type.
 BY_TYPE = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
-#: The queue type that such a word stands for.
+#: The queue type for each such value.
 TYPE_OF = {word: kind for kind, word in BY_TYPE.items()}
-#: Deliveries of one message after which a quorum queue dead-letters it without a handler's decision. It counts all
-#: deliveries without an answer, also of prefetched messages whose worker died. A supervisor finds the crashing message
-#: sooner; this limit is for workers without a supervisor. RabbitMQ 4's default is 20, and it then drops the message.
-#: Older versions have no default.
+#: The number of deliveries after which a quorum queue dead-letters a message. RabbitMQ counts all deliveries without an
+#: acknowledgement, also of prefetched messages whose worker died. A supervisor finds a crashing message sooner. This
+#: limit is for workers without a supervisor. RabbitMQ 4 drops a message after 20 deliveries by default. Older versions
+#: have no default.
 DELIVERY_LIMIT = 100
-#: Settings with which a queue drops messages, or passes them to another queue, by itself.
+#: Settings with which a queue itself drops or dead-letters messages.
 _DROPPING = frozenset({"dead-letter-exchange", "max-length", "max-length-bytes", "message-ttl"})
 
 
 class PolicyLike(Protocol):
-    """A policy, as a person writes it or as the broker holds it."""
+    """A policy in topology.yaml or on the broker."""
 
     @property
     def pattern(self) -> str:
@@ -40,10 +40,10 @@ class PolicyLike(Protocol):
 
 
 def applies_to_queue(policy: PolicyLike, name: str, queue_type: str, version: Version | None = None) -> bool | None:
-    """Return True if a policy is for a queue; None if its pattern cannot be judged.
+    """Return True if a policy applies to a queue; None if its pattern cannot be evaluated.
 
-    A policy with a key that RabbitMQ does not support for the queue's type is passed over as a whole. Which keys those
-    are depends on the broker's version; without one, the newest is assumed.
+    RabbitMQ ignores a whole policy if one of its keys is not supported for the queue's type. The set of these keys
+    depends on ``version``, by default the newest.
     """
     if policy.apply_to not in ("all", "queues", BY_TYPE.get(queue_type)):
         return False
@@ -53,10 +53,10 @@ def applies_to_queue(policy: PolicyLike, name: str, queue_type: str, version: Ve
 
 
 def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Return whether a quorum queue that no service reads gets a dead-letter queue, and its delivery limit.
+    """Return whether a quorum queue without a consuming service gets a dead-letter queue, and its delivery limit.
 
-    A queue that drops messages by itself, or has a dead-letter exchange, needs a limit alone: what it drops would fill
-    a dead-letter queue. A negative limit is none (RabbitMQ: "Quorum Queues").
+    A queue that itself drops messages, or has a dead-letter exchange, needs only a limit: dropped messages would fill
+    a dead-letter queue. A negative limit means no limit (RabbitMQ: "Quorum Queues").
     """
     limit = said.get("delivery-limit", DELIVERY_LIMIT)
     if isinstance(limit, int) and limit < 0:
@@ -65,7 +65,7 @@ def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
 
 
 def has_dead_letter_queue(name: str, topology: Topology) -> bool:
-    """Return True if a queue of the file gets a dead-letter queue also without a service that reads it."""
+    """Return True if a queue of the file gets a dead-letter queue even if no service consumes it."""
     queue = topology.queues[name]
     if queue.retry or queue.dead_letter or topology.type_of(name) != QUORUM:
         return bool(queue.retry or queue.dead_letter)

@@ -1,4 +1,4 @@
-"""One argument or policy key of RabbitMQ: the values that it accepts, its place and its versions."""
+"""One argument or policy key of RabbitMQ: its values, its place and its versions."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _AGE = re.compile(r"\d+[YMDhms]")
 class Setting:
     """A setting of a queue or an exchange."""
 
-    #: The policy key; the argument is ``x-`` and this, unless ``argument`` says otherwise.
+    #: The policy key; the argument is ``x-`` and this key, unless ``argument`` is set.
     key: str
     #: ``integer``, ``text``, ``boolean``, ``age`` (such as ``7D``) or ``any``.
     kind: str
-    #: The queue types that have it; none for a setting of exchanges.
+    #: The queue types with this setting; none for a setting of exchanges.
     types: Collection[str] = ()
     minimum: int | None = None
     maximum: int | None = None
     #: The allowed words, if not every text is allowed.
     words: tuple[str, ...] = ()
-    #: The first broker version that has it, and the first that no longer has it.
+    #: The first broker version with this setting, and the first version without it.
     since: Version = OLDEST
     until: Version | None = None
-    #: The places in which it is allowed.
+    #: True if the setting is allowed in a policy, and as an argument.
     is_policy: bool = True
     is_argument: bool = True
     argument: str = field(default="")
@@ -41,7 +41,7 @@ class Setting:
     policy_by_value: Mapping[object, Span] = field(default_factory=dict)
     #: The versions that compare it when a queue or an exchange is declared again; None if no version does.
     compared: Span | None = EVERY_VERSION
-    #: The deprecated feature that it belongs to, which a broker may deny.
+    #: The deprecated feature to which the setting belongs, and which a broker may deny.
     deprecation: Deprecation | None = None
 
     @property

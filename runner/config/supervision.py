@@ -1,4 +1,4 @@
-"""What config.yaml says of keeping services running: when they start, restart and count as hung, and their limits."""
+"""The settings of supervision in config.yaml: start, restart, watchdog, limits and log files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runner.config.topology_file import Part
 from runner.config.value import Duration, Size, Unshown, format_duration
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: The names of our own variables begin so.
+#: The beginning of the names of FastCommerce's own variables.
 RESERVED = "FASTCOMMERCE_"
 
 Positive = Annotated[Duration, Field(gt=0)]
-#: Shorter ones would end what is only busy for a moment.
+#: A duration of at least 1 s. A shorter limit would kill processes that are busy for a moment.
 AtLeastASecond = Annotated[Duration, Field(ge=1)]
 
 
@@ -31,7 +31,7 @@ ZeroOrSecond = Annotated[Duration, AfterValidator(_check_zero_or_second)]
 
 def _check_text(text: str) -> str:
     if "\0" in text:
-        raise Unshown("holds a zero character; allowed: any other text")
+        raise Unshown("contains a NUL character; allowed: any other text")
     return text
 
 
@@ -59,7 +59,7 @@ class BackoffSettings(Part):
         0.5,
         ge=0,
         le=1,
-        description="The largest part of a delay that is left out at random, so that services do not restart together.",
+        description="The largest part of a delay that is subtracted at random, so that restarts do not coincide.",
         examples=[0.2],
     )
     reset_after: Positive = Field(
@@ -74,12 +74,12 @@ class BackoffSettings(Part):
         return Backoff(self.initial, self.max, self.factor, self.jitter)
 
     def longest_delays(self, count: int) -> float:
-        """Seconds that the delays before ``count`` restarts take at most, the first one being immediate."""
+        """Return the longest total delay before ``count`` restarts, in seconds; the first restart is immediate."""
         return sum(self.backoff().delay(attempt, draw=1.0) for attempt in range(2, count + 1))
 
 
 class RestartLimitSettings(Part):
-    """When a slot becomes FATAL: after this many failures within the window, or failed starts in a row."""
+    """The limit of failures within the window, or of failed starts in a row, after which a slot becomes FATAL."""
 
     count: StrictInt = Field(5, ge=1, le=100, description="The number of failures.", examples=[3])
     window: Positive = Field(
@@ -98,13 +98,13 @@ class AutoscaleSettings(Part):
     up: Duration = Field(
         "5s",
         validate_default=True,
-        description="More instances start after they have been needed for this long.",
+        description="Instances start after more instances have been needed for this long.",
         examples=["10s"],
     )
     down: Duration = Field(
         "60s",
         validate_default=True,
-        description="Instances stop after fewer have been enough for this long.",
+        description="Instances stop after fewer instances have been enough for this long.",
         examples=["5m"],
     )
 
@@ -116,16 +116,16 @@ class AutoscaleSettings(Part):
 
 
 class Supervision(Part):
-    """How one service is kept running."""
+    """The supervision of one service."""
 
     restart: Literal["always", "on-failure", "never"] = Field(
         "always",
-        description="When an instance that has exited is restarted; on-failure: unless its exit code is 0.",
+        description="Restart an instance that has exited: always, on-failure (unless its exit code is 0) or never.",
         examples=["on-failure"],
     )
     backoff: BackoffSettings = Field(BackoffSettings(), description="The delay before a restart.")
     restart_limit: RestartLimitSettings = Field(
-        RestartLimitSettings(), description="When the supervisor gives a slot up."
+        RestartLimitSettings(), description="The number of failures after which the supervisor gives a slot up."
     )
     depends_on: list[StrictStr] = Field(
         [], description="Services that must be ready before this one starts.", examples=[["order_api"]]
@@ -133,13 +133,13 @@ class Supervision(Part):
     start_timeout: AtLeastASecond = Field(
         "30s",
         validate_default=True,
-        description="How long an instance may take to become ready; 1s or more.",
+        description="The time in which an instance must become ready; 1s or more.",
         examples=["2m"],
     )
     stop_timeout: Positive = Field(
         "6s",
         validate_default=True,
-        description="How long an instance may take to stop before it is killed.",
+        description="The time in which an instance must stop. After this time it is killed.",
         examples=["20s"],
     )
     watchdog: ZeroOrSecond = Field(
@@ -181,7 +181,7 @@ class Supervision(Part):
         {}, description="Environment variables for the instances.", examples=[{"TZ": "UTC"}]
     )
     user: StrictStr | None = Field(
-        None, description="The user as whom the instances run; only if the supervisor runs as root.", examples=["shop"]
+        None, description="The user of the instances; only if the supervisor runs as root.", examples=["shop"]
     )
 
     @model_validator(mode="after")
@@ -211,7 +211,7 @@ class Runner(Part):
 
     on_fatal: Literal["keep", "exit"] = Field(
         "keep",
-        description="When a service is FATAL; keep: the others keep running; exit: all stop, and the exit code is 1.",
+        description="If a service is FATAL, keep the others running, or stop them all and exit with code 1.",
         examples=["exit"],
     )
     logs: Logs | None = Field(None, description="Also write all output to files; {} uses the defaults.")

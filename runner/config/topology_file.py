@@ -1,4 +1,4 @@
-"""topology.yaml: exchanges, queues, bindings and policies as a person writes them."""
+"""The models of topology.yaml: exchanges, queues, bindings and policies."""
 
 from __future__ import annotations
 
@@ -47,70 +47,80 @@ Name = Annotated[StrictStr, AfterValidator(check_name), WithJsonSchema({"type": 
 
 
 class Part(BaseModel):
-    """Frozen, and a key it does not know is a fault."""
+    """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Defaults(Part):
-    """What holds for every exchange and queue that does not say otherwise."""
+    """The defaults of exchanges and queues."""
 
     durable: StrictBool = Field(True, description="Exchanges and queues survive a restart of the broker.")
-    queue_type: QueueType = Field("quorum", description="The type of queues that name none.")
+    queue_type: QueueType = Field("quorum", description="The type of queues without a type of their own.")
 
 
 class ExchangeSettings(Part):
-    """An exchange: where services publish."""
+    """An exchange, to which services publish."""
 
-    type: ExchangeType = Field("topic", description="How it chooses the queues for a message.")
-    durable: StrictBool | None = Field(None, description="Survives a restart of the broker.")
-    auto_delete: StrictBool = Field(False, description="Is deleted with the last binding from it.")
-    internal: StrictBool = Field(False, description="Takes messages from other exchanges only.")
-    alternate_exchange: StrictStr | None = Field(None, description="Gets what no queue is bound for.")
-    arguments: dict[str, Argument] = Field({}, description="RabbitMQ's own optional arguments, fixed for good.")
+    type: ExchangeType = Field("topic", description="The rule by which the exchange chooses the queues for a message.")
+    durable: StrictBool | None = Field(None, description="Survives a restart of the broker; by default as in defaults.")
+    auto_delete: StrictBool = Field(False, description="RabbitMQ deletes the exchange with its last binding.")
+    internal: StrictBool = Field(False, description="The exchange accepts messages only from other exchanges.")
+    alternate_exchange: StrictStr | None = Field(
+        None, description="The exchange that gets messages without a matching binding."
+    )
+    arguments: dict[str, Argument] = Field(
+        {}, description="RabbitMQ's own optional arguments, which cannot change later."
+    )
 
 
 class QueueSettings(Part):
-    """A queue: what services consume from."""
+    """A queue, which services consume."""
 
-    formerly: Name | None = Field(None, description="Its name before: messages and bindings move to the new name.")
-    type: QueueType | None = Field(None, description="The queue type; defaults.queue_type where not given.")
-    durable: StrictBool | None = Field(None, description="Survives a restart of the broker.")
-    auto_delete: StrictBool = Field(False, description="Is deleted with its last consumer.")
-    bind: dict[str, list[Short]] = Field({}, description="Exchange: the routing keys bound to this queue.")
-    retry: list[Duration] = Field([], description="The delays before each retry of a failed message.")
-    dead_letter: Name | None = Field(
-        None, description="Where failed messages are parked; NAME.dlq for a consumed queue."
+    formerly: Name | None = Field(
+        None, description="The former name of the queue. Messages and bindings move to the new name."
     )
+    type: QueueType | None = Field(None, description="The queue type; by default as in defaults.")
+    durable: StrictBool | None = Field(None, description="Survives a restart of the broker; by default as in defaults.")
+    auto_delete: StrictBool = Field(False, description="RabbitMQ deletes the queue with its last consumer.")
+    bind: dict[str, list[Short]] = Field(
+        {}, description="For each exchange, the routing keys of the bindings to this queue."
+    )
+    retry: list[Duration] = Field([], description="The delay before each retry of a failed message.")
+    dead_letter: Name | None = Field(None, description="The dead-letter queue; by default NAME.dlq.")
     policy: dict[str, Argument] = Field(
-        {}, description="Policy keys of this queue, such as max-length: change them live."
+        {}, description="Policy keys of this queue, such as max-length. They can change while the queue exists."
     )
-    arguments: dict[str, Argument] = Field({}, description="RabbitMQ's own optional arguments, fixed for good.")
+    arguments: dict[str, Argument] = Field(
+        {}, description="RabbitMQ's own optional arguments, which cannot change later."
+    )
 
 
 class BindingSettings(Part):
-    """One binding in RabbitMQ's own words, for what ``bind`` does not say."""
+    """One binding in RabbitMQ's terms, such as a binding with arguments or to an exchange."""
 
-    source: StrictStr = Field(description="The exchange that messages come from.")
-    destination: StrictStr = Field(description="The queue or exchange that they go to.")
-    destination_type: Literal["queue", "exchange"] = Field("queue", description="queue or exchange.")
-    routing_key: Short = Field("", description="The routing key, or pattern on a topic exchange.")
+    source: StrictStr = Field(description="The exchange from which messages come.")
+    destination: StrictStr = Field(description="The queue or exchange to which the messages go.")
+    destination_type: Literal["queue", "exchange"] = Field("queue", description="The kind of the destination.")
+    routing_key: Short = Field("", description="The routing key, or the pattern of a topic exchange.")
     arguments: dict[str, BindingArgument] = Field({}, description="For a headers exchange: x-match and the headers.")
 
 
 class PolicySettings(Part):
-    """A policy in RabbitMQ's own words: what holds for all exchanges or queues with a matching name."""
+    """A policy of RabbitMQ: settings of all exchanges or queues with a matching name."""
 
     pattern: StrictStr = Field(description="A regular expression for names.")
-    apply_to: AppliesTo = Field("queues", description="What it applies to.")
-    priority: StrictInt = Field(0, ge=0, le=1000, description="Of those that match, the highest applies, alone.")
+    apply_to: AppliesTo = Field("queues", description="The kind of objects to which the policy applies.")
+    priority: StrictInt = Field(
+        0, ge=0, le=1000, description="Of several matching policies, only the highest priority applies."
+    )
     definition: dict[str, Any] = Field(description="Policy keys and their values, such as max-length: 1000.")
 
 
 class Retire(Part):
-    """What ``apply`` deletes from the broker: nothing else ever is."""
+    """The objects that ``apply`` deletes from the broker."""
 
-    queues: list[Name] = Field([], description="Queues to delete once they are empty.")
+    queues: list[Name] = Field([], description="Queues to delete when they are empty.")
     exchanges: list[Name] = Field([], description="Exchanges to delete.")
     policies: list[Name] = Field([], description="Policies to delete.")
 
@@ -119,40 +129,40 @@ class Lint(Part):
     """Settings of ``lint``."""
 
     ignore: dict[str, list[StrictStr]] = Field(
-        {}, description="Findings to ignore: the code, and the names that the finding is about ('*' for all)."
+        {}, description="Findings to ignore: for each code, the names of the objects ('*' for all)."
     )
 
 
 class Topology(Part):
     """The whole of topology.yaml."""
 
-    defaults: Defaults = Field(Defaults(), description="What holds where nothing else is said.")
+    defaults: Defaults = Field(Defaults(), description="The defaults of exchanges and queues.")
     exchanges: dict[str, ExchangeSettings] = Field({}, description="The exchanges, by name.")
     queues: dict[str, QueueSettings] = Field({}, description="The queues, by name.")
-    bindings: list[BindingSettings] = Field([], description="Bindings in RabbitMQ's own words.")
-    policies: dict[str, PolicySettings] = Field({}, description="Policies in RabbitMQ's own words, by name.")
-    retire: Retire = Field(Retire(), description="What is to be deleted from the broker.")
+    bindings: list[BindingSettings] = Field([], description="Bindings in RabbitMQ's terms.")
+    policies: dict[str, PolicySettings] = Field({}, description="The policies, by name.")
+    retire: Retire = Field(Retire(), description="Objects to delete from the broker.")
     lint: Lint = Field(Lint(), description="Findings of lint to ignore.")
 
     @property
     def renamed(self) -> dict[str, str]:
-        """The queues that have another name now: the present name by the former one."""
+        """The present names of renamed queues, by former name."""
         return {one.formerly: name for name, one in self.queues.items() if one.formerly is not None}
 
     def dead_letter_of(self, queue: str) -> str:
-        """The name of the queue in which the failed messages of ``queue`` are parked."""
+        """Return the name of the dead-letter queue of ``queue``."""
         return self.queues[queue].dead_letter or f"{queue}.dlq"
 
     def is_durable(self, queue: str) -> bool:
-        """Return True if a queue of the file survives a restart of the broker."""
+        """Return True if a queue survives a restart of the broker."""
         said = self.queues[queue].durable
         return self.defaults.durable if said is None else said
 
     def durable_path(self, queue: str) -> Path:
-        """Return the path of the setting that makes a queue durable or not: its own, or that of ``defaults``."""
+        """Return the path of the setting ``durable`` that applies to a queue: its own, or that of ``defaults``."""
         is_inherited = self.queues[queue].durable is None and "durable" in self.defaults.model_fields_set
         return ("defaults", "durable") if is_inherited else ("queues", queue, "durable")
 
     def type_of(self, queue: str) -> str:
-        """The type of a queue of the file."""
+        """Return the type of a queue."""
         return self.queues[queue].type or self.defaults.queue_type

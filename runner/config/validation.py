@@ -1,4 +1,4 @@
-"""Plain values to a pydantic model, and pydantic's complaints to our own words."""
+"""Validation of plain values by a pydantic model, with error texts in the form of this project."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from runner.config.document import Document
 
 M = TypeVar("M", bound=BaseModel)
-#: A fault's path, and its text given the value as it may be shown.
+#: The path of an error, and a function from the shown value to the text.
 Complaint = tuple[Path, Callable[[str], str]]
 
-#: Error types of pydantic (https://docs.pydantic.dev/latest/errors/validation_errors/) and what is allowed instead.
+#: The texts for the error types of pydantic (https://docs.pydantic.dev/latest/errors/validation_errors/).
 _KINDS = {
     "int_type": "not a whole number, {value}; allowed: a whole number",
     "int_parsing": "not a whole number, {value}; allowed: a whole number",
@@ -31,7 +31,7 @@ _KINDS = {
     "decimal_parsing": "not a number, {value}; allowed: a number",
     "bool_type": "not true or false, {value}; allowed: true, false",
     "bool_parsing": "not true or false, {value}; allowed: true, false",
-    "string_type": "not text, {value}; allowed: text (in quotes, where it looks like a number)",
+    "string_type": "not text, {value}; allowed: text (in quotes, if it looks like a number)",
     "dict_type": "not a mapping, {value}; allowed: key: value pairs",
     "model_type": "not a mapping, {value}; allowed: key: value pairs",
     "model_attributes_type": "not a mapping, {value}; allowed: key: value pairs",
@@ -41,7 +41,7 @@ _KINDS = {
     "greater_than_equal": "out of range, {value}; allowed: {ge} or more",
     "less_than": "out of range, {value}; allowed: less than {lt}",
     "less_than_equal": "out of range, {value}; allowed: {le} or less",
-    "string_pattern_mismatch": "has not the right form, {value}; allowed: {pattern}",
+    "string_pattern_mismatch": "not of the right form, {value}; allowed: {pattern}",
     "string_too_short": "too short, {value}; allowed: {min_length} characters or more",
     "string_too_long": "too long, {value}; allowed: {max_length} characters or less",
     "too_short": "too few, {actual_length}; allowed: {min_length} or more",
@@ -50,10 +50,10 @@ _KINDS = {
 
 
 def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
-    """The model, or None, and each fault's path with its text, given the value as shown.
+    """Return the model, or None, and each error as a path with its text.
 
-    Keys that ``model`` does not know are faults here even where the model itself would ignore them, because a
-    plugin's author may not have thought of it and its user's typo would go unnoticed.
+    An unknown key is an error even if the model itself would ignore it. Otherwise a typo in the options of a plugin
+    would go unnoticed.
     """
     faults: dict[Path, Callable[[str], str]] = {}
     instance: M | None = None
@@ -63,7 +63,7 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
         for detail in error.errors(include_url=False):
             path, text = _translate(model, detail)
             faults.setdefault(path, text)
-        # That a list is too short follows, where its items were not counted because they are faulty.
+        # An error about a container follows from errors about its items, which pydantic did not count.
         for path in [one for one in faults if any(one == other[: len(one)] != other for other in faults)]:
             del faults[path]
     for path, text in _ignored_keys(model, data):
@@ -72,9 +72,9 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
 
 
 def validate_document(model: type[M], document: Document) -> M:
-    """The document as a ``model``; its faults are noted in the document.
+    """Return the document as a ``model``, and add its errors to the document.
 
-    What is faulty is left out of the model, so that the rest can be checked further.
+    The model lacks the invalid values, so that the rest can be checked further.
     """
     data = document.data
     noted = False
@@ -97,14 +97,14 @@ def _former_key(file: str, path: Path) -> Callable[[str], str] | None:
 
 
 def note(document: Document, path: Path, text: Callable[[str], str]) -> None:
-    """Note a fault of ``validate`` in the document, with the value as it may be shown."""
+    """Add an error of ``validate`` to the document, with the value as it may be shown."""
     place = _in_file(document.data, path)
     if not document.is_unknown(place):
         document.fault(place, text(document.shown(place)))
 
 
 def _without(data: Any, path: Path) -> Any:
-    """``data`` without the value at ``path``; of what is missing there, without what lacks it."""
+    """Return ``data`` without the value at ``path``; if there is none, without the mapping that lacks it."""
     if not path:
         return {}
     while path and value_at(data, path[:-1]) is None:
@@ -132,7 +132,7 @@ def _copy_without(data: Any, path: Path) -> Any:
 
 
 def _ignored_keys(kind: Any, data: Any, path: Path = ()) -> Iterator[Complaint]:
-    """The keys that pydantic passes over, in ``kind`` and the models inside it."""
+    """Yield errors about the keys that pydantic ignores, in ``kind`` and the models inside it."""
     kind = stripped(kind)
     if isinstance(data, dict) and (_is_model(kind) or get_origin(kind) is dict):
         ignores = _is_model(kind) and kind.model_config.get("extra") in (None, "ignore")
@@ -167,7 +167,7 @@ def _translate(model: type[BaseModel], detail: ErrorDetails) -> Complaint:  # no
         return path, lambda text: f"unknown value {text}; {one_of(str(value), allowed)}"
     if kind == "value_error":
         reason, _, remedy = str(context["error"]).partition(";")
-        # What a model says of its fields together is not about one value.
+        # An error of a whole model concerns several values, so none is shown.
         if isinstance(context["error"], Unshown) or _is_model(_type_at(model, path)):
             return path, lambda _: str(context["error"])
         return path, lambda text: f"{reason}, {text};{remedy}" if remedy else f"{reason}, {text}"
@@ -180,7 +180,7 @@ def _translate(model: type[BaseModel], detail: ErrorDetails) -> Complaint:  # no
 
 
 def _path(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path:
-    """Pydantic's location without the names of union members, which are no keys of the file."""
+    """Return pydantic's location without the names of union members, which are no keys of the file."""
     path: Path = ()
     here: Any = model
     for part in loc:
@@ -201,7 +201,7 @@ def _keys(model: type[BaseModel]) -> set[str]:
 
 
 def stripped(kind: Any) -> Any:
-    """The type without Annotated, and of ``X | None`` the X; of other unions the first model or container."""
+    """Return a type without Annotated and None; of other unions the first model or container."""
     if get_origin(kind) is typing.Annotated:
         return stripped(get_args(kind)[0])
     if get_origin(kind) in (typing.Union, types.UnionType):
@@ -230,7 +230,7 @@ def _type_at(model: type[BaseModel], path: Path) -> Any:
 
 
 def _in_file(data: Any, path: Path) -> Path:
-    """The part of ``path`` that the file has: a single value may stand where a model has a list."""
+    """Return the part of ``path`` that is in the file, which may have a single value in place of a list."""
     for index, part in enumerate(path):
         if not isinstance(data, dict | list):
             return path[:index]

@@ -1,4 +1,4 @@
-"""The kinds of value that YAML itself does not have: names, durations, broker addresses."""
+"""Kinds of values that YAML itself lacks: names, durations, sizes, broker addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DURATION_HELP = "allowed: a number and its unit, such as 500ms, 5s, 2m, 1h, 7d"
 
 
 def parse_duration(value: object) -> float:
-    """``500ms``, ``5s``, ``2m``, ``1h``, ``1d`` to seconds. Raises ValueError."""
+    """Convert a duration such as ``500ms``, ``5s``, ``2m``, ``1h`` or ``1d`` to seconds. Raises ValueError."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"not a duration; {_DURATION_HELP}")
@@ -24,7 +24,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds in the largest unit that says them in whole numbers: 90 is ``90s``, 120 is ``2m``."""
+    """Return seconds in the largest unit that gives a whole number: 90 is ``90s``, 120 is ``2m``."""
     milliseconds = round(seconds * 1000)
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds and milliseconds % size == 0:
@@ -32,12 +32,12 @@ def format_duration(seconds: float) -> str:
     return f"{milliseconds}ms"
 
 
-def wait_queue_name(origin: str, delay: float) -> str:
-    """The name of the queue in which failed messages of ``origin`` wait ``delay`` seconds."""
+def retry_queue_name(origin: str, delay: float) -> str:
+    """Return the name of the retry queue in which failed messages of ``origin`` wait for ``delay`` seconds."""
     return f"{origin}.retry.{format_duration(delay)}"
 
 
-#: Seconds, written as ``500ms``, ``5s``, ``2m``.
+#: A duration in seconds, written as ``500ms``, ``5s``, ``2m``.
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -49,14 +49,14 @@ _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**
 
 
 def parse_size(value: object) -> int:
-    """``64KiB``, ``10MB`` to bytes. Raises ValueError."""
+    """Convert a size such as ``64KiB`` or ``10MB`` to bytes. Raises ValueError."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("not a size; allowed: a number and its unit, such as 64KiB, 10MB, 1.5GiB")
     return int(float(match[1]) * _BYTES[match[2]])
 
 
-#: Bytes, written as ``64KiB``, ``10MB``.
+#: A size in bytes, written as ``64KiB``, ``10MB``.
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
@@ -65,28 +65,29 @@ Size = Annotated[
     ),
 ]
 
-#: What AMQP 0-9-1 has room for in a number.
+#: The largest integer of AMQP 0-9-1.
 LONGEST_INTEGER = 2**63 - 1
-#: AMQP 0-9-1 short strings: exchange and queue names and routing keys have at most 255 bytes.
+#: The longest name of an exchange or a queue, and the longest routing key, in bytes (AMQP 0-9-1, short strings).
 MAX_NAME_BYTES = 255
-#: Bytes of a text among the arguments of a declaration, which must fit into one frame of 128 KiB (RabbitMQ: frame_max).
+#: The longest text among the arguments of a declaration, in bytes. The declaration must fit into one frame of 128 KiB
+#: (RabbitMQ: frame_max).
 MAX_TEXT_BYTES = 64 * 1024
 
 
 class Unshown(ValueError):
-    """A fault whose value is not to be shown, because it may hold a password."""
+    """An error whose value must not be shown, because it may contain a password."""
 
 
 def check_name(text: str) -> str:
-    """Refuse what cannot name a queue. Raises ValueError."""
+    """Return the text if it can name a queue. Raises ValueError."""
     if not text:
         raise Unshown("an empty name; allowed: text")
     return check_short(text)
 
 
 def check_short(text: str) -> str:
-    """Refuse what does not fit an AMQP short string. Raises ValueError."""
-    # No character takes more than four bytes.
+    """Return the text if it fits an AMQP short string. Raises ValueError."""
+    # A character has at most four bytes, so that short text needs no encoding.
     if len(text) > MAX_NAME_BYTES // 4 and len(text.encode()) > MAX_NAME_BYTES:
         raise ValueError(f"too long, {len(text.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)")
     return text
@@ -109,7 +110,7 @@ def _check_urls(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-#: One address, or a list of them.
+#: One address, or a list of addresses.
 BrokerUrls = Annotated[
     tuple[BrokerUrl, ...],
     BeforeValidator(_check_urls),
@@ -135,7 +136,7 @@ def _check_argument(value: object) -> object:
     return value
 
 
-#: What RabbitMQ takes as the value of an argument.
+#: A value that RabbitMQ accepts for an argument.
 Argument = Annotated[
     Any,
     BeforeValidator(_check_argument),
@@ -144,11 +145,11 @@ Argument = Annotated[
 
 
 def _check_binding_argument(value: object) -> object:
-    # In a headers binding, nothing means that the header is there, whatever it holds (RabbitMQ: "AMQP 0-9-1 Errata").
+    # In a headers binding, null matches a header with any value (RabbitMQ: "AMQP 0-9-1 Errata").
     return None if value is None else _check_argument(value)
 
 
-#: The value of a binding's argument: also nothing.
+#: The value of a binding's argument, which may be null.
 BindingArgument = Annotated[
     Any,
     BeforeValidator(_check_binding_argument),
@@ -156,5 +157,5 @@ BindingArgument = Annotated[
 ]
 
 QueueType = Literal["classic", "quorum", "stream"]
-#: What a policy applies to (RabbitMQ: "Policies"); those by queue type since 3.12.
+#: The kinds of objects to which a policy applies (RabbitMQ: "Policies"). The kinds by queue type exist since 3.12.
 AppliesTo = Literal["all", "exchanges", "queues", "classic_queues", "quorum_queues", "streams"]

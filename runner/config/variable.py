@@ -29,7 +29,8 @@ def find_variable(name: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _content(where: str, path: str) -> str:
-    # The processes of a runner may have different working directories. What is no path may be the value itself.
+    # The processes of a runner may have different working directories. Text that is no path may be the secret itself,
+    # so that the error does not show it.
     if not Path(path).is_absolute():
         raise ValueError(f"{where} is not an absolute path; allowed: the path of a file, which begins with /")
     try:

@@ -1,7 +1,7 @@
 """The differences between versions of RabbitMQ, except those of arguments and policy keys.
 
 ``runner.config.argument`` has the versions of arguments and keys. Sources: RabbitMQ's release notes and its source. An
-integration test compares both tables with the answers of the broker at hand.
+integration test compares both tables with the answers of a real broker.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 
 Version = tuple[int, ...]
 CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
-#: The oldest supported broker, and the newest. Commands that ask no broker assume the newest.
+#: The oldest and the newest supported broker. Commands that need no broker assume the newest.
 OLDEST: Final[Version] = (3, 10)
 NEWEST: Final[Version] = (4, 3, 6)
 
 
 @dataclass(frozen=True)
 class Span:
-    """The versions from ``since`` on and before ``until``."""
+    """The versions from ``since`` up to, but without, ``until``."""
 
     since: Version = OLDEST
     until: Version | None = None
@@ -41,7 +41,7 @@ EVERY_VERSION: Final = Span()
 
 
 def parsed(text: str) -> Version:
-    """Return a version as RabbitMQ reports it, such as ``3.13.0-rc.1``, without what follows the numbers."""
+    """Return the numbers of a version that RabbitMQ reports, such as ``3.13.0-rc.1``."""
     return tuple(int(part) for part in text.partition("-")[0].split(".")[:3] if part.isdigit())
 
 
@@ -58,27 +58,28 @@ class Behaviour:
     span: Span
 
     def holds(self, version: Version) -> bool:
-        """Return True if a broker of this version behaves so."""
+        """Return True if a broker of this version has the behaviour."""
         return self.span.covers(version)
 
 
 #: A quorum queue without a limit of its own drops a message at its 21st delivery (RabbitMQ: "Quorum Queues").
 DEFAULT_DELIVERY_LIMIT = 20
 HAS_DELIVERY_LIMIT = Behaviour("quorum queues have a default delivery limit", Span((4,)))
-#: Earlier brokers count every return of a message as a failed delivery; later ones not that of a ``basic.nack`` with
-#: ``requeue``. All of them count the end of a channel.
+#: Earlier brokers count every return of a message as a failed delivery. Later brokers do not count a ``basic.nack``
+#: with ``requeue``. All brokers count the end of a channel.
 NACK_IS_NO_FAILURE = Behaviour("a nack is no failed delivery to a quorum queue", Span((4, 3)))
-#: Later brokers cancel the consumer instead, of quorum queues alone.
+#: Later brokers cancel the consumer instead, and only for quorum queues.
 CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
-#: A declaration of one quorum queue writes the names of earlier ones to the disk. No other version is known to do so.
+#: A declaration of a quorum queue writes the names of earlier quorum queues to the disk. No other version is known to
+#: do so.
 WRITES_EARLIER_NAMES = Behaviour("a declaration writes the names of earlier quorum queues", Span((3, 10, 8), (3, 11)))
 #: Policies for ``classic_queues``, ``quorum_queues`` and ``streams``.
 HAS_POLICIES_BY_TYPE = Behaviour("policies apply to one queue type", Span((3, 12)))
-#: Words ``#`` that the binding key of a topic exchange may have: ``rabbit_exchange_type_topic`` of RabbitMQ 4.3.6
-#: refuses a binding with more, since matching takes a time that grows with each of them.
+#: The largest number of words ``#`` in the binding key of a topic exchange (``rabbit_exchange_type_topic`` of RabbitMQ
+#: 4.3.6). The time of a match grows with each ``#``.
 MOST_HASHES = 2
 LIMITS_HASHES = Behaviour("a topic exchange limits the words # of a binding key", Span((4, 3)))
-#: Seconds in which a consumer must acknowledge a message, if no policy says otherwise (RabbitMQ: "Consumers").
+#: The default time in which a consumer must acknowledge a message, in seconds (RabbitMQ: "Consumers").
 CONSUMER_TIMEOUT = 1800.0
 
 #: The exchange types that not every supported version has.
@@ -87,16 +88,16 @@ EXCHANGE_TYPE_VERSIONS: Mapping[str, Span] = {"x-local-random": Span((4,))}
 
 @dataclass(frozen=True)
 class Deprecation:
-    """A feature that RabbitMQ is about to remove, by the name that its log and HTTP API use.
+    """A deprecated feature of RabbitMQ, by the name in its log and HTTP API.
 
-    Newer brokers report whether they deny the feature; ``span`` is for the others.
+    Newer brokers report whether they deny the feature. ``span`` is for the other brokers.
     """
 
     feature: str
     span: Span
 
     def problem(self, version: Version, denied: Iterable[str] | None) -> str | None:
-        """Return the reason if a broker refuses the feature, or None; ``denied`` is None if it reports no features."""
+        """Return the reason why a broker refuses the feature, or None; ``denied`` is None if it reports no features."""
         if denied is None:
             return self.span.problem(version)
         if self.feature in denied:

@@ -16,7 +16,7 @@ from runner.config.error_detail import Path
 from runner.config.policy_pattern import only
 from runner.config.queue_policy import DELIVERY_LIMIT, limits_of_unread
 from runner.config.topology_file import BindingSettings, Topology
-from runner.config.value import wait_queue_name
+from runner.config.value import retry_queue_name
 from runner.config.version import CLASSIC, QUORUM, Version
 from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue, RetryDelays
@@ -166,7 +166,7 @@ def _explicit(one: BindingSettings) -> Binding:
 
 
 def _retry_delays_of(name: str, topology: Topology) -> RetryDelays:
-    steps = tuple((delay, wait_queue_name(name, delay)) for delay in topology.queues[name].retry)
+    steps = tuple((delay, retry_queue_name(name, delay)) for delay in topology.queues[name].retry)
     return RetryDelays(steps, topology.dead_letter_of(name))
 
 
@@ -207,7 +207,7 @@ def retry_queue(origin: Queue, delay: float) -> Queue:
     }
     if kind == QUORUM:
         arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
-    return Queue(wait_queue_name(origin.name, delay), origin.durable, arguments)
+    return Queue(retry_queue_name(origin.name, delay), origin.durable, arguments)
 
 
 def path_of(thing: Exchange | Queue | Binding | Policy, topology: Topology) -> Path:

@@ -178,8 +178,9 @@ def _of_inbox(name: str, service: ServiceSettings, queue: str, retry: RetryDelay
     needed = sum(delay for delay, _ in retry.steps) + service.handler_timeout * (len(retry.steps) + 1)
     if service.inbox.retention < needed:
         reason = (
-            f"{name} remembers a message for {_said(service.inbox.retention)} (inbox.retention), but the attempts of one"
-            f" from {queue!r} may take {_said(needed)} (retry and handler_timeout): a duplicate would be handled again"
+            f"{name} remembers a message for {_said(service.inbox.retention)} (inbox.retention), but the attempts of"
+            f" one from {queue!r} may take {_said(needed)} (retry and handler_timeout):"
+            " a duplicate would be handled again"
         )
         yield Finding("inbox-forgets", name, "config.yaml", ("services", name, "inbox"), reason)
 

@@ -19,7 +19,7 @@ from runner.config.cross_checks import GENERATED, UNKNOWN_ARGUMENT
 from runner.config.error_detail import misspelt
 from runner.config.exchange_type import arguments_of
 from runner.config.queue_policy import limits_of_unread
-from runner.config.value import MAX_NAME_BYTES, format_duration, wait_queue_name
+from runner.config.value import MAX_NAME_BYTES, format_duration, retry_queue_name
 from runner.config.version import QUORUM
 from runner.escape import escaped_yaml
 from runner.topology.compile import dead_letter_settings, policy_name, retry_queue
@@ -76,7 +76,7 @@ class _Writer:
         #: The queues that ``retry`` and ``dead_letter`` of other queues generate.
         self.implied: set[str] = set()
         for name, (delays, dead_letter) in self._retry_delays.items():
-            self.implied |= {wait_queue_name(name, delay) for delay in delays}
+            self.implied |= {retry_queue_name(name, delay) for delay in delays}
             there = self._queues.get(dead_letter)
             if there is not None and there.durable and there.arguments == {QUEUE_TYPE: "classic"}:
                 self.implied |= (
@@ -148,7 +148,7 @@ class _Writer:
             for name, there in self._queues.items()
             if name.startswith(f"{one.name}.retry.") and isinstance(there.arguments.get("x-message-ttl"), int)
         )
-        exact = [d for d in delays if self._queues.get(wait_queue_name(one.name, d)) == retry_queue(one, d)]
+        exact = [d for d in delays if self._queues.get(retry_queue_name(one.name, d)) == wait_queue(one, d)]
         return exact, dead_letter
 
 

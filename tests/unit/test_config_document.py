@@ -147,7 +147,7 @@ def test_an_alias_repeats_the_value_of_its_anchor() -> None:
 
 def test_an_alias_to_its_own_container_is_an_error() -> None:
     assert faults("a: &x\n  b: [*x]\n") == [
-        "config.yaml:2: a.b.0: an alias to something that contains it; allowed: aliases to what stands elsewhere"
+        "config.yaml:2: a.b.0: an alias to something that contains it; allowed: aliases to other values"
     ]
 
 

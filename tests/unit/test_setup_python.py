@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -66,3 +69,12 @@ def test_the_newest_supported_python_is_used_unless_another_one_is_named(
     assert code != 0
     assert said.format(bin=tmp_path / "bin") in output
     assert output.count("\n") == (1 if "making" in said else 3)
+
+
+def test_each_name_that_its_own_python_code_imports_exists() -> None:
+    """Its output is discarded, so that a failing import would look like a broker that answers."""
+    (code,) = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON\n", (ROOT / "deploy/setup.sh").read_text(), flags=re.DOTALL)
+    imports = [one for one in ast.walk(ast.parse(code)) if isinstance(one, ast.ImportFrom)]
+    assert imports
+    for one in imports:
+        assert {alias.name for alias in one.names} <= vars(importlib.import_module(str(one.module))).keys()
