@@ -1,10 +1,10 @@
-# make run and make test need nothing but Python, git and make; see deploy/setup.sh.
+# make run and make test need only Python, git and make; see deploy/setup.sh.
 PYTHON ?=
 export PYTHON
 
 .PHONY: help run wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick docs lock schema reset clean
 
-help: ## what can be made
+help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 run: ## prepare everything, then run the whole system until Ctrl-C
@@ -16,11 +16,11 @@ test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
 	@.venv/bin/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
-test-matrix: ## the suite on Debian releases with RabbitMQ 3.10, 4.0 and 4.3, and `make run` on fresh ones, as root; ARGS="--help"
+test-matrix: ## run the tests on Debian releases with RabbitMQ 3.10, 4.0 and 4.3, and `make run` on fresh ones, as root; ARGS="--help"
 	@deploy/setup.sh matrix
 	@.venv/bin/python -m tests.matrix $(ARGS)
 
-coverage: ## the share of lines and branches that unit and integration tests run, child processes included; ARGS="FILES" of tests
+coverage: ## measure the share of lines and branches that unit and integration tests run, child processes included; ARGS="FILES" of tests
 	@deploy/setup.sh test
 	@rm -rf var/coverage && mkdir -p var/coverage
 	@.venv/bin/python -m coverage run -m pytest -n 2 --dist loadgroup $(or $(ARGS),tests/unit tests/integration); \
@@ -30,11 +30,11 @@ compose-test: ## build the image and run the containers of compose.yaml in names
 	@deploy/setup.sh compose
 	@.venv/bin/python -m tests.compose
 
-chaos: ## 10 minutes of orders and faults on a broker of its own, then a report; ARGS="--help" lists options
+chaos: ## inject faults for 10 minutes on a private broker, and print a report; ARGS="--help" lists options
 	@deploy/setup.sh test
 	@.venv/bin/python -m tests.chaos $(ARGS)
 
-chaos-full: ## every proof in full, then chaos on SQLite, PostgreSQL and a cluster; takes about two hours
+chaos-full: ## run every proof in full, then chaos on SQLite, PostgreSQL and a cluster; takes about two hours
 	@deploy/setup.sh test
 	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -n 2 --dist loadgroup tests/unit/test_simulation.py \
 		tests/unit/test_apply_properties.py tests/acceptance/test_failpoints.py tests/acceptance/test_mutants.py \
@@ -49,7 +49,7 @@ chaos-full: ## every proof in full, then chaos on SQLite, PostgreSQL and a clust
 	@.venv/bin/python -m tests.chaos --store postgresql
 	@.venv/bin/python -m tests.chaos --cluster
 
-check: ## formatting, lint, types, the direction of imports, and names that stand for one thing
+check: ## check formatting, lint, types, the direction of imports, and names
 	@deploy/setup.sh tools
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
@@ -62,11 +62,11 @@ format: ## format the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-bench: ## measure the product beside its peers, on a broker of its own, under 15 minutes; ARGS="--help" lists options
+bench: ## measure FastCommerce beside other programs on a private broker, in under 15 minutes; ARGS="--help" lists options
 	@deploy/setup.sh bench
 	@.venv/bin/python -m bench $(ARGS)
 
-bench-quick: ## the same with fewer runs of less work, to see that all works; under 2 minutes
+bench-quick: ## run a short form of the benchmarks as a test; takes under 2 minutes
 	@deploy/setup.sh bench
 	@.venv/bin/python -m bench --quick $(ARGS)
 
@@ -74,7 +74,7 @@ docs: ## build the pages of docs/ as a site in site/, which needs no server and 
 	@deploy/setup.sh docs
 	@.venv/bin/python -m deploy.documentation_site
 
-lock: ## renew the locked packages from pyproject.toml (needs uv)
+lock: ## update the locked packages from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --upgrade -o requirements.txt
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header \
@@ -100,9 +100,9 @@ schema: ## write the JSON Schemas that editors use, docs/configuration.md, docs/
 	@.venv/bin/python -m tests.diagram
 	@.venv/bin/python -m tests.command_page
 
-reset: ## forget what ran: remove var/ with the private broker, its messages, and the database
+reset: ## delete var/ with the private broker, its messages, and the database
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi
 	rm -rf var
 
-clean: ## remove .venv, dist and caches; var/ with the broker's data stays
+clean: ## delete .venv, dist and caches; var/ with the broker's data stays
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,11 +1,11 @@
-"""Make a random password for each server in compose.yaml, once, and the address that contains it.
+"""Creation of a random password for each server in compose.yaml, and of the address that contains it.
 
-usage: ``python -m deploy.passwords [--replace]``, as the service ``passwords`` of compose.yaml
+Usage: ``python -m deploy.passwords [--replace]``, in the service ``passwords`` of compose.yaml.
 
-Each server has a volume with two files: ``password``, which the server reads when it makes its user, and ``url``, which
-the services read. A password that is there stays, because the server has stored it. ``RABBITMQ_PASSWORD`` and
-``POSTGRES_PASSWORD`` set a password instead, or ``…_FILE`` with the path of a file. ``--replace`` replaces a password
-by the one that is set, after the server itself was told the new one.
+Each server has a volume with two files: ``password``, which the server reads when it creates its user, and ``url``,
+which the services read. An existing password stays, because the server has stored it. ``RABBITMQ_PASSWORD`` and
+``POSTGRES_PASSWORD`` set a password, as do ``…_FILE`` with the path of a file. ``--replace`` replaces an existing
+password by the set password, after the server itself has got the new password.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Login:
         found = self._found(path)
         if found is not None and wanted not in (None, found) and not replaces:
             raise Unusable(
-                f"{self.variable} is not the password that the server has; tell the server the new one and run this"
+                f"{self.variable} is not the password of the server; set the new password on the server and run this"
                 " with --replace (docs/containers.md), or unset the variable"
             )
         password = wanted or found or secrets.token_urlsafe(_RANDOM_BYTES)
         if password != found:
             _write(path, password)
-        # Also if the password was there: a former run may have ended between the two files.
+        # Written in any case, because an earlier run may have stopped between the two files.
         _write(self.folder / "url", self.address.format(quote(password, safe="")))
         return f"{path}: {'kept' if password == found else 'replaced' if found else 'made'}"
 
@@ -61,8 +61,8 @@ class Login:
         try:
             return read_bounded(path, MAX_BYTES).decode() if path.exists() else None
         except UnicodeDecodeError:
-            # The codec's own error contains the bytes.
-            raise Unusable(f"{path}: not UTF-8; write the password that the server has into it") from None
+            # The error of the codec would show the bytes.
+            raise Unusable(f"{path}: not UTF-8; write the password of the server into it") from None
 
     def _wanted(self, environment: Mapping[str, str]) -> str | None:
         try:
@@ -81,7 +81,7 @@ LOGINS = (
 
 
 def _write(path: Path, text: str) -> None:
-    # Whole or not at all, and on the disk: the server keeps the password, and nothing else knows it.
+    # Atomic and synced to the disk, because no other copy of the password exists.
     new = path.with_suffix(".new")
     with new.open("w", encoding="utf-8") as file:
         # The servers run as other users. Only containers that mount the volume can open the file.
@@ -102,9 +102,9 @@ def main(
     environment: Mapping[str, str] = os.environ,
     logins: tuple[Login, ...] = LOGINS,
 ) -> int:
-    """Make the passwords, print a line for each, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.passwords", description="Make the servers' passwords.")
-    parser.add_argument("--replace", action="store_true", help="replace a password by the one that is set")
+    """Create the passwords, print a line for each, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.passwords", description="Create the servers' passwords.")
+    parser.add_argument("--replace", action="store_true", help="replace an existing password by the set password")
     replaces = parser.parse_args(arguments).replace
     for login in logins:
         try:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prepare this checkout: .venv, the locked packages, and a RabbitMQ where there is none. Done steps are skipped.
+# Prepare this checkout: .venv, the locked packages, and RabbitMQ if there is none. Finished steps are skipped.
 # usage: deploy/setup.sh run|test|matrix|compose|bench|docs|tools
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-# How to become root without a question: nothing to add, sudo, or not at all.
+# The command that runs another as root without a question; empty if there is none.
 if [ "$(id -u)" = 0 ]; then
     as_root="env"
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
@@ -24,7 +24,7 @@ fi
 can_install() { [ -n "$as_root" ] && command -v apt-get >/dev/null 2>&1; }
 apt_install() {
     log=$(mktemp)
-    # shellcheck disable=SC2086 # the words are meant to be split
+    # shellcheck disable=SC2086 # the words must be split
     if $as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" >"$log" 2>&1 ||
         { $as_root apt-get -q update >"$log" 2>&1 &&
             $as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" >"$log" 2>&1; }; then
@@ -33,7 +33,7 @@ apt_install() {
     fi
     tail -n 15 "$log" >&2
     rm -f "$log"
-    fail "apt-get could not install $*" "see its words above; mend that, or install it by hand"
+    fail "apt-get could not install $*" "see its output above; fix the cause, or install it by hand"
 }
 
 # Only pyproject.toml contains the range, such as ">=3.11,<3.15".
@@ -42,7 +42,7 @@ too_new=$(sed -n 's/^requires-python = ">=3\.[0-9]*,<3\.\([0-9]*\)"$/\1/p' pypro
 is_supported() {
     "$1" -c "import sys; sys.exit(not (3, $lowest) <= sys.version_info < (3, $too_new))" 2>/dev/null
 }
-# Prints the newest installed version, unless PYTHON names another one.
+# Prints the path of the newest supported Python, or of the supported Python that PYTHON names.
 find_python() {
     names=""
     minor=$lowest
@@ -57,7 +57,7 @@ find_python() {
         fi
     done
 }
-# Describes the installed Python that is not supported.
+# Prints the version of the unsupported Python.
 unsupported_python() {
     for name in ${PYTHON:-} python3; do
         if version=$("$name" --version 2>/dev/null); then
@@ -98,7 +98,7 @@ install_packages() {
     if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install --require-hashes -r "$1" >"$log" 2>&1; then
         tail -n 15 "$log" >&2
         rm -f "$log"
-        fail "pip could not install the packages of $1" "see its words above; without a network none can be fetched"
+        fail "pip could not install the packages of $1" "see its output above; pip needs a network"
     fi
     rm -f "$log"
     printf '%s' "$want" >"$stamp"
@@ -132,7 +132,7 @@ has_postgresql() {
 has_rabbitmq() {
     PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin" command -v rabbitmq-server >/dev/null 2>&1
 }
-# Whether the runner would find no broker and no way to start one; what else is wrong the runner itself says better.
+# Succeeds if no broker answers and none can be started. The runner itself reports all other errors.
 lacks_broker() {
     .venv/bin/python - 2>/dev/null <<'PYTHON'
 import sys
@@ -155,28 +155,28 @@ PYTHON
 has_c_client() {
     command -v cc >/dev/null 2>&1 && printf '#include <amqp.h>\n' | cc -E - >/dev/null 2>&1
 }
-# What only a part of the benchmarks needs: where it is missing, that part says that it was not measured.
+# Installs programs that only some benchmarks need. Without them, these benchmarks report that they did not run.
 install_measures() {
     missing=""
     has_c_client || missing="gcc libc6-dev librabbitmq-dev"
     command -v wrk >/dev/null 2>&1 || missing="${missing:+$missing }wrk"
     if [ -z "$missing" ]; then return; fi
     if can_install; then
-        say "installing what the benchmarks measure with: apt-get install $missing"
-        # shellcheck disable=SC2086 # the words are meant to be split
+        say "installing programs for the benchmarks: apt-get install $missing"
+        # shellcheck disable=SC2086 # the words must be split
         if (apt_install $missing); then return; fi
     fi
-    say "not everything will be measured; it needs as root: apt-get install $missing"
+    say "some benchmarks will not run; they need, as root: apt-get install $missing"
 }
 
-# Runs an installation so that the packages' own services stay off: ours listen on loopback only, with data of their own.
+# Runs an installation without starting the packages' services: ours listen only on loopback, with their own data.
 without_services() {
     guard=/usr/sbin/policy-rc.d
     if [ ! -e $guard ]; then
         printf '#!/bin/sh\nexit 101\n' | $as_root sh -c "cat > $guard && chmod 755 $guard"
         # shellcheck disable=SC2064 # expanded now on purpose
         trap "$as_root rm -f $guard" EXIT
-        # Not every shell runs that one at a signal.
+        # Not every shell runs the EXIT trap after a signal.
         trap 'exit 130' INT
         trap 'exit 143' TERM HUP
     fi
@@ -206,7 +206,7 @@ install_project
 
 case $purpose in
 run)
-    # Where it cannot be installed, the runner itself says what else helps.
+    # If it cannot be installed, the runner itself lists other remedies.
     if lacks_broker && can_install; then install_rabbitmq; fi
     ;;
 compose)
@@ -216,13 +216,13 @@ compose)
     done
     if [ -n "$missing" ]; then
         can_install || fail "the containers need $missing" "install it as root: apt-get install $missing"
-        say "installing what builds the image without an engine: apt-get install $missing"
-        # shellcheck disable=SC2086 # the words are meant to be split
+        say "installing programs that build the image without an engine: apt-get install $missing"
+        # shellcheck disable=SC2086 # the words must be split
         apt_install $missing
     fi
     ;;
 test | matrix | bench)
-    # The tests start brokers of their own, so one that already answers is no help here.
+    # The tests start their own brokers, so that a running broker does not help.
     if ! has_rabbitmq; then
         can_install || fail "the tests need rabbitmq-server" "install it as root: apt-get install rabbitmq-server"
         install_rabbitmq

@@ -1,4 +1,4 @@
-"""RabbitMQ in a container of Docker or Podman; ``python -m runner.broker.container`` runs it in the foreground."""
+"""RabbitMQ in a container of Docker or Podman, run by ``python -m runner.broker.container`` in the foreground."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from runner.ipc.lifeline import Lifeline
 log = logging.getLogger("broker")
 
 IMAGE = "rabbitmq:4.3-management"
-# Seconds for the engine to answer.
+# The time in which the engine must answer, in seconds.
 _ANSWER_SECONDS = 5.0
-# A container's start takes tens of seconds; more looks would only cost.
+# A container starts in tens of seconds, so that more frequent probes would only cost CPU.
 _PROBE_SECONDS = 0.25
 _GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Box:
-    """A container of RabbitMQ: its name, and the loopback address and ports it is published on."""
+    """A container of RabbitMQ: its name, and the loopback address and the ports that it publishes."""
 
     name: str
     host: str
@@ -39,13 +39,13 @@ class Box:
     image: str = IMAGE
 
     def run_command(self, engine: str) -> list[str]:
-        """Return the command that runs it in the foreground; its login comes from the environment."""
+        """Return the command that runs the container in the foreground. The login comes from the environment."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        # Without a value the engine takes the variable from its own environment: everybody can read an argv.
+        # Without a value, the engine reads the variable from its environment. All users can read a command line.
         login = [word for name in (USER_VARIABLE, PASSWORD_VARIABLE, VHOST_VARIABLE) for word in ("-e", name)]
         return [
             *(engine, "run", "--rm", "--name", self.name),
-            # RabbitMQ names its data after the host, so a name per run would lose them.
+            # RabbitMQ names its data after the host, so that a new name for each run would lose the data.
             *("--hostname", "fastcommerce"),
             *("-v", f"{self.name}:/var/lib/rabbitmq"),
             *("-p", f"{host}:{self.port}:5672"),
@@ -56,7 +56,7 @@ class Box:
 
 
 def find_engine(path: str | None = None) -> str | None:
-    """Return the program of an engine that answers; a client without its engine is of no use."""
+    """Return the path of the first client whose engine answers, Docker or Podman; None if neither answers."""
     for name in ("docker", "podman"):
         program = shutil.which(name, path=path)
         if program is not None and _answers(program):
@@ -80,12 +80,12 @@ def _answers(program: str) -> bool:
 
 
 def run(engine: str, box: Box, lifeline: Lifeline, events: queue.SimpleQueue[str], stop_seconds: float) -> int:
-    """Run the container until it ends or ``events`` says "stop", and return the exit code."""
+    """Run the container until it exits or ``events`` contains "stop", and return the exit code."""
     address = Address(box.host, box.port)
     words = f"starting {box.image} as container {box.name} on {address}"
     log.info("%s", words)
     lifeline.send(f"STATUS={words}")
-    # One of an earlier, killed run keeps the name; the data are in the volume, which stays.
+    # A container of a killed run still has the name. Its data are in the volume, which stays.
     _quietly([engine, "rm", "-f", box.name], stop_seconds)
     process = subprocess.Popen(box.run_command(engine), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
@@ -106,7 +106,7 @@ def run(engine: str, box: Box, lifeline: Lifeline, events: queue.SimpleQueue[str
                 log.info("%s", words)
                 lifeline.send("READY=1", f"STATUS={words}")
     if word == "ended":
-        words = f"container {box.name} ended by itself with exit code {process.returncode}"
+        words = f"container {box.name} exited unexpectedly with code {process.returncode}"
         log.error("%s", words)
         lifeline.send(f"STATUS={words}")
         return EXIT_FAILURE
@@ -138,10 +138,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run the container."""
     parser = argparse.ArgumentParser(prog="python -m runner.broker.container", description=__doc__)
     parser.add_argument("--engine", default="docker", help="docker or podman")
-    parser.add_argument("--name", required=True, help="of the container and of its volume")
-    parser.add_argument("--host", default="127.0.0.1", help="the loopback address to publish on")
-    parser.add_argument("--port", type=int, default=5672, help="for AMQP")
-    parser.add_argument("--management-port", type=int, default=15672, help="for HTTP")
+    parser.add_argument("--name", required=True, help="name of the container and of its volume")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address of the published ports")
+    parser.add_argument("--port", type=int, default=5672, help="port for AMQP")
+    parser.add_argument("--management-port", type=int, default=15672, help="port for HTTP")
     parser.add_argument("--image", default=IMAGE)
     parser.add_argument("--stop-seconds", type=float, default=8.0, help="kill the container after this time")
     options = parser.parse_args(arguments)

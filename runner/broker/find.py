@@ -1,4 +1,4 @@
-"""Decide which broker to use: one that answers, else a private node, else a container."""
+"""The choice of the broker: a broker that answers, else a private node, else a container."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from runner.errors import BrokerAway, BrokerError, BrokerMissing
 
 log = logging.getLogger(__name__)
 
-#: Seconds for what listens at a broker's port to end, or to speak AMQP after all.
+#: The time in which another listener at a broker's port must exit or speak AMQP, in seconds.
 DOUBT_SECONDS = 2.0
-#: Seconds for a broker of ours to stop, before it is killed.
+#: The time in which a private broker must stop before it is killed, in seconds.
 STOP_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Answering:
-    """A broker that is there already."""
+    """A running broker."""
 
-    #: With the password; not for showing.
+    #: The address with the password, which must not be shown.
     url: str = field(repr=False)
 
 
@@ -40,11 +40,11 @@ class Startable:
     """A broker to run as a supervised child in the foreground."""
 
     command: list[str]
-    #: It will answer there; with the password, not for showing.
+    #: The future address with the password, which must not be shown.
     url: str = field(repr=False)
-    #: RabbitMQ's own pages and HTTP API, without a login.
+    #: The URL of RabbitMQ's management UI and HTTP API, without a login.
     management_url: str
-    #: Variables to add to the child's environment: its login, which must not be in an argv.
+    #: Variables for the child's environment: the login, which must not be on a command line.
     environment: dict[str, str] = field(repr=False)
 
 
@@ -59,9 +59,9 @@ class Container(Startable):
 def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering | PrivateNode | Container:
     """Return the broker to use, or the one to start.
 
-    ``urls`` are tried in random order. If ``autostart`` is false, none is started. ``folder`` is the private node's.
-    Takes some seconds when hosts are silent. Raises BrokerAway when a broker may answer later, BrokerMissing
-    when a person must do something first, and BrokerError when something else is at a broker's port.
+    The order of ``urls`` is random. If ``autostart`` is false, no broker is started. ``folder`` is the folder of the
+    private node. The search takes some seconds if hosts are silent. Raises BrokerAway if a broker may answer later,
+    BrokerMissing if a person must install or start a broker, and BrokerError if another program uses a broker's port.
     """
     findings: dict[Address, ProbeResult] = {}
     for url in random.sample(urls, len(urls)):
@@ -69,7 +69,7 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
         finding = _probe_patiently(address)
         if finding.kind is Kind.BROKER:
             if autostart and address.loopback and find_leftover(Folder(folder)) is not None:
-                # It is about to stop, because the process that ran it is gone; the new run waits for that.
+                # The node is about to stop, because its parent has exited. The new run waits for its exit.
                 finding = ProbeResult(Kind.NOTHING, "a node of a killed run is stopping")
             else:
                 return Answering(url)
@@ -83,13 +83,13 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
 
 
 def known_management(urls: Sequence[str], folder: Path) -> str | None:
-    """Return the URL of the HTTP API of the private node in ``folder``, if it runs and is the broker, or None.
+    """Return the URL of the HTTP API of the private node in ``folder`` if it runs and is the broker, or None.
 
-    Its port is another one than usual if that was taken.
+    The port differs from the usual port if that was in use.
     """
     node = Folder(folder)
     if node_pid(node) is None:
-        return None  # what its configuration says is of a node that is gone
+        return None  # the configuration belongs to an earlier node
     for address in map(Address.of, urls):
         if address.loopback is not None and (found := node.management_url(address.port)) is not None:
             return found
@@ -97,7 +97,7 @@ def known_management(urls: Sequence[str], folder: Path) -> str | None:
 
 
 def _probe_patiently(address: Address) -> ProbeResult:
-    """Probe again for a moment where something answers wrongly: a broker that is just ending does that too."""
+    """Probe an address again for some time if its answer is wrong, as that of a stopping broker is."""
     finding = probe(address)
     deadline = time.monotonic() + DOUBT_SECONDS
     while finding.kind is Kind.OTHER and time.monotonic() < deadline:
@@ -153,13 +153,13 @@ def _nothing_answers(findings: dict[Address, ProbeResult], *, autostart: bool) -
     for address, finding in findings.items():
         if finding.kind is Kind.SILENT:
             return BrokerError(
-                f"broker.url: no AMQP broker at {address}, {finding.fact}; stop what listens there, or give another"
-                " port; if RabbitMQ listens there, make the name of its host resolve, for example in /etc/hosts"
+                f"broker.url: no AMQP broker at {address}, {finding.fact}; stop the program that listens there, or use"
+                " another port; if RabbitMQ listens there, make the name of its host resolve, for example in /etc/hosts"
             )
         if finding.kind is Kind.OTHER:
             return BrokerError(
                 f"broker.url: no AMQP broker at {address}, {finding.fact}; "
-                "stop what listens there, or give another port"
+                "stop the program that listens there, or use another port"
             )
     facts = ", ".join(f"{address} ({finding.fact})" for address, finding in findings.items())
     allowed = "start it" if autostart else "start it, or set broker.autostart to true"
@@ -169,7 +169,7 @@ def _nothing_answers(findings: dict[Address, ProbeResult], *, autostart: bool) -
 def _missing(address: Address, finding: ProbeResult) -> BrokerMissing:
     published = f"-p 127.0.0.1:{address.port}:5672 -p 127.0.0.1:15672:15672"
     return BrokerMissing(
-        f"broker.url: no broker answers at {address} ({finding.fact}) and none can be started here; do one of\n"
+        f"broker.url: no broker answers at {address} ({finding.fact}) and none can be started here; do one of these:\n"
         "  install RabbitMQ:    sudo apt-get install rabbitmq-server\n"
         f"  start a container:   docker run -d --name rabbitmq {published} {IMAGE}\n"
         "  use another broker:  export RABBITMQ_URL=amqp://user:password@host:5672/"

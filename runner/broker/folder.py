@@ -1,4 +1,4 @@
-"""The folder of a private node: data, logs, configuration and cookie, readable by their owner alone."""
+"""The folder of a private node: data, logs, configuration and cookie, readable only by their owner."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from runner.broker.port import Ports
 
 _GIGABYTE = 1_000_000_000
 _SALT_BYTES = 4
-#: Of a file in the folder; those that this program writes, and people may edit, have a few lines.
+#: The largest size of a file in the folder that this program reads. These files have a few lines.
 _MAX_BYTES = 64 * 1024
 _ENABLED_PLUGINS = "[rabbitmq_management].\n"
 #: Erlang's "Inet Configuration": the node's own name resolves without /etc/hosts, which small systems lack. All other
 #: names resolve as the machine resolves them.
 _NAMES = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
-#: What a node takes from the environment it is started in; anything of RabbitMQ's or Erlang's would change it.
+#: The variables that a node inherits. Variables of RabbitMQ or Erlang would change the node.
 _INHERITED = ("PATH", "TZ", "TMPDIR", "LANG", "LC_ALL")
 
 
 class Folder:
-    """The files of one node, and the environments that make RabbitMQ use these and none of the machine's."""
+    """The files of one node, and the environments with which RabbitMQ uses only these files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
-        #: RabbitMQ's data are bound to this name, so it depends on nothing but the folder.
+        #: The name of the node, which depends only on the folder, because RabbitMQ's data are bound to it.
         self.node_name = f"fastcommerce-{digest}@localhost"
         self.home = self.path / "home"
         self.data = self.path / "data"
@@ -52,7 +52,7 @@ class Folder:
         self._definitions_file = self.path / "definitions.json"
 
     def make(self) -> None:
-        """Make the folders, for their owner only, and what later starts must find unchanged."""
+        """Create the folders for their owner only, and the cookie and the list of plugins if they are missing."""
         for folder in (self.path, self.home, self.data, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
@@ -63,13 +63,13 @@ class Folder:
             _write(self.enabled_plugins_file, _ENABLED_PLUGINS)
 
     def plugins(self) -> list[str]:
-        """Return the plugins to start; the file is a person's to edit."""
+        """Return the plugins to start, from a file that users may edit."""
         return re.findall(r"[a-z][a-z0-9_]*", read_bounded(self.enabled_plugins_file, _MAX_BYTES).decode())
 
     def configure(self, ports: Ports, host: str, login: Login) -> None:
         """Write RabbitMQ's configuration for this start."""
         free = shutil.disk_usage(self.path).free
-        # At the limit RabbitMQ blocks every publisher, so a disk that is nearly full gets a lower one.
+        # RabbitMQ blocks every publisher at the limit, so that an almost full disk gets a lower limit.
         disk_limit = _GIGABYTE if free >= 2 * _GIGABYTE else free // 2
         _write(
             self._conf_file,
@@ -80,7 +80,7 @@ class Folder:
             f"disk_free_limit.absolute = {disk_limit}\n"
             "log.console = false\n"
             "log.file.level = info\n"
-            # Each connection that comes and goes would write two lines.
+            # At a lower level, each connection would write two lines.
             "log.connection.level = error\n"
             "log.file.rotation.size = 5242880\n"
             "log.file.rotation.count = 3\n",
@@ -89,12 +89,12 @@ class Folder:
         _write(self._names_file, _NAMES)
 
     def login_change(self, login: Login) -> str | None:
-        """Return a warning if this is another login than that of the last start, which RabbitMQ will accept too."""
+        """Return a warning if the login differs from that of the last start, or None. RabbitMQ will accept both."""
         try:
             before = json.loads(read_bounded(self._definitions_file, _MAX_BYTES, 0.0))["users"][0]
             user, known = str(before["name"]), base64.b64decode(before["password_hash"])
         except (OSError, ValueError, LookupError, TypeError):
-            return None  # there was no start
+            return None  # no earlier start
         if user != login.user:
             text = f"broker.url has another user than at the last start, {login.user!r} instead of {user!r}"
         elif known != _hashed(known[:_SALT_BYTES], login.password):
@@ -104,7 +104,7 @@ class Folder:
         return f"{text}; the private RabbitMQ accepts it from now on"
 
     def management_url(self, amqp_port: int) -> str | None:
-        """Where the HTTP API of the node answers that was last configured here, if it is the one of that AMQP port."""
+        """Return the URL of the HTTP API of the last configured node, or None if its AMQP port differs."""
         try:
             text = read_bounded(self._conf_file, _MAX_BYTES, 0.0).decode()
         except OSError:
@@ -131,7 +131,7 @@ class Folder:
             "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_PID_FILE": str(self.data / "rabbitmq.pid"),
             "RABBITMQ_PLUGINS_DIR": str(self.server_home / "plugins"),
-            # Makes the start script exec Erlang, so that no shell stands between the node and its parent.
+            # The start script then executes Erlang without a shell between the node and its parent.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -140,7 +140,7 @@ class Folder:
         return self._inherited()
 
     def write_env(self, server: Installation, epmd_port: int) -> None:
-        """Write the shell file that makes ``rabbitmqctl`` and its like talk to this node."""
+        """Write the shell file with which ``rabbitmqctl`` and similar tools connect to this node."""
         variables = {
             "HOME": str(self.home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -160,12 +160,12 @@ class Folder:
     @staticmethod
     def _inherited() -> dict[str, str]:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        # RabbitMQ takes names that are not ASCII only under a UTF-8 locale.
+        # RabbitMQ accepts non-ASCII names only in a UTF-8 locale.
         return {"LANG": "C.UTF-8", "PATH": os.defpath} | environment
 
 
 def _definitions(login: Login) -> dict[str, object]:
-    """Return the user and virtual host of the configured URL, so that a changed password is changed here too."""
+    """Return definitions with the user and virtual host of the configured URL, so that RabbitMQ gets a new password."""
     return {
         "users": [
             {
@@ -186,7 +186,7 @@ def _hashed(salt: bytes, password: str) -> bytes:
 
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file as a whole; it never has a wider mode than ``mode``, and never half of its text."""
+    """Replace a file atomically, with ``mode`` from its creation on."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

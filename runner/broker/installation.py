@@ -1,4 +1,4 @@
-"""The installed RabbitMQ server: where it is, and the part of it that a private node needs."""
+"""The installed RabbitMQ server: its folder, and the part that a private node needs."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Not on an ordinary user's PATH, though an ordinary user may run what is in them.
+#: Folders that are not on an ordinary user's PATH, although this user may run their programs.
 _FURTHER_FOLDERS = ("/usr/sbin", "/usr/lib/rabbitmq/bin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _APPLICATIONS = re.compile(r"\{\s*applications\s*,\s*\[([^\]]*)\]")
 
 
 @dataclass(frozen=True)
 class Installation:
-    """An installation: ``home`` holds ``sbin``, ``escript`` and ``plugins``."""
+    """An installation, whose ``home`` contains ``sbin``, ``escript`` and ``plugins``."""
 
     home: Path
     version: str
 
     @property
     def script(self) -> Path:
-        """RabbitMQ's own start script; Debian's wrapper around it refuses ordinary users."""
+        """The path of RabbitMQ's start script. Debian's wrapper around it refuses ordinary users."""
         return self.home / "sbin" / "rabbitmq-server"
 
 
 def installed_server(path: str | None = None) -> Installation | None:
-    """Find the installation through PATH (or ``path``) and the usual folders."""
+    """Return the installation on PATH (or ``path``) or in the usual folders, or None."""
     names = [shutil.which("rabbitmq-server", path=path)]
     names += [str(Path(folder, "rabbitmq-server")) for folder in _FURTHER_FOLDERS]
     for name in names:
         if name is None or not Path(name).is_file():
             continue
         real = Path(name).resolve()
-        # Debian links the command to a wrapper, which lies beside the link to the real script.
+        # Debian links the command to a wrapper beside the link to the real script.
         for script in (real, (real.parent / "rabbitmq-server").resolve()):
             home = script.parent.parent
             version = _version(home)
@@ -50,10 +50,10 @@ def _version(home: Path) -> str | None:
 
 
 def link_needed(server: Installation, folder: Path, plugins: Iterable[str]) -> Installation:
-    """Make ``folder`` a server home of links that leaves out the RabbitMQ plugins which are not in use.
+    """Fill ``folder`` with links to the server, except its unused RabbitMQ plugins.
 
-    The node searches each module in the folder of every plugin there is, some 40 000 failed look-ups; without
-    the needless ones it starts in half the time.
+    The node searches for each module in the folder of every plugin, with about 40,000 failing searches. Without the
+    unused plugins, it starts in half the time.
     """
     entries = {_application(entry): entry for entry in sorted((server.home / "plugins").iterdir())}
     needed = _closure(entries, ["rabbit", *plugins])

@@ -1,4 +1,4 @@
-"""Run a private RabbitMQ node in the foreground: ``python -m runner.broker.node --folder var/broker``."""
+"""A private RabbitMQ node, run by ``python -m runner.broker.node --folder var/broker`` in the foreground."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from runner.broker.installation import Installation, installed_server, link_need
 from runner.broker.node_process import end_leftover, start_epmd, start_node, stop_epmd, stop_node
 from runner.broker.port import Ports, available, free_port, is_free
 from runner.broker.probe import Kind, probe
-from runner.broker.reason import explain, is_configuration_fault, last_line, node_log_size
+from runner.broker.reason import explain, is_configuration_error, last_line, node_log_size
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AlreadyRunning, ConfigError, RunnerError
 from runner.ipc.lifeline import Lifeline
 
 log = logging.getLogger("broker")
 
 _PROBE_SECONDS = 0.05
-#: While RabbitMQ boots, its HTTP API answers 500, from 4.3 on until shortly after AMQP answers. A broker without
-#: the API, such as one without its plugin, is used all the same.
+#: The time in which the HTTP API must answer after AMQP, in seconds. While RabbitMQ boots, the API answers 500, since
+#: 4.3 until shortly after AMQP answers. A broker without the API, which is a plugin, is used after this time.
 _API_SECONDS = 10.0
-#: Recovering much data takes long, and waiting for what does not come looks the same.
+#: The time between two lines about a slow start, in seconds. The recovery of much data is slow.
 _PROGRESS_SECONDS = 15.0
-#: What the supervisor's end leaves us for a clean stop.
+#: The time for a clean stop after the exit of the supervisor, in seconds.
 _GRACE_SECONDS = 10.0
 
 
 class NodeProcess:
-    """One run of the node: start, wait for its end or the word to stop, leave nothing behind."""
+    """One run of the node: it starts RabbitMQ and epmd, waits for an exit or a stop, and leaves no process behind."""
 
     def __init__(self, folder: Folder, host: str, ports: Ports, login: Login, lifeline: Lifeline) -> None:
         self._folder = folder
@@ -48,15 +48,15 @@ class NodeProcess:
         self._ports = ports
         self._lifeline = lifeline
         self._epmd_port = free_port()
-        #: "stop", "node ended", "epmd ended"; filled by the signal handler and the waiting threads.
+        #: The events "stop", "node ended" and "epmd ended", from the signal handler and the waiting threads.
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def stop(self) -> None:
-        """Ask the run to end; may be called from a signal handler."""
+        """Ask the run to stop. May be called from a signal handler."""
         self._events.put("stop")
 
     def run(self, server: Installation, stop_seconds: float) -> int:
-        """Run the node until it ends or is told to, and return the exit code."""
+        """Run the node until it exits or ``stop`` is called, and return the exit code."""
         self._say(f"starting RabbitMQ {server.version} on {self._address}")
         lock = self._prepare()
         offset = node_log_size(self._folder)
@@ -96,16 +96,16 @@ class NodeProcess:
                         self._show_ready(server)
                 elif time.monotonic() >= progress_due:
                     progress_due += _PROGRESS_SECONDS
-                    self._say(f"RabbitMQ is still starting; its last words: {last_line(self._folder)}")
+                    self._say(f"RabbitMQ is still starting; its last log line: {last_line(self._folder)}")
                 continue
             if word != "epmd ended":
                 return word
-            # Only rabbitmqctl needs it; but RabbitMQ would start one that nobody ends.
-            log.warning("epmd ended, starting it again")
+            # Only rabbitmqctl needs epmd. But RabbitMQ would start another epmd that no process stops.
+            log.warning("epmd exited, restarting it")
             self._start_epmd()
 
     def _answers_http(self) -> bool:
-        """Return True if the HTTP API answers a request, even with a refusal."""
+        """Return True if the HTTP API answers a request, also if it refuses the login."""
         login = self._address.login
         token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
         connection = http.client.HTTPConnection(self._address.host, self._ports.management, timeout=1.0)
@@ -127,13 +127,15 @@ class NodeProcess:
             lock = self._folder.lock_file.open("wb")
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
-            raise ConfigError([f"private broker: cannot use its folder, {reason}; a folder to write to"]) from None
+            raise ConfigError(
+                [f"private broker: cannot use its folder, {reason}; allowed: a writable folder"]
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
             raise AlreadyRunning(
-                f"private broker: another process runs the node in {self._folder.path}; one node per folder"
+                f"private broker: another process runs the node in {self._folder.path}; allowed: one node per folder"
             ) from None
         end_leftover(self._folder)
         for purpose, port in (("AMQP", self._ports.amqp), ("management", self._ports.management)):
@@ -141,8 +143,8 @@ class NodeProcess:
                 where = authority(self._address.host, port)
                 lock.close()
                 raise RunnerError(
-                    f"private broker: the {purpose} port {where} is taken by another program; "
-                    "stop that, or give another port"
+                    f"private broker: the {purpose} port {where} is in use; "
+                    "stop the program that uses it, or use another port"
                 )
         if (change := self._folder.login_change(self._address.login)) is not None:
             log.warning("%s", change)
@@ -166,15 +168,15 @@ class NodeProcess:
         log.info("for rabbitmqctl: ( . %s; rabbitmqctl status )", self._folder.env_file)
 
     def _report(self, node: subprocess.Popen[bytes], offset: int) -> int:
-        """Say why the node ended, and return the exit code that fits."""
+        """Log the reason of the exit, and return the exit code for it."""
         lines = explain(self._folder, offset)
         for line in lines:
             log.error("%s", line)
         how = f"signal {-node.returncode}" if node.returncode < 0 else f"exit code {node.returncode}"
-        words = f"RabbitMQ on {self._address} ended by itself with {how}; its log is {self._folder.node_log}"
+        words = f"RabbitMQ on {self._address} exited unexpectedly with {how}; its log is {self._folder.node_log}"
         log.error("%s", words)
         self._lifeline.send(f"STATUS={words}")
-        return EXIT_CONFIG if is_configuration_fault(lines) else EXIT_FAILURE
+        return EXIT_CONFIG if is_configuration_error(lines) else EXIT_FAILURE
 
     def _say(self, words: str) -> None:
         log.info("%s", words)
@@ -184,21 +186,21 @@ class NodeProcess:
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run the node, and turn expected errors into one line and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m runner.broker.node", description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="for data, logs and configuration")
-    parser.add_argument("--host", default="127.0.0.1", help="the loopback address to listen on")
-    parser.add_argument("--port", type=int, default=5672, help="for AMQP")
-    parser.add_argument("--management-port", type=int, help="for HTTP; default: 10000 above --port")
-    parser.add_argument("--distribution-port", type=int, help="for Erlang; default: 20000 above --port")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for data, logs and configuration")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address of the listeners")
+    parser.add_argument("--port", type=int, default=5672, help="port for AMQP")
+    parser.add_argument("--management-port", type=int, help="port for HTTP; default: --port plus 10000")
+    parser.add_argument("--distribution-port", type=int, help="port for Erlang; default: --port plus 20000")
     parser.add_argument("--stop-seconds", type=float, default=8.0, help="kill the node after this time")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     lifeline = Lifeline.inherited()
     try:
         if Address(options.host, options.port).loopback is None:
-            raise ConfigError([f"--host: {options.host!r} is not on loopback; 127.0.0.1 or ::1"])
+            raise ConfigError([f"--host: {options.host!r} is not a loopback address; allowed: 127.0.0.1, ::1"])
         server = installed_server()
         if server is None:
-            raise ConfigError(["private broker: rabbitmq-server is not installed; apt-get install rabbitmq-server"])
+            raise ConfigError(["private broker: no rabbitmq-server found; run: apt-get install rabbitmq-server"])
         host = options.host
         ports = Ports(
             options.port,

@@ -1,6 +1,6 @@
-"""The processes of a private node: RabbitMQ, its own name server (epmd), and what a killed run has left of them.
+"""The processes of a private node: RabbitMQ, its name server epmd, and leftover processes of a killed run.
 
-The name server is the node's own, so that the machine's is neither used nor left behind. A leftover is found by its
+The node has its own epmd, so that it neither uses nor leaves an epmd of the machine. A leftover node is found by its
 pid file and recognised by its command line.
 """
 
@@ -24,19 +24,18 @@ from runner.proc import command_line, read_stat
 
 log = logging.getLogger(__name__)
 
-#: Seconds for epmd to listen.
+#: The time in which epmd must listen, in seconds.
 _EPMD_START_SECONDS = 10.0
-#: A node whose parent died stops by itself within this time, in s.
+#: The time in which a node stops by itself after the death of its parent, in seconds.
 _OWN_STOP_SECONDS = 3.0
 _TERM_SECONDS = 8.0
 _KILL_SECONDS = 5.0
-# The shell ends epmd when its standard input ends: when our process is gone, however it went.
-# Signals to the whole process group, such as Ctrl-C, are for our process alone to act on.
+# The shell kills epmd when its standard input ends, which happens at any exit of its parent. It ignores signals to the
+# whole process group, such as Ctrl-C, which only the parent handles.
 _EPMD_SCRIPT = 'trap "" HUP INT TERM; "$@" & read -r _; kill -KILL "$!"'
-# RabbitMQ's answer to SIGTERM takes 6 s: the management plugin's event handler, while it is removed, waits 5 s
-# for the process that stops it. So the node removes the handler first. It does so when its standard input ends,
-# and thereby also when the process that started it was killed. A SIGTERM to the whole process group is for our
-# process alone to act on.
+# After SIGTERM, RabbitMQ needs 6 s to stop: the removal of the management plugin's event handler waits 5 s for the
+# process that stops it. So the node removes the handler first. It does so when its standard input ends, which also
+# happens if its parent is killed. It ignores a SIGTERM to the whole process group, which only the parent handles.
 _STOP_AT_END_OF_INPUT = (
     "os:set_signal(sigterm, ignore),"
     "spawn(fun() ->"
@@ -49,17 +48,17 @@ _STOP_AT_END_OF_INPUT = (
 
 
 def start_node(server: Installation, folder: Folder, ports: Ports, epmd_port: int) -> subprocess.Popen[bytes]:
-    """Start RabbitMQ as a direct child in this process's group."""
+    """Start RabbitMQ as a child in the group of this process."""
     command = [
-        # Relative, because RabbitMQ's scripts take no spaces in the path that they are called by.
+        # A relative path, because RabbitMQ's scripts do not accept spaces in their own path.
         os.path.relpath(server.script, folder.path),
-        # With the name given here RabbitMQ starts no second Erlang only to have an epmd.
+        # If the command has the name, RabbitMQ starts no second Erlang only for epmd.
         *("-sname", folder.node_name),
         *("-start_epmd", "false"),
         *("-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
         *("-kernel", "inet_dist_listen_min", str(ports.distribution)),
         *("-kernel", "inet_dist_listen_max", str(ports.distribution)),
-        # Ctrl-C reaches every process of a terminal, and is for our process alone to act on.
+        # Ctrl-C reaches every process of a terminal, but only the parent handles it.
         *("+B", "i"),
         *("-eval", _STOP_AT_END_OF_INPUT),
     ]
@@ -77,14 +76,14 @@ def start_node(server: Installation, folder: Folder, ports: Ports, epmd_port: in
 
 
 def stop_node(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Stop the node within ``seconds`` and say whether it stopped by itself, with its data put in order."""
+    """Stop the node within ``seconds``. Return True if it stopped cleanly, False if it was killed."""
     if process.poll() is not None:
         return True
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
     deadline = time.monotonic() + seconds
-    # A node that is still starting does not look at its input yet, but knows the signal.
+    # A node that is still starting does not read its input yet, but handles the signal.
     for share, ask in ((0.6, process.terminate), (1.0, process.kill)):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic() - seconds * (1 - share)))
@@ -120,7 +119,7 @@ def start_epmd(folder: Folder, port: int) -> subprocess.Popen[bytes]:
 
 
 def stop_epmd(process: subprocess.Popen[bytes]) -> None:
-    """End epmd, and reap the shell around it."""
+    """Stop epmd, and reap its shell."""
     if process.stdin is not None:
         process.stdin.close()
     try:
@@ -131,7 +130,7 @@ def stop_epmd(process: subprocess.Popen[bytes]) -> None:
 
 
 def find_leftover(folder: Folder) -> int | None:
-    """Return the pid of a node that lives on in this folder though the process that ran it is gone."""
+    """Return the pid of a node that still runs in this folder although its parent has exited, or None."""
     pid = node_pid(folder)
     if pid is None or _is_run(pid):
         return None
@@ -139,11 +138,11 @@ def find_leftover(folder: Folder) -> int | None:
 
 
 def end_leftover(folder: Folder) -> None:
-    """Wait for a node of this folder to be gone, and end it when it does not go; two would share the data."""
+    """Wait until a leftover node of this folder exits, and kill it if it does not. Two nodes would share the data."""
     pid = node_pid(folder)
     if pid is None:
         return
-    log.warning("a RabbitMQ node of an earlier run still holds %s, waiting for pid %d", folder.path, pid)
+    log.warning("a RabbitMQ node of an earlier run still uses %s, waiting for pid %d", folder.path, pid)
     if _gone(folder, _OWN_STOP_SECONDS):
         return
     for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
@@ -159,7 +158,7 @@ def node_pid(folder: Folder) -> int | None:
         pid = int(folder.pid_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    # Pids are used again, so another process may have this one by now.
+    # The system reuses pids, so that another process may have this pid now.
     return pid if folder.node_name.encode() in command_line(pid) else None
 
 

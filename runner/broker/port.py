@@ -1,4 +1,4 @@
-"""The ports of a broker that we start, all of them on loopback."""
+"""The ports of a private broker, all of them on loopback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HIGHEST_PORT = 65535
 
 @dataclass(frozen=True)
 class Ports:
-    """RabbitMQ's own convention is 5672, 15672 and 25672."""
+    """The three ports of a broker, by RabbitMQ's convention 5672, 15672 and 25672."""
 
     amqp: int
     management: int
@@ -21,22 +21,22 @@ class Ports:
 
 
 def ports_of(port: int, host: str = "127.0.0.1") -> Ports:
-    """Return the ports that go with an AMQP port: 10000 and 20000 above it, or free ones in their stead."""
+    """Return the ports that go with an AMQP port: 10000 and 20000 above it, or other free ports."""
     return Ports(port, available("management", port + 10000, host), available("distribution", port + 20000))
 
 
 def available(purpose: str, port: int, host: str = "127.0.0.1") -> int:
-    """Return ``port`` or, when it is taken, a free one; the log says so."""
+    """Return ``port``, or log a warning and return a free port if it is in use."""
     if port <= _HIGHEST_PORT and is_free(port, host):
         return port
     chosen = free_port(host)
-    reason = "is taken" if port <= _HIGHEST_PORT else f"is above {_HIGHEST_PORT}"
+    reason = "is in use" if port <= _HIGHEST_PORT else f"is above {_HIGHEST_PORT}"
     log.warning("%s port %d %s, using %d", purpose, port, reason, chosen)
     return chosen
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Say whether a server could listen there now."""
+    """Return True if a server could listen on the port now."""
     try:
         _bind(host, port).close()
     except OSError:
@@ -45,7 +45,7 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nothing uses at this moment."""
+    """Return a port that is free at this moment."""
     with _bind(host, 0) as listener:
         number: int = listener.getsockname()[1]
         return number
@@ -54,7 +54,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # As servers do: connections of a server that ended may linger, a listener may not.
+        # As servers do. The option allows lingering connections of an earlier server, but no other listener.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except BaseException:

@@ -1,4 +1,4 @@
-"""Ask a port whether an AMQP broker answers there; a TCP connection alone says nothing."""
+"""Probes of a port for an AMQP broker. A TCP connection alone does not prove that there is one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 
 from runner.address import Address
 
-#: What a client of AMQP 0-9-1 says first.
+#: The first bytes that a client of AMQP 0-9-1 sends.
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-#: The bytes of the broker's answer, a method frame with Connection.Start, up to the method.
+#: The length of the broker's answer up to the method, in bytes. It is a method frame with Connection.Start.
 _ANSWER_BYTES = 11
 _FRAME_METHOD = b"\x01\x00\x00"
 _CONNECTION_START = b"\x00\x0a\x00\x0a"
-#: Seconds to resolve the host's name: two attempts of a resolver, of 5 s each (resolv.conf(5), timeout and attempts).
+#: The time in which the host's name must resolve, in seconds: two attempts of 5 s each (resolv.conf(5)).
 RESOLVE_TIMEOUT = 11.0
-#: Seconds for a TCP connection to one of the host's addresses.
+#: The timeout of a TCP connection to one address of the host, in seconds.
 CONNECT_TIMEOUT = 1.0
-#: Seconds for the first answer. A broker resolves names before it answers, and waits 5 s for each failing attempt.
+#: The timeout of the first answer, in seconds. A broker first resolves names, and a failing attempt takes 5 s.
 ANSWER_TIMEOUT = 7.0
 #: The first bytes of a TLS alert: the type and the version (RFC 8446, record layer).
 _TLS_ALERT = b"\x15\x03"
@@ -34,15 +34,15 @@ _Target = tuple[socket.AddressFamily, Any]
 
 
 class Kind(enum.Enum):
-    """What is at a port."""
+    """The kinds of listeners at a port."""
 
     #: An AMQP broker.
     BROKER = "broker"
-    #: Nothing listens there.
+    #: No program listens there.
     NOTHING = "nothing"
-    #: The host or the way to it is not there.
+    #: The host, or the route to it, does not exist.
     UNREACHABLE = "unreachable"
-    #: Something listens, but no AMQP broker answered.
+    #: A program listens, but no AMQP broker answered.
     OTHER = "other"
     #: The port accepts the connection, but does not answer: another program, or a broker that waits.
     SILENT = "silent"
@@ -50,20 +50,20 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found, and the fact in words."""
+    """The result of a probe: the kind of the listener, and a text about it."""
 
     kind: Kind
     fact: str
 
 
-#: The best finding of several addresses comes first.
+#: The order of kinds, by which the best result of several addresses is chosen.
 _ORDER = (Kind.BROKER, Kind.OTHER, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
 
 def probe(address: Address, timeout: float | None = None) -> ProbeResult:
     """Send AMQP's protocol header (``amqps``: a TLS handshake) to each of the host's addresses until a broker answers.
 
-    ``timeout`` is in seconds, once for each step; without it, each step has its own.
+    ``timeout`` is the limit of each step, in seconds; by default, each step has its own limit.
     """
     targets = _resolve(address, timeout or RESOLVE_TIMEOUT)
     if isinstance(targets, ProbeResult):
@@ -112,7 +112,7 @@ def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: f
         except TimeoutError:
             return ProbeResult(Kind.UNREACHABLE, f"no connection within {limit:g} s")
         except (ConnectionResetError, ConnectionAbortedError):
-            # The listener closes at this moment: connect(2) of Linux reports that as a reset.
+            # The listener is closing. Linux reports this as a reset of connect(2).
             return _judge(b"")
         except OSError as error:
             return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
@@ -132,9 +132,9 @@ def _greet(connection: socket.socket, timeout: float) -> ProbeResult:
                 break
             answer += received
     except TimeoutError:
-        return ProbeResult(Kind.SILENT, f"it says nothing within {timeout:g} s")
+        return ProbeResult(Kind.SILENT, f"no answer within {timeout:g} s")
     except OSError:
-        # A reset is the same as an end: judged below by what came before it.
+        # A reset is handled like the end of the data: the bytes before it decide.
         pass
     return _judge(answer)
 
@@ -154,7 +154,7 @@ def _judge(answer: bytes) -> ProbeResult:
 
 
 def _greet_tls(connection: socket.socket, timeout: float) -> ProbeResult:
-    # Whether the certificate is trusted is for the connection that carries data to check.
+    # The certificate is not checked here, because the later connection checks it.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -165,7 +165,7 @@ def _greet_tls(connection: socket.socket, timeout: float) -> ProbeResult:
     except TimeoutError:
         return ProbeResult(Kind.SILENT, f"no TLS handshake within {timeout:g} s")
     except ssl.SSLError as error:
-        # An alert is a TLS server's own word, for instance that it wants a client certificate.
+        # Only a TLS server sends an alert, for example because it requires a client certificate.
         if "ALERT" in (error.reason or ""):
             return ProbeResult(Kind.BROKER, "a TLS server")
         return ProbeResult(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")

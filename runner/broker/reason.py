@@ -1,4 +1,4 @@
-"""Why a private node ended: the lines of its logs that say so."""
+"""The reason for the exit of a private node, read from its logs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from runner.broker.folder import Folder
 _TAIL_BYTES = 128 * 1024
 _LINES = 12
 _ERRORS = 3
-#: An event of several lines has the same stamp and Erlang process on each.
+#: A line of the log. The lines of one event have the same time and Erlang process.
 _STAMPED = re.compile(r"(?P<event>\S+ \S+ \[(?P<level>\w+)\] <[\d.]+>) ?(?P<text>.*)")
 _SEVERE = ("error", "critical", "alert", "emergency")
-#: What follows the reason: Erlang's own words for it, and the state of the process it happened in.
+#: The lines after the reason: Erlang's report about the error, and the state of the process.
 _REPORT = re.compile(r"\s*(crasher:|supervisor:|Kernel pid|Crash dump|\{\"Kernel pid)")
 _CONFIGURATION = re.compile(r"failed_to_\w+_configuration|cannot_read_enabled_plugins_file")
 _FRAME = re.compile(r"[\s=*-]*")
 
 
 def node_log_size(folder: Folder) -> int:
-    """Return where the lines of the coming run will begin."""
+    """Return the size of the node's log in bytes, at which the lines of the next run start."""
     try:
         return folder.node_log.stat().st_size
     except OSError:
@@ -30,9 +30,9 @@ def node_log_size(folder: Folder) -> int:
 
 
 def explain(folder: Folder, offset: int) -> list[str]:
-    """Return the reason in the node's own words; at worst the last lines it wrote.
+    """Return the lines of the log with the reason, or its last lines if there is no reason.
 
-    ``offset`` is the size that the node's log had before the run.
+    ``offset`` is the size of the log before the run, in bytes.
     """
     lines = [*_tail(folder.node_log, offset), *_tail(folder.console_log, 0)]
     plain = [_plain(line) for line in lines]
@@ -46,13 +46,13 @@ def explain(folder: Folder, offset: int) -> list[str]:
 
 
 def last_line(folder: Folder) -> str:
-    """Return the last words in the node's log."""
+    """Return the last line of the node's log."""
     lines = [_plain(line).strip() for line in _tail(folder.node_log, 0)]
     return next(filter(None, reversed(lines)), "none")
 
 
-def is_configuration_fault(lines: list[str]) -> bool:
-    """Say whether the reason is a file that a person must mend."""
+def is_configuration_error(lines: list[str]) -> bool:
+    """Return True if the reason is an error in a file that the user must fix."""
     return any(_CONFIGURATION.search(line) for line in lines)
 
 
@@ -62,7 +62,7 @@ def _plain(line: str) -> str:
 
 
 def _errors(lines: list[str]) -> Iterator[str]:
-    """Yield the first words of each error."""
+    """Yield the first lines of each error, joined."""
     matches = [match for match in map(_STAMPED.match, lines) if match and match["level"] in _SEVERE]
     for _, event in groupby(matches, key=lambda match: match["event"]):
         texts = [match["text"].strip() for match in event if not _FRAME.fullmatch(match["text"])]
@@ -74,7 +74,7 @@ def _tail(path: Path, offset: int) -> list[str]:
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
-            # A log that was rotated meanwhile is shorter than it was.
+            # A rotated log is shorter than the offset.
             stream.seek(max(offset if offset <= size else 0, size - _TAIL_BYTES))
             return stream.read(_TAIL_BYTES).decode(errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""``check``, ``lint`` and ``schema``: check and describe the files, without running anything."""
+"""``check``, ``lint`` and ``schema``: commands that check and describe the files and run nothing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from runner.topology.lint_rules import findings_of
 def check(folder: Path, as_json: bool) -> None:
     """Check both files and the plugins.
 
-    Prints every error in topology.yaml, config.yaml and the plugins' options, or else what would run and up to ten
-    findings of lint. Exits with 78 if there are errors. Needs no broker and changes nothing.
+    Prints every error in topology.yaml, config.yaml and the plugins' options. If there is no error, prints the
+    services and up to ten findings of lint. Exits with 78 if there are errors. Needs no broker and changes nothing.
     """
     try:
         project, objects = checked_project(folder)
@@ -93,9 +93,10 @@ def schema(folder: Path, file: str, form: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def lint(folder: Path, as_json: bool) -> None:
-    """Report what is allowed in topology.yaml and config.yaml, but is probably a mistake.
+    """Report probable mistakes in topology.yaml and config.yaml that are no errors.
 
-    Needs no broker. Each finding has a code and a name; lint: {ignore: {CODE: [NAME]}} in topology.yaml ignores it.
+    Needs no broker. Each finding has a code and a name. The key lint: {ignore: {CODE: [NAME]}} in topology.yaml
+    ignores a finding.
     Exits with 1 if there are findings.
     """
     project = project_with_plugins(folder)

@@ -14,39 +14,42 @@ from runner.errors import RunnerError
 
 
 def named_by_time(folder: Path, word: str) -> Path:
-    """``WORD-20261125T183821.579Z.jsonl`` in a folder, by the time in UTC."""
+    """Return a path named by the time in UTC, such as ``WORD-20261125T183821.579Z.jsonl``."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
     return folder / f"{word}-{now}Z.jsonl"
 
 
 def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    """Check where a person wants a file: a folder that is not there is most likely a slip of the fingers."""
+    """Return the path of a new file. Raises BadParameter if its folder does not exist, which is probably a typo."""
     if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"no folder {str(path.parent)!r}; allowed: a new file in a folder that is there")
+        raise click.BadParameter(f"no folder {str(path.parent)!r}; allowed: a new file in an existing folder")
     return path
 
 
 class ExportFile:
-    """A file for copies of messages: made with the first line, readable by its user alone, never in another's place."""
+    """A file for copies of messages, created with the first line and readable only by its user.
+
+    It never replaces an existing file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stream: IO[Any] | None = None
-        #: True if the file's name is on the disk.
+        #: True if the entry of the file in its folder is on the disk.
         self._is_named = False
 
     def check(self) -> None:
-        """Raise RunnerError if the file exists, before a person is asked for anything."""
+        """Raise RunnerError if the file exists, so that the command fails before its question."""
         if self.path.exists():
-            raise RunnerError(f"{self.path}: is there already; allowed: a new file")
+            raise RunnerError(f"{self.path}: exists; allowed: a new file")
 
     def write(self, line: str) -> None:
-        """Write a line. Raises RunnerError where the file is there already or cannot be written."""
+        """Write a line. Raises RunnerError if the file exists before the first line, or cannot be written."""
         try:
             stream = self._stream or self._make()
             stream.write(line + "\n")
         except FileExistsError:
-            raise RunnerError(f"{self.path}: is there already; allowed: a new file") from None
+            raise RunnerError(f"{self.path}: exists; allowed: a new file") from None
         except OSError as error:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
 
@@ -64,7 +67,7 @@ class ExportFile:
         return stream
 
     def save(self) -> None:
-        """Return once all lines are on the disk, the file's name too. Raises RunnerError."""
+        """Write all lines and the file's entry in its folder to the disk. Raises RunnerError."""
         if self._stream is None:
             return
         try:
@@ -82,7 +85,7 @@ class ExportFile:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
 
     def sync(self) -> None:
-        """Close it once it is on the disk, its name too. Raises RunnerError."""
+        """Close the file after it is on the disk with its entry. Raises RunnerError."""
         try:
             self.save()
         finally:
@@ -90,7 +93,7 @@ class ExportFile:
                 self._stream.close()
 
     def remove(self) -> None:
-        """Nobody needs it."""
+        """Close and delete the file."""
         if self._stream is not None:
             self._stream.close()
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The command line: the commands, and what every one of them shares."""
+"""The command line: the group of all commands, and their common options."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ from runner.cli.terminal import guarded
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 from runner.invocation import COMPLETION_VARIABLE, invocation, invoked_for
 
+#: A line of \\b keeps the line ends of the paragraph below it (click: "Documenting Scripts", "Escaping Newlines").
 EPILOG = """
-Exit codes: 0 done, or stopped as asked; 1 the command failed, a service was given up, or lint has findings; 2 wrong
-command line, or plan has changes; 3 something is left to replace or retire; 4 plan could not compare everything; 74 the
-database is unreachable; 75 the broker is unreachable; 78 wrong configuration, plugin, topology or database. Write
---project before the command.
+Write --project before the command.
+
+\b
+Exit codes:
+  0   done, or stopped as asked
+  1   a command failed, the supervisor gave up a service, or lint has findings
+  2   wrong command line, or plan has changes
+  3   an object must still be replaced or retired
+  4   plan could not compare everything
+  74  the database is unreachable
+  75  the broker is unreachable
+  78  configuration error
 """
 
-#: The commands; none waits for the imports of another.
+#: The commands by name. Only the chosen command is imported, so that it starts quickly.
 LAZY = {
     "apply": "runner.cli.plan_command:apply",
     "check": "runner.cli.check_command:check",
@@ -58,21 +67,21 @@ LAZY = {
 }
 
 
-#: The key of all arguments, for an error about their order.
+#: The key under which the context stores all arguments, for an error about their order.
 ARGUMENTS = "runner.arguments"
 
 
 class CommandGroup(click.Group):
-    """Runs ``run`` where no command is named, and prints expected errors as lines without a traceback."""
+    """The group of commands, which runs ``run`` by default and prints expected errors without a traceback."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """Run the command line, with no way for others' text to command the terminal."""
+        """Run the command line with guarded output, so that foreign text cannot control the terminal."""
         # The reader of completions is a shell, and click writes them as bytes.
         with contextlib.nullcontext() if COMPLETION_VARIABLE in os.environ else guarded():
             return super().main(*args, **{"complete_var": COMPLETION_VARIABLE, **settings})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``run`` where a command is missing."""
+        """Add ``run`` if the command is missing."""
         ctx.meta[ARGUMENTS] = list(args)
         rest = super().parse_args(ctx, args)
         # A shell that completes a line asks for the commands.
@@ -81,7 +90,7 @@ class CommandGroup(click.Group):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command; an expected error ends the process with its own exit code."""
+        """Invoke the command. An expected error exits with its own exit code."""
         try:
             return super().invoke(ctx)
         except RunnerError as error:
@@ -91,29 +100,29 @@ class CommandGroup(click.Group):
         except click.NoSuchOption as error:
             if error.option_name == "--project":
                 command = _project_first(ctx.meta[ARGUMENTS])
-                raise click.UsageError(f"--project stands before the command: {command}", error.ctx) from None
+                raise click.UsageError(f"--project must precede the command: {command}", error.ctx) from None
             raise
         except KeyboardInterrupt:
-            # Before the supervisor took over there was nothing to stop.
+            # Until the supervisor runs, there is nothing to stop.
             ctx.exit(EXIT_OK if ctx.invoked_subcommand == "run" else EXIT_INTERRUPTED)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; for an unknown one the error suggests another, which click cannot for lazy commands."""
+        """Return the command; the error about an unknown name suggests one, which click cannot do for lazy commands."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
-            # Imported like a command, only now: the process that supervises never has it.
+            # Imported only now, so that the supervisor never has this module in memory.
             unknown = importlib.import_module("runner.config.error_detail").unknown
             raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
+        """Return the names of all commands."""
         return sorted({*super().list_commands(ctx), *LAZY})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command; its module is imported only now."""
+        """Return a command, and import its module."""
         if cmd_name in LAZY:
             module, _, name = LAZY[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(module), name)
@@ -149,7 +158,7 @@ def _project_first(arguments: Sequence[str]) -> str:
 def main(ctx: click.Context, project: Path) -> None:
     """Run RabbitMQ services that are wired by topology.yaml and config.yaml.
 
-    Without a command: run everything.
+    Without a command, runs all services.
     """
     ctx.obj = project
     ctx.with_resource(invoked_for(project))

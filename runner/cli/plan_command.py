@@ -1,4 +1,4 @@
-"""``plan`` and ``apply``: what differs between topology.yaml and the broker, and doing it."""
+"""``plan`` and ``apply``: commands that show and make the changes between topology.yaml and the broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from runner.admin.queue_replacement import QueueConsumed
 from runner.admin.reconciliation import Comparison, compare, reconcile
-from runner.cli.service_commands import have_taken_over
+from runner.cli.service_commands import reload_supervisor
 from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError
@@ -19,9 +19,9 @@ from runner.invocation import invocation
 from runner.topology.consent import Consent
 from runner.topology.plan import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Left, Mark, Plan, change_line
 
-#: Seconds that a broker may take to listen for HTTP after it answers AMQP.
+#: The time in which a broker must answer HTTP after it answers AMQP, in seconds.
 PATIENCE = 2.0
-#: How many things that are not ours are listed for people.
+#: The largest number of unmanaged objects in the list for people.
 MOST_UNMANAGED = 20
 
 _COLOURS = {
@@ -41,17 +41,22 @@ _WORDS = {
 }
 
 
-@click.command(short_help="Show what differs between topology.yaml and the broker.")
+@click.command(short_help="Show the differences between topology.yaml and the broker.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
 @click.pass_obj
 def plan(folder: Path, as_json: bool) -> None:
-    """Show what differs between topology.yaml and the broker; changes nothing.
+    """Show the differences between topology.yaml and the broker, and change nothing.
 
     \b
-    + create   ~ change in place   ! replace   > rename   - delete   ? there, but not in topology.yaml
+    + create   ~ change in place   ! replace   > rename   - delete   ? only on the broker
 
-    Exits with 0 if nothing is to do, 2 for changes, 3 if something must be replaced, 4 if no difference is known but
-    not everything could be compared, and 78 if the broker refuses something in the file.
+    \b
+    Exit codes:
+      0   no changes
+      2   changes
+      3   an object must be replaced
+      4   not everything could be compared
+      78  the broker refuses a setting
     """  # noqa: D301 - click takes the character for a paragraph to be left as it is
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -65,20 +70,27 @@ def plan(folder: Path, as_json: bool) -> None:
 
 @click.command()
 @click.option(
-    "--replace", metavar="NAME", multiple=True, help="Delete this queue or exchange and make it anew; may be repeated."
+    "--replace",
+    metavar="NAME",
+    multiple=True,
+    help="Delete and create this queue or exchange; may be repeated.",
 )
 @click.option("--drain", is_flag=True, help="Move the messages of a replaced queue into the new one, in order.")
-@click.option("--prune", is_flag=True, help="Delete what is empty, unused, and no longer in topology.yaml.")
+@click.option("--prune", is_flag=True, help="Delete empty, unused objects that are no longer in topology.yaml.")
 @click.pass_obj
 def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> None:
-    """Do what the plan shows.
+    """Make the changes that the plan shows.
 
-    Creates, changes in place, renames queues by formerly, and deletes what stands under retire. A replacement is done
-    only where --replace names it. Without --replace the queue or exchange stays unchanged, with everything that its
-    messages still need. --prune unbinds and deletes what an earlier topology.yaml declared and the present one does not
-    contain; a queue that holds messages or has a consumer stays. Each line is printed as soon as its change is done. It
-    is safe to interrupt at any point and to run again. If anything was changed, a runner in this folder then takes over
-    the files, as by "reload". Exits with 0 when all is done, 3 when something is left.
+    Creates objects, changes them in place, renames queues by formerly, and deletes the objects under retire. Replaces
+    only the queues and exchanges that --replace names. Any other object to replace stays unchanged, with everything
+    that its messages still need.
+
+    The option --prune unbinds and deletes the objects that an earlier topology.yaml declared and the present file does
+    not contain. A queue that contains messages or has a consumer stays.
+
+    Each line is printed as soon as its change is done. The command can be interrupted at any point and run again. After
+    a change, a supervisor of this folder reloads the files. Exits with 0 if all is done, and with 3 if changes are
+    left.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -101,14 +113,14 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
             services = [name for name, one in project.config.services.items() if error.queue in one.consumes]
             raise RunnerError("; ".join([str(error), *(invocation("stop", one) for one in services)])) from None
         if done or any(one.change.mark is Mark.RENAME for one in left):
-            have_taken_over(folder)
+            reload_supervisor(folder)
         left = _still_left(project, management_url, left)
     kept = examination.plan.kept if prune else ()
     if not left and not kept and examination.plan.uncompared:
         click.echo("done, as far as it could be compared")
         return
     if not left and not kept:
-        click.secho("done: the broker holds what topology.yaml says", fg="green" if sys.stdout.isatty() else None)
+        click.secho("done: the broker matches topology.yaml", fg="green" if sys.stdout.isatty() else None)
         return
     for one in left:
         if not one.is_implied:
@@ -119,9 +131,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
 
 
 def _still_left(project: Project, management_url: str | None, left: list[Left]) -> list[Left]:
-    """Return what is left after a runner in this folder has taken over the files.
+    """Return the changes that are left after a supervisor of this folder has reloaded the files.
 
-    It renames a queue itself once its services consume the new name.
+    The supervisor itself renames a queue when its services consume the new name.
     """
     if not any(one.change.mark is Mark.RENAME for one in left):
         return left
@@ -154,7 +166,7 @@ def _show_change(examination: Comparison, change: Change, waits_for: str = "") -
 
 
 def _waits(examination: Comparison) -> dict[int, str]:
-    """Return the object that each change waits for without ``--replace``, by the identity of the change."""
+    """Return the object for which each change waits without ``--replace``, by the identity of the change."""
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
 

@@ -1,4 +1,4 @@
-"""Apply changed files and plugins while everything else runs: on request, or when they are saved."""
+"""Reloads of changed files and plugins in a running system, on request or after each save."""
 
 from __future__ import annotations
 
@@ -12,106 +12,111 @@ from pathlib import Path
 
 from runner.errors import BrokerError, RunnerError
 from runner.invocation import invocation
-from runner.preparation.preparation_client import Preparation, Taken
+from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 
-#: Passes on what is to run from now on, and what is to be done once it does and nothing before it.
+#: A function that gets the programs to run from now on, and a callback. The callback is called when these programs run
+#: and no process of the earlier programs is left.
 Update = Callable[[Sequence[Program], Callable[[], None] | None], None]
 
 
 class ReloadOutcome(Enum):
-    """How it went."""
+    """The result of a reload."""
 
     DONE = "done"
-    #: All but what would have to be replaced on the broker.
+    #: Everything is applied, except the objects that must be replaced on the broker.
     LEFT = "left"
     REFUSED = "refused"
-    BROKER_AWAY = "broker away"
+    UNREACHABLE = "broker unreachable"
 
 
 class Reload:
-    """Checks everything first; whatever is wrong, all runs on as it was. From any thread, one at a time."""
+    """Reloads of the files. Each checks everything first, and changes nothing if there is an error.
+
+    The methods may be called from any thread. They run one at a time.
+    """
 
     def __init__(self, preparation: Preparation, update: Update, journal: Journal) -> None:
         self._preparation, self._update, self._journal = preparation, update, journal
         self._lock = threading.Lock()
-        #: Counts what was passed on; what is to follow an older one is dropped.
+        #: The number of updates so far. The callback of an older update does nothing.
         self._count = 0
 
     def prepare(self) -> None:
-        """Declare the topology, and run what nothing holds back any longer. Raises what ``Preparation.prepare`` raises.
+        """Declare the topology, and run services that are no longer held back. Raises as ``Preparation.prepare`` does.
 
-        Not while the files are taken over: the programs of the older project would be the last to be passed on.
+        Waits for a reload, which would otherwise be followed by the programs of the older project.
         """
         with self._lock:
-            taken = self._preparation.prepare()
-            if taken is not None:
-                self._pass_on(taken)
+            prepared = self._preparation.prepare()
+            if prepared is not None:
+                self._apply(prepared)
 
-    def _pass_on(self, taken: Taken) -> None:
+    def _apply(self, prepared: PreparedPrograms) -> None:
         self._count += 1
-        self._update(taken.programs, partial(self._finish, self._count) if taken.is_unfinished else None)
+        self._update(prepared.programs, partial(self._finish, self._count) if prepared.is_unfinished else None)
 
     def _finish(self, count: int) -> None:
-        """Remove what the services no longer publish by, now that those before them are gone."""
+        """Remove the bindings and policies that only the earlier processes needed."""
         with self._lock:
             if count != self._count:
-                return  # others are being replaced by now
+                return  # a later update replaces processes
             try:
-                taken = self._preparation.finish()
+                prepared = self._preparation.finish()
             except RunnerError as error:
-                remedy = "what is gone from the files is removed when the broker is prepared next, or by"
-                remedy = f"{remedy}: {invocation('reload')}"
+                remedy = (
+                    f"objects that left the files are removed at the next preparation, or by: {invocation('reload')}"
+                )
                 self._journal.say(f"{error}; {remedy}", "warning")
             else:
-                if taken is not None:
-                    self._pass_on(taken)
+                if prepared is not None:
+                    self._apply(prepared)
 
-    def take(self) -> ReloadOutcome:
-        """Do it; what happens is said in the journal."""
+    def run(self) -> ReloadOutcome:
+        """Reload the files, and report the result in the journal."""
         with self._lock:
             try:
-                taken = self._preparation.take_over()
+                prepared = self._preparation.reload()
             except BrokerError as error:
                 self._journal.say(f"not reloaded, the broker is unreachable: {error}", "warning")
-                return ReloadOutcome.BROKER_AWAY
+                return ReloadOutcome.UNREACHABLE
             except RunnerError as error:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
                 self._journal.say("not reloaded: all services keep running unchanged", "warning")
                 return ReloadOutcome.REFUSED
-            except Exception as error:  # noqa: BLE001 - a bug of ours, which must not end the watching of the files
+            except Exception as error:  # noqa: BLE001 - a bug must not end the watch of the files
                 for line in "".join(traceback.format_exception(error)).splitlines():
                     self._journal.say(line, "error")
                 return ReloadOutcome.REFUSED
-            for line in taken.left:
+            for line in prepared.left:
                 self._journal.say(line, "error")
-            self._pass_on(taken)
-            rest = ", except the changes above" if taken.left else ""
+            self._apply(prepared)
+            rest = ", except the changes above" if prepared.left else ""
             self._journal.say(f"files reloaded{rest}")
-            return ReloadOutcome.LEFT if taken.left else ReloadOutcome.DONE
+            return ReloadOutcome.LEFT if prepared.left else ReloadOutcome.DONE
 
 
-#: What is looked at: the two files, and everything in the folder.
+#: The watched files, and the folder whose files are all watched.
 FILES, FOLDER = ("topology.yaml", "config.yaml"), "plugins"
-#: Seconds between two looks at the files.
+#: The time between two checks of the files, in seconds.
 INTERVAL = 0.3
-#: Seconds before a change is tried again that found the broker away.
-TRY_AGAIN = 2.0
+#: The time before a reload is repeated if the broker was unreachable, in seconds.
+RETRY_DELAY = 2.0
 
 Signature = tuple[tuple[int, int, int], ...]
 
 
 class Watch:
-    """Looks at the files on a thread of its own, as editors on every file system let one do."""
+    """A thread that checks the files for changes. It polls, because that works on every file system."""
 
     def __init__(self, folder: Path, reload: Reload) -> None:
         self._folder, self._reload = folder, reload
         self._seen = self._signature()
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def _run(self) -> None:
@@ -121,12 +126,12 @@ class Watch:
             try:
                 now = self._signature()
             except OSError:
-                continue  # something is just being replaced
-            # Twice the same, so that no half-written file is read.
+                continue  # a file is being replaced
+            # Two equal checks show that no file is half-written.
             if now == before and now != self._seen:
                 self._seen = now
-                if self._reload.take() is ReloadOutcome.BROKER_AWAY:
-                    time.sleep(TRY_AGAIN)
+                if self._reload.run() is ReloadOutcome.UNREACHABLE:
+                    time.sleep(RETRY_DELAY)
                     self._seen = ()
             before = now
 

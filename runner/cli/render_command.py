@@ -1,4 +1,4 @@
-"""``render``, ``import`` and ``graph``: topology.yaml in other forms, and from them."""
+"""``render``, ``import`` and ``graph``: commands that convert topology.yaml to other forms, and from them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ from runner.topology.model import Objects
 from runner.topology.picture import svg
 from runner.topology.write import write_flow, write_topology
 
-#: The largest export that is read: one of 100,000 queues has about 30 MB.
+#: The largest export, in bytes. An export of 100,000 queues has about 30 MB.
 MAX_BYTES = 64 * 1024 * 1024
 
 
-@click.command(short_help="Print what topology.yaml comes to.")
-@click.option("--definitions", is_flag=True, help="Print a definitions.json for RabbitMQ's own import.")
-@click.option("--permissions", is_flag=True, help="Print the least rights that each service needs, as commands.")
-@click.option("--json", "as_json", is_flag=True, help="Print the expansion or the permissions as JSON.")
+@click.command(short_help="Print the compiled topology.")
+@click.option("--definitions", is_flag=True, help="Print a definitions.json for RabbitMQ's import.")
+@click.option(
+    "--permissions", is_flag=True, help="Print the commands that give each service only its necessary rights."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the topology or the permissions as JSON.")
 @click.pass_obj
 def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) -> None:
-    """Print what topology.yaml comes to: the exact exchanges, queues, bindings and policies.
+    """Print the compiled topology: the exact exchanges, queues, bindings and policies.
 
     Needs no broker.
     """
@@ -60,7 +62,8 @@ def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) ->
     content = to_definitions(objects, vhost)
     if definitions and any(None in one.arguments.values() for one in objects.bindings):
         click.echo(
-            "a header's value of nothing is written as RabbitMQ exports it; its import takes that for text", err=True
+            "warning: RabbitMQ's import reads the null value of a header as text, as RabbitMQ's own export writes it",
+            err=True,
         )
     if definitions or as_json:
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
@@ -72,19 +75,20 @@ def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) ->
 
 
 def _brief(one: dict[str, Any]) -> dict[str, Any]:
-    # Empty arguments and what is false say nothing.
+    # Empty arguments and false values are the defaults.
     return {key: value for key, value in one.items() if key != "vhost" and value is not False and value != {}}
 
 
-@click.command("import", short_help="Print a topology.yaml of an export, or of the broker.")
+@click.command("import", short_help="Print a topology.yaml for an export or for the broker.")
 @click.argument("source", metavar="FILE|live")
-@click.option("--vhost", help="The vhost to take, where the file has several.")
+@click.option("--vhost", help="The vhost to import, if the file has several.")
 @click.pass_obj
 def import_(folder: Path, source: str, vhost: str | None) -> None:
-    """Print a topology.yaml for what a definitions.json or the running broker holds.
+    """Print a topology.yaml for a definitions.json or for the running broker.
 
-    FILE is an export of RabbitMQ, "-" is standard input; "live" asks the broker of config.yaml. Standard error lists
-    what a topology.yaml does not contain, such as users, and the errors and unknown arguments of the new file.
+    FILE is an export of RabbitMQ, and "-" is standard input; "live" reads the broker of config.yaml. Standard error
+    lists the objects that a topology.yaml cannot contain, such as users, and the errors and unknown arguments of the
+    new file.
     """
     if source == "live":
         objects, notes = _live(folder), list[str]()
@@ -100,7 +104,7 @@ def import_(folder: Path, source: str, vhost: str | None) -> None:
 
 
 def _remarks(text: str) -> Iterator[str]:
-    """Yield what ``check`` and ``lint`` report of an imported file because of what the broker or the export holds."""
+    """Yield the errors and findings about an imported file that its source causes."""
     document = Document(TOPOLOGY_FILE, text, {})
     topology = validate_document(Topology, document)
     check_references(topology, document)
@@ -110,11 +114,11 @@ def _remarks(text: str) -> Iterator[str]:
 
 
 def _live(folder: Path) -> Objects:
-    # Here, because a file needs no broker and these imports take time.
+    # Imported here, because a file needs no broker and these imports take time.
     from runner.admin.reconciliation import connect
     from runner.cli.temporary_broker import broker_for
 
-    # The rest of both files may be what is to be made anew.
+    # Errors elsewhere must not prevent an import, which may replace these files.
     project = read_project(folder)
     if project.config_document.is_unusable or project.config_document.is_faulty(("broker",)):
         project.raise_faults()
@@ -151,13 +155,13 @@ def _read(source: str) -> Any:
     type=click.Choice(["mermaid", "dot", "svg"]),
     default="mermaid",
     show_default=True,
-    help="As what.",
+    help="The format of the picture.",
 )
 @click.pass_obj
 def graph(folder: Path, form: str) -> None:
-    """Print a picture of services, exchanges, queues, and the ways between them.
+    """Print a picture of services, exchanges and queues, and the paths between them.
 
-    Dashed ways are those of messages that failed or that no binding takes.
+    Dashed paths are those of failed and unroutable messages.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)

@@ -1,4 +1,4 @@
-"""``route``: where a message would go."""
+"""``route``: a command that shows the queues of a message without a broker."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from runner.topology.model import Binding, Objects
 from runner.topology.offline_routing import Hop, OfflineRouter, Route
 
 
-@click.command(short_help="Show where a message would go.")
+@click.command(short_help="Show the queues that a message would reach.")
 @click.argument("exchange")
 @click.argument("key")
 @click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="A header; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print the way as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the route as one JSON object.")
 @click.pass_obj
 def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_json: bool) -> None:
-    """Show where a message with routing KEY goes that is published to EXCHANGE.
+    """Show the queues that a message with routing KEY reaches from EXCHANGE.
 
-    Which bindings take it, which queues get it, which services read them, and where it goes when it is rejected.
-    Needs no broker: the rules are RabbitMQ's. "" is the default exchange. A header's value has the type that it has
-    in topology.yaml: 5 and 1.5 are numbers, true is not text, and "5" in double quotes is text. Exits with 1 if no
-    queue gets the message, or if the broker would refuse it.
+    Also shows the matching bindings, the consumers of the queues, and the path of the message if it fails. Needs no
+    broker, but follows RabbitMQ's rules. "" is the default exchange. The value of a header has the same type as in
+    topology.yaml: 5 and 1.5 are numbers, true is a boolean, and "5" in double quotes is text. Exits with 1 if no queue
+    gets the message, or if the broker would refuse it.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
@@ -55,9 +55,9 @@ def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_js
 
 
 def _refusal(exchange: str, key: str, project: Project) -> str | None:
-    """Return why the broker would close the channel of a publisher of this message, or None."""
+    """Return the reason why the broker would refuse this message and close the channel, or None."""
     if exchange in project.topology.exchanges and project.topology.exchanges[exchange].internal:
-        return f"exchange {exchange!r} is internal and takes messages of other exchanges only (403 ACCESS_REFUSED)"
+        return f"exchange {exchange!r} is internal and accepts only messages from other exchanges (403 ACCESS_REFUSED)"
     size = len(key.encode(errors="surrogateescape"))
     if size > MAX_NAME_BYTES:
         return f"the routing key has {size} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
@@ -81,10 +81,10 @@ def _show(found: Route, project: Project, objects: Objects) -> None:
             kind = "queue" if binding.destination_type == "queue" else "exchange"
             click.echo(f"    {_condition(binding, hop)} -> {kind} {binding.destination}")
         if not hop.bindings:
-            rest = f": on to its alternate exchange {hop.alternate}" if hop.alternate else ": it goes no further"
-            click.echo(f"    no binding takes it{rest}")
+            rest = f"; the alternate exchange {hop.alternate} gets the message" if hop.alternate else ""
+            click.echo(f"    no binding matches{rest}")
     if not found.queues:
-        click.echo("no queue gets it: it is returned to its publisher as unroutable")
+        click.echo("no queue gets the message: RabbitMQ returns it to its publisher as unroutable")
     for queue in found.queues:
         click.echo(f"queue {queue}: {'; '.join(_fate(queue, project, objects))}")
 
@@ -98,28 +98,28 @@ def _condition(binding: Binding, hop: Hop) -> str:
         case "direct" | "topic":
             return f"{binding.routing_key!r}"
         case _:
-            return f"perhaps, as {hop.behind} chooses"
+            return f"perhaps, {hop.behind} decides"
 
 
 def _fate(queue: str, project: Project, objects: Objects) -> list[str]:
     readers = [name for name, service in project.config.services.items() if queue in service.consumes]
-    words = [f"read by {', '.join(readers)}" if readers else "read by no service"]
+    words = [f"consumed by {', '.join(readers)}" if readers else "no service consumes it"]
     ladder = objects.retry_delays.get(queue)
     if ladder is not None and not readers and not ladder.steps:
-        words.append(f"when it is rejected or delivered too often, parked in {ladder.dead_letter}")
+        words.append(f"rejected or delivered too often: dead-lettered to {ladder.dead_letter}")
         return words
     if ladder is not None:
         delays = ", ".join(format_duration(delay) for delay, _ in ladder.steps)
-        words.append(f"when it fails, tried again after {delays}" if delays else "when it fails, not tried again")
-        words.append(f"then, or when it is rejected, parked in {ladder.dead_letter}")
+        words.append(f"failed: retried after {delays}" if delays else "failed: not retried")
+        words.append(f"then, or if rejected: dead-lettered to {ladder.dead_letter}")
         return words
     (settings,) = (Policies(objects.policies).settings_of(one) for one in objects.queues if one.name == queue)
     if "dead-letter-exchange" in settings:
         target = settings["dead-letter-exchange"] or "the default exchange"
         key = settings.get("dead-letter-routing-key")
-        words.append(f"rejected, it goes to {target}{'' if key is None else f' with key {key!r}'}")
+        words.append(f"rejected: dead-lettered to {target}{'' if key is None else f' with key {key!r}'}")
     elif readers:
-        words.append("rejected, it is dropped")
+        words.append("rejected: dropped")
     return words
 
 

@@ -15,11 +15,11 @@ from runner.invocation import invocation
 from runner.supervisor.control.client import EndedMeanwhile, NoRunner, ask, wait_gone
 from runner.supervisor.output.line import Line, TextForm, json_form
 
-#: The width of most slots' names.
+#: The width of the column of slots, in characters. Most names fit.
 WIDTH = 14
-#: Characters of an order's id that are enough to find its lines.
+#: The shortest accepted beginning of an order id, in characters.
 SHORTEST_ID = 4
-#: Seconds within which the supervisor must answer after an ``apply``.
+#: The time in which the supervisor must answer after an ``apply``, in seconds.
 PATIENCE = 60.0
 
 _target = click.argument("target", metavar="SERVICE[.N]")
@@ -40,9 +40,9 @@ def start(folder: Path, target: str) -> None:
 @_target
 @click.pass_obj
 def stop(folder: Path, target: str) -> None:
-    """Stop a service, or one of its slots, after the messages that are being handled. The others keep running.
+    """Stop a service, or one of its slots, after it has handled its current messages. The others keep running.
 
-    The service stays stopped until "start". "down" stops the supervisor and all services.
+    The service stays stopped until "start". The command "down" stops the supervisor and all services.
     """
     _tell(folder, "stop", target=target)
 
@@ -59,14 +59,14 @@ def restart(folder: Path, target: str) -> None:
     _tell(folder, "restart", target=target)
 
 
-@click.command(short_help="Change how many instances of a service run.")
+@click.command(short_help="Change the number of instances of a service.")
 @click.argument("service")
 @click.argument("instances", type=click.IntRange(0, 64))
 @click.pass_obj
 def scale(folder: Path, service: str, instances: int) -> None:
-    """Change how many instances of a service run. The other instances keep running.
+    """Change the number of instances of a service. The remaining instances keep running.
 
-    The number is used until the supervisor exits, or until a reload with another number of instances in config.yaml.
+    The number is valid until the supervisor exits, or until a reload with another number of instances in config.yaml.
     """
     _tell(folder, "scale", target=service, instances=instances)
 
@@ -96,9 +96,9 @@ def down(folder: Path) -> None:
 @click.argument("target", metavar="[SERVICE[.N]]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Continue with new lines, until Ctrl-C.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="How many of the latest lines."
+    "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="The number of latest lines."
 )
-@click.option("--order", metavar="ID", help="Only lines that name this order; the beginning of its id is enough.")
+@click.option("--order", metavar="ID", help="Only lines about this order; the beginning of its id is enough.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
 @click.pass_obj
 def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str | None, as_json: bool) -> None:
@@ -114,22 +114,22 @@ def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str 
         _show(answer, form)
 
 
-def have_taken_over(folder: Path) -> None:
+def reload_supervisor(folder: Path) -> None:
     """Reload the supervisor of this folder, if one runs, after a change on the broker, and print its lines.
 
     Services that were held back start then. If the reload fails, prints the error and the command to run after the fix.
     """
-    is_said = False
+    is_announced = False
     try:
         for answer in ask(folder, "reload", patience=PATIENCE):
-            if not is_said:
-                click.echo("the runner that runs here takes it over, with what the files say now:")
-                is_said = True
+            if not is_announced:
+                click.echo("the supervisor of this folder reloads the files:")
+                is_announced = True
             _show_all(answer, TextForm(colour=has_colour(), width=8))
     except NoRunner:
         return
     except RunnerError as error:
-        click.secho(f"the runner that runs here: {error}; once that is fixed: {invocation('reload')}", err=True)
+        click.secho(f"the supervisor of this folder: {error}; after the fix, run: {invocation('reload')}", err=True)
 
 
 def _tell(folder: Path, command: str, **request: Any) -> None:
@@ -146,7 +146,7 @@ def _show_all(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
 
 def _show(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
     if "dropped" in answer:
-        click.echo(f"{answer['dropped']} lines dropped: they came faster than they were read", err=True)
+        click.echo(f"{answer['dropped']} lines dropped, because this command read too slowly", err=True)
     elif "line" in answer:
         click.echo(form(Line(**answer["line"])))
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``status``: how the runner and its services stand."""
+"""``status``: the command that shows the state of the supervisor and its services."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from runner.cli.terminal import has_colour, redrawn
 from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.supervisor.control.client import NoRunner, ask
 
-#: Seconds between two looks with --watch.
+#: The time between two updates with --watch, in seconds.
 INTERVAL = 1.0
-#: Seconds between two questions to the broker with --watch: each is a connection, which the broker logs.
+#: The time between two requests to the broker with --watch, in seconds. The broker logs each request as a connection.
 READY_INTERVAL = 5.0
-#: Seconds for the runner to answer.
+#: The time in which the supervisor must answer, in seconds.
 PATIENCE = 10.0
-#: Seconds for the broker to count the ready messages.
+#: The time in which the broker must count the ready messages, in seconds.
 READY_TIMEOUT = 1.0
 _HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "READY", "IN HAND", "WHY")
 _RIGHT = range(2, 10)
 _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
 
 
-@click.command(short_help="Show how every service stands, and why.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
-@click.option("--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
+@click.command(short_help="Show the state of every service, with the reason.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as one JSON object.")
+@click.option("--watch", is_flag=True, help="Update the status every second, until Ctrl-C.")
 @click.argument("service", required=False)
 @click.pass_obj
 def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> None:
-    """Show how every service stands, or one, and why.
+    """Show the state of every service, or of one service, with the reason.
 
-    CPU is in percent of one core, over the last seconds. MSG/S are messages handled, or events published. READY are the
-    messages that wait in the service's queues, "-" if the broker does not say within a second. With --watch and --json:
-    one object a line. Exits with 0 when everything that is wanted runs, and with 1 when not.
+    CPU is the percentage of one core over the last seconds. MSG/S is the rate of handled messages or published events.
+    READY is the number of ready messages in the service's queues, or "-" if the broker does not answer within a second.
+    --watch with --json prints one object a line. Exits with 0 if all services that should run do so, else with 1.
     """
     ready: dict[str, int | None] = {}
     due = 0.0
@@ -69,9 +69,9 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
 
 
 def ready_messages(folder: Path) -> dict[str, int | None]:
-    """Return the ready messages of each service that consumes queues; None for a service whose queues do not answer.
+    """Return the number of ready messages for each service that consumes queues; None if the broker does not answer.
 
-    An unusable configuration gives an empty result: the services run by an earlier one.
+    An invalid configuration gives an empty result, because the services run by an earlier one.
     """
     # Imported here, because AMQP and the models of the files take longer to import than the rest of this command.
     from runner.admin.queue_counts import look
@@ -101,7 +101,7 @@ def ready_messages(folder: Path) -> dict[str, int | None]:
 def _choose(found: dict[str, Any], service: str) -> None:
     if service not in found["services"]:
         allowed = ", ".join(sorted(found["services"]))
-        raise RunnerError(f"no such service here, {service!r}; allowed: {allowed}")
+        raise RunnerError(f"unknown service, {service!r}; allowed: {allowed}")
     found["slots"] = [one for one in found["slots"] if one["service"] == service]
     found["services"] = {service: found["services"][service]}
     found["ready"] = {name: count for name, count in found["ready"].items() if name == service}
@@ -114,7 +114,7 @@ def _is_well(slot: dict[str, Any]) -> bool:
 
 def _text(found: dict[str, Any]) -> str:
     ready = dict(found["ready"])
-    # The queues are the service's, so that only its first slot shows their messages.
+    # The slots of a service share its queues, so that only the first slot shows their messages.
     rows: list[tuple[str, ...]] = [_HEAD, *(_row(slot, ready.pop(slot["service"], None)) for slot in found["slots"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     runner = found["runner"]
@@ -162,7 +162,7 @@ def _details(slot: dict[str, Any]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """The two largest units: ``3h 20m``, ``12s``."""
+    """Return seconds in the two largest units, such as ``3h 20m`` or ``12s``."""
     whole = int(seconds)
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")]
     while len(parts) > 1 and not parts[0][0]:

@@ -1,4 +1,4 @@
-"""What ``run`` does once its preparation is under way: supervise, until all is stopped."""
+"""The supervision behind ``run``, from the start of the services until all are stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO
 from runner.cli.reload import Reload, ReloadOutcome, Watch
 from runner.cli.terminal import has_colour, unguarded
 from runner.faults.active import FaultFolder
-from runner.preparation.preparation_client import Begun, Preparation, PreparedSystem
+from runner.preparation.preparation_client import Preparation, PreparedSystem, SupervisionPlan
 from runner.supervisor.control.commands import Commands
 from runner.supervisor.control.socket_server import Control, Presence
 from runner.supervisor.control.upkeep import Upkeep
@@ -26,19 +26,19 @@ from runner.supervisor.transition_report import Listener, history
 
 
 def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str, log_level: str) -> int:
-    """Supervise what the files ask for; returns the exit code. Raises RunnerError where there is nothing to run."""
-    begun = preparation.begin()
+    """Run the services of the files until they stop, and return the exit code. Raises RunnerError if none can run."""
+    settings = preparation.begin()
     with take_lock(folder / "var") as lock:
         found = preparation.find()
         return _supervise(
-            folder, preparation, begun, found, lock, watch=watch, log_format=log_format, log_level=log_level
+            folder, preparation, settings, found, lock, watch=watch, log_format=log_format, log_level=log_level
         )
 
 
 def _supervise(
     folder: Path,
     preparation: Preparation,
-    begun: Begun,
+    settings: SupervisionPlan,
     found: PreparedSystem,
     lock: IO[str],
     *,
@@ -46,7 +46,7 @@ def _supervise(
     log_format: str,
     log_level: str,
 ) -> int:
-    var, programs = folder / "var", [*found.programs, *begun.programs]
+    var, programs = folder / "var", [*found.programs, *settings.programs]
     width = max(len(f"{one.service}.{one.instances}") for one in programs)
     is_terminal = sys.stdout.isatty()
     writers: list[LineWriter] = [
@@ -59,8 +59,8 @@ def _supervise(
         )
     ]
     listeners: list[Listener] = []
-    if begun.logs is not None:
-        writers.append(files := LogFiles(var / "log", *begun.logs, log_format))
+    if settings.logs is not None:
+        writers.append(files := LogFiles(var / "log", *settings.logs, log_format))
         listeners.append(history(files))
     journal = Journal(*writers, level=log_level)
     for one in writers:
@@ -74,19 +74,19 @@ def _supervise(
     def prepare() -> None:
         reload.prepare()
 
-    supervisor = Supervisor(programs, prepare, journal, listeners, exits_on_fatal=begun.exits_on_fatal)
+    supervisor = Supervisor(programs, prepare, journal, listeners, exits_on_fatal=settings.exits_on_fatal)
     reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()
-    commands = Commands(supervisor, sampler, lambda: reload.take() in (ReloadOutcome.DONE, ReloadOutcome.LEFT))
+    commands = Commands(supervisor, sampler, lambda: reload.run() in (ReloadOutcome.DONE, ReloadOutcome.LEFT))
     supervisor.attach(Upkeep(supervisor, sampler, preparation.ready_messages).begin)
     control = Control(var, commands, journal)
     supervisor.attach(control.begin)
     supervisor.attach(Presence(var, lock, control, journal).begin)
-    supervisor.on_hangup = lambda: threading.Thread(target=reload.take, name="reload", daemon=True).start()
+    supervisor.on_hangup = lambda: threading.Thread(target=reload.run, name="reload", daemon=True).start()
     if watch:
         Watch(folder, reload).start()
     try:
         code = supervisor.run()
     finally:
-        FaultFolder(var).begin(None)  # nobody is to take a later process for this runner
+        FaultFolder(var).begin(None)  # a later process may get the same pid
     journal.close()
     return code

@@ -117,13 +117,13 @@ def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | N
             try:
                 replay_queue(
                     there.url, name, count, judge, pace, tally,
-                    body=body, on_progress=show_done, is_stopped=stop.is_wished,
+                    body=body, on_progress=show_done, is_stopped=stop.is_set,
                 )  # fmt: skip
             except (BrokerError, BrokerRefused) as error:
                 words = f"{counted(tally.replayed, 'message')} replayed; no message is lost, run the command again"
                 raise type(error)(f"{error}\n{words}") from None
             done += count
-            if stop.is_wished():
+            if stop.is_set():
                 break
             show_done(done)
         return stop.exit_code

@@ -1,6 +1,6 @@
-"""Check plugins and their options before anything runs, in a process of their own.
+"""Checks of plugins and their options in a separate process, before any service runs.
 
-A plugin's code may hang, crash or print; none of that may reach the process that supervises. ``remote.py`` is the side
-that asks; ``__main__.py`` is that process. It needs no models of YAML, and ``remote.py`` nothing at all, so that it can
-be started while the one that asks still imports.
+A plugin's code may hang, crash or print, which must not affect the supervisor. ``inspector.py`` starts the process and
+asks it; ``__main__.py`` is the process. It does not import the models of the YAML files, and ``inspector.py`` imports
+little, so that the process can start while its parent still imports.
 """

@@ -1,4 +1,4 @@
-"""``python -m runner.inspection``: answers one question on its standard input."""
+"""``python -m runner.inspection``: the process that checks the plugins of one request on its standard input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _inspect(service: dict[str, Any], folder: Path) -> dict[str, Any]:
         return {"faults": [([], str(error))], "options": [], "terms": None}
     result: list[tuple[list[str | int], str]] = []
     if service["consumes"] and "handle" not in plugin.implements:
-        text = f"plugin {plugin.name!r} handles no messages; remove the queues, or give it the hook 'handle'"
+        text = f"plugin {plugin.name!r} handles no messages; remove the queues, or add the hook 'handle' to the plugin"
         result.append((["consumes"], text))
     if not service["consumes"] and "run" not in plugin.implements:
         result.append((["consumes"], f"no queue, and plugin {plugin.name!r} only handles messages; name a queue"))
@@ -46,23 +46,23 @@ def _terms(plugin: Plugin, options: Any) -> dict[str, Any]:
         raise
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{where.filename}:{where.lineno}: {type(error).__name__}: {error}"
-        raise PluginError(f"plugin {plugin.name!r}: contract: failed, {said}; fix the plugin") from error
+        place = f"{where.filename}:{where.lineno}: {type(error).__name__}: {error}"
+        raise PluginError(f"plugin {plugin.name!r}: contract: failed, {place}; fix the plugin") from error
     return Terms.of(contract, plugin.name).as_json()
 
 
 def main() -> None:
-    """Answer on standard output: the faults, option names and terms of the services on standard input."""
-    # What plugins print goes to standard error, so that the answer stands alone.
+    """Read services from standard input, and write their errors, option names and terms to standard output."""
+    # Output of plugins goes to standard error, so that standard output contains only the answer.
     answer = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     question = sys.stdin.buffer.readline()
     if not question:
-        return  # nobody has one any more
+        return  # the parent process has exited
     folder, services = json.loads(question)
     # Below the folder, a relative name no longer leads there.
     here = Path(folder).absolute() if Path(folder) != Path() else Path()
-    os.chdir(folder)  # as workers do, so that relative paths in options are the same
+    os.chdir(folder)  # as workers do, so that relative paths in options mean the same files
     found = {}
     for service, about in services.items():
         answer.write(f"{about['plugin']}\n")

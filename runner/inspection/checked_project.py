@@ -1,4 +1,4 @@
-"""A project with everything about it checked that can be without a broker."""
+"""A project that is checked as far as possible without a broker: files, plugins, options and events."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from runner.topology.model import Objects
 def checked_project(
     folder: Path, inspector: Inspector | None = None, meanwhile: Callable[[], None] = lambda: None
 ) -> tuple[Project, Objects]:
-    """The project with everything about it checked that can be without a broker. Raises ConfigError.
+    """Return the project, checked as far as possible without a broker, and its objects. Raises ConfigError.
 
-    ``inspector`` is one that has been started already; ``meanwhile`` is called while it is at work.
+    ``inspector`` is an inspector that has been started before. ``meanwhile`` is called while the inspector works.
     """
     project = project_with_plugins(folder, inspector, meanwhile)
     if not project.config.services:
@@ -42,7 +42,7 @@ def checked_project(
 def project_with_plugins(
     folder: Path, inspector: Inspector | None = None, meanwhile: Callable[[], None] = lambda: None
 ) -> Project:
-    """As ``checked_project``, but a project without services is fine, as one that only declares a topology is."""
+    """Return the checked project, also if it has no services and only declares a topology. Raises ConfigError."""
     project = read_project(folder)
     project = replace(project, terms=check_plugins(project, inspector, meanwhile))
     project.raise_faults()
@@ -52,7 +52,7 @@ def project_with_plugins(
 def with_recorders(project: Project) -> Project:
     """Return a project with the terms of the services that may record the event history, for commands that read it.
 
-    Raises ConfigError if one of their plugins is there and cannot be loaded.
+    Raises ConfigError if one of their plugins exists and cannot be loaded.
     """
     plugins = plugin_names(project.folder)
     services = {
@@ -73,7 +73,7 @@ def check_plugins(
 ) -> dict[str, Terms]:
     """Check the plugin, options and events of all services, or of ``services``.
 
-    The faults are noted in config.yaml's document. Returns what the plugins say of their events, by service.
+    Adds the errors to the document of config.yaml. Returns the terms of the plugins with a contract, by service.
     """
     document = project.config_document
     names = plugin_names(project.folder)
@@ -101,7 +101,7 @@ def check_plugins(
     for service, found in answer.items():
         for path, text in found["faults"]:
             place = ("services", service, *path)
-            # Where the queues are faulty, that there is none may only follow from it.
+            # If the list of queues has an error, a missing queue may only follow from it.
             if path != ["consumes"] or not document.is_faulty(place):
                 note(document, place, partial(text.replace, VALUE))
         _check_misplaced_options(service, found["options"], document)
@@ -120,10 +120,13 @@ def _check_recorders(project: Project, document: Document) -> None:
         settings = project.config.services[name]
         place: KeyPath = ("services", name)
         if settings.publishes:
-            text = "the plugin records the event history, so that its own events would be recorded ones again"
+            text = "the plugin records the event history, and would also record its own events"
             document.fault((*place, "publishes"), f"{text}; remove it")
         elif project.store_of(name) != project.history_store:
-            document.fault((*place, "store"), "not that of the other service that records the event history; remove it")
+            document.fault(
+                (*place, "store"),
+                "not the database of the other service that records the event history; remove it",
+            )
     for other in recorders[ATTEMPTS][1:]:
         first = recorders[ATTEMPTS][0]
         text = f"records attempts, as {first!r} does; allowed: one such service, by the options of their plugins"
@@ -131,7 +134,7 @@ def _check_recorders(project: Project, document: Document) -> None:
 
 
 def _check_statuses(terms: Mapping[str, Terms], document: Document) -> None:
-    """Refuse plugins that do not agree on the status of an order after an event."""
+    """Refuse plugins with different statuses of an order after the same event."""
     first: dict[str, tuple[str, str]] = {}
     for service, one in terms.items():
         for event, status in one.statuses.items():
@@ -142,7 +145,7 @@ def _check_statuses(terms: Mapping[str, Terms], document: Document) -> None:
 
 
 def _check_misplaced_options(service: str, options: Collection[str], document: Document) -> None:
-    """Say of an option of the plugin that stands beside ``options`` where it belongs."""
+    """Report each option of the plugin that is beside ``options`` instead of below it."""
     keys = document.at(("services", service))
     for key in keys if isinstance(keys, dict) else ():
         if key in options and key not in ServiceSettings.model_fields:
@@ -152,7 +155,7 @@ def _check_misplaced_options(service: str, options: Collection[str], document: D
 
 
 def _check_published(service: str, project: Project, terms: Terms, document: Document) -> None:
-    """Refuse a service that lists no exchange for an event of its plugin: it would fail at the first one."""
+    """Refuse a service without an exchange for an event of its plugin: its first publish would fail."""
     settings = project.config.services[service]
     place: KeyPath = ("services", service, "publishes")
     written = {
@@ -169,8 +172,8 @@ def _check_published(service: str, project: Project, terms: Terms, document: Doc
             missing.remove(close[0])
             document.fault(at, f"not an event of the plugin, {event!r}; did you mean {close[0]!r}?")
     if missing:
-        told = ", ".join(map(repr, missing))
-        document.fault(place, f"the plugin publishes {told}, without an exchange here; add {_example(missing)}")
+        events = ", ".join(map(repr, missing))
+        document.fault(place, f"the plugin publishes {events}, without an exchange here; add {_example(missing)}")
 
 
 def _example(events: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The side that asks: starts the process that imports the plugins, and reads what it found."""
+"""The parent's side of inspection: start the process that imports the plugins, and read its answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from runner.errors import PluginError
 
-#: Stands in a text for the value, which may come from a secret variable: only the document knows how to show it.
+#: A placeholder for the value in a text. The value may come from a secret, and only the document knows how to show it.
 VALUE = "\x00"
-#: Seconds that importing all plugins may take.
+#: The time in which all plugins must be imported, in seconds.
 TIMEOUT = 30
 
 
 class Inspector:
-    """One process for one question; it gets ready from the construction on, and ends without a question too."""
+    """One process for one request. It starts with the object, and exits if the parent exits without a request."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -32,13 +32,13 @@ class Inspector:
     def ask(
         self, folder: Path, services: dict[str, Any], meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
-        """The faults of each service, as paths with texts; ``meanwhile`` is called until it answers.
+        """Return the errors, option names and terms of each service; ``meanwhile`` is called before the answer is read.
 
-        Raises PluginError where a plugin keeps it from answering.
+        Raises PluginError if a plugin prevents the answer.
         """
         with self._process as process:
             assert process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
-            with contextlib.suppress(BrokenPipeError):  # it has ended, and says below why
+            with contextlib.suppress(BrokenPipeError):  # the process has exited; the error below has the reason
                 process.stdin.write(json.dumps([str(folder), services]).encode() + b"\n")
                 process.stdin.flush()
             meanwhile()
@@ -47,17 +47,17 @@ class Inspector:
             except subprocess.TimeoutExpired as late:
                 process.kill()
                 raise PluginError(
-                    f"plugin {_last_line(late.stdout)!r}: importing it took over {TIMEOUT} s; move slow work from the"
-                    " module into the hook 'start'"
+                    f"plugin {_last_line(late.stdout)!r}: importing it took over {TIMEOUT} s; move slow code from"
+                    " the module into the hook 'start'"
                 ) from None
         last = _last_line(out)
         try:
             answer: dict[str, Any] = json.loads(last)
         except ValueError:
-            # The last line is then the name of the plugin that was being imported.
+            # The last line is the name of the plugin whose import ended the process.
             lines = err.decode("utf-8", "replace").strip().splitlines()
             reason = f"exit {process.returncode}" + (f", {lines[-1]}" if lines else "")
-            raise PluginError(f"plugin {last!r}: importing it ended the process, {reason}; mend or remove it") from None
+            raise PluginError(f"plugin {last!r}: importing it ended the process, {reason}; fix or remove it") from None
         return answer
 
 

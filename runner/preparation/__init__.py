@@ -1,5 +1,5 @@
-"""The process that reads YAML and speaks AMQP for the supervisor, and ends after each task.
+"""The process that reads the files and declares the topology for the supervisor, and exits after each task.
 
-``preparation_client.py`` is the supervisor's side; ``__main__.py`` and ``preparer.py`` are that process. So the
-supervisor stays small, and nothing that reads files or talks to the broker can take it down or hold it up.
+``preparation_client.py`` is the supervisor's side; ``__main__.py`` and ``preparer.py`` are the process. So the
+supervisor stays small, and no error or delay of a file or of the broker can stop or block it.
 """

@@ -1,4 +1,4 @@
-"""``python -m runner.preparation``: run the tasks of ``preparation_client.Preparation``, received on standard input."""
+"""``python -m runner.preparation``: the process that runs the tasks from ``preparation_client.Preparation``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.prerequisite import missing_package
 
 
 def main() -> None:
-    """Serve until the supervisor is done, or gone."""
+    """Run the tasks from the socket at standard input, until the supervisor closes it or exits."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=os.dup(0))
-    # Whatever prints goes where errors go; the socket is for answers alone.
+    # Printed text goes to standard error, because the socket is only for answers.
     os.dup2(2, 1)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     stream = connection.makefile("rwb")
     order, memory = pickle.load(stream)  # noqa: S301 - from the supervisor, over a socket of its own
-    # The first one reads the files first of all. What looks at the plugins imports as long as this process does.
+    # The first process checks the files at once. The inspector imports its modules while this process does the same.
     inspector = Inspector() if memory is None else None
     try:
         from runner.preparation.preparer import Preparer
@@ -46,7 +46,7 @@ def main() -> None:
     preparer = Preparer(
         order,
         lambda text, level: send("say", text, level),
-        None if memory is None else pickle.loads(memory),  # noqa: S301 - what one of us has left with the supervisor
+        None if memory is None else pickle.loads(memory),  # noqa: S301 - from an earlier process of this kind
         inspector,
     )
     tasks: SimpleQueue[tuple[str, tuple[Any, ...]]] = SimpleQueue()
@@ -56,13 +56,13 @@ def main() -> None:
         result: Any
         try:
             result = getattr(preparer, name)(*arguments)
-        except Exception as error:  # noqa: BLE001 - also a bug of ours
+        except Exception as error:  # noqa: BLE001 - also a bug
             result = _expected(error)
         send("return", result, pickle.dumps(preparer.memory))
 
 
 def _expected(error: Exception) -> RunnerError:
-    """Return the error for the supervisor: a line about a missing package; the traceback of a bug."""
+    """Return the error for the supervisor: the expected error, a line about a missing package, or a traceback."""
     if isinstance(error, RunnerError):
         return error
     if isinstance(error, ImportError) and (problem := missing_package(error)) is not None:
@@ -71,12 +71,12 @@ def _expected(error: Exception) -> RunnerError:
 
 
 def _read(stream: Any, tasks: SimpleQueue[tuple[str, tuple[Any, ...]]]) -> None:
-    # On a thread, so that the end of the supervisor is seen while a task is at work.
+    # On a thread, so that the exit of the supervisor is noticed during a task.
     try:
         while True:
             tasks.put(pickle.load(stream))  # noqa: S301 - from the supervisor, over a socket of its own
     except (EOFError, OSError):
-        # With whatever it has started itself.
+        # The group includes the processes that this process has started.
         os.killpg(0, signal.SIGKILL)
 
 

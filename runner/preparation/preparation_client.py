@@ -1,4 +1,4 @@
-"""The supervisor's side of the process that prepares: it is started when something is to be done, and ends after it."""
+"""The supervisor's side of the preparation, which starts a process for each task."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from typing import Any, cast
 from runner.errors import BrokerError
 from runner.supervisor.program import Program
 
+#: A function that prints a line at a level.
 Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class PreparationRequest:
-    """What was given on the command line."""
+    """The arguments of the command line."""
 
     folder: str
     services: tuple[str, ...]
@@ -31,82 +32,85 @@ class PreparationRequest:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """What the files ask for."""
+class SupervisionPlan:
+    """The programs and settings that the files contain."""
 
     programs: Sequence[Program]
     exits_on_fatal: bool
-    #: Of log files: bytes of each, and how many are kept; None for none.
+    #: The largest size of a log file in bytes, and the number of renamed files to keep; None for no log files.
     logs: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class PreparedSystem:
-    """The broker: what is to run for it, and words for people."""
+    """The broker: the programs to run for it, and a text for people."""
 
     programs: Sequence[Program]
     words: str
-    #: Other lines that people should read at the start.
+    #: Warnings to print at the start.
     warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What runs from now on, and a line for each thing that would have to be replaced on the broker."""
+class PreparedPrograms:
+    """The programs to run from now on, and a line for each object that must be replaced on the broker."""
 
     programs: Sequence[Program]
     left: Sequence[str]
-    #: Whether ``finish`` has something to do once these programs run.
+    #: True if ``finish`` has work to do after these programs have started.
     is_unfinished: bool = False
 
 
 class Preparation:
-    """Calls the tasks of ``Preparer`` in its process; from any thread, one at a time. Errors are raised here."""
+    """A client that runs the tasks of ``Preparer`` in its process, and raises their errors.
+
+    The methods may be called from any thread. They run one at a time.
+    """
 
     def __init__(self, order: PreparationRequest) -> None:
         self._order = order
-        #: Told of what people should know; the last thing said before there was anybody to tell is lost to nobody.
+        #: The function that prints a line at a level. The caller replaces it when the output is ready.
         self.say: Say = lambda text, level: None
-        #: Whether it goes on running, because it is asked for queues again and again.
+        #: ``_stays`` is True if the process runs on, because autoscaling asks for ready messages periodically.
         self._stays = self._is_closed = False
         self._lock = threading.Lock()
-        #: What the last process left to the next one; None before the first has done anything.
+        #: The pickled memory of the last process for the next one; None before the first task.
         self._memory: bytes | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        # The first task needs it, and it takes longest to get there.
+        # The first task needs the process, whose start takes longest.
         self._start()
 
-    def begin(self) -> Begun:
-        """See ``Preparer.begin``; the process stays for what follows."""
-        begun = cast(Begun, self._call("begin"))
-        self._stays = _are_followed(begun.programs)
+    def begin(self) -> SupervisionPlan:
+        """See ``Preparer.begin``; the process stays for the next tasks."""
+        begun = cast(SupervisionPlan, self._call("begin"))
+        self._stays = _has_autoscale(begun.programs)
         return begun
 
     def find(self) -> PreparedSystem:
-        """See ``Preparer.find``; the process stays for what follows."""
+        """See ``Preparer.find``; the process stays for the next tasks."""
         return cast(PreparedSystem, self._call("find"))
 
-    def prepare(self) -> Taken | None:
-        """See ``Preparer.prepare``; where it fails the process stays, because it is tried again soon."""
+    def prepare(self) -> PreparedPrograms | None:
+        """See ``Preparer.prepare``; if it fails, the process stays for the next attempt."""
         return self._prepared("prepare")
 
-    def finish(self) -> Taken | None:
+    def finish(self) -> PreparedPrograms | None:
         """See ``Preparer.finish``."""
         return self._prepared("finish")
 
-    def _prepared(self, task: str) -> Taken | None:
-        taken = cast("Taken | None", self._call(task))
-        if taken is not None:
-            self._stays = _are_followed(taken.programs)
+    def _prepared(self, task: str) -> PreparedPrograms | None:
+        prepared = cast("PreparedPrograms | None", self._call(task))
+        if prepared is not None:
+            self._stays = _has_autoscale(prepared.programs)
         self._end()
-        return taken
+        return prepared
 
-    def take_over(self) -> Taken:
-        """See ``Preparer.take_over``."""
+    def reload(self) -> PreparedPrograms:
+        """See ``Preparer.reload``."""
         try:
-            taken = cast(Taken, self._call("take_over"))
-            self._stays = _are_followed(taken.programs)
-            return taken
+            prepared = cast(PreparedPrograms, self._call("reload"))
+            self._stays = _has_autoscale(prepared.programs)
+            return prepared
         finally:
             self._end()
 
@@ -115,7 +119,7 @@ class Preparation:
         return cast(int, self._call("ready_messages", service))
 
     def close(self) -> None:
-        """End the process and what it runs itself, whatever it is at: every task may be interrupted at any point."""
+        """Kill the process and its children. Every task may be interrupted at any point."""
         self._is_closed = True
         process = self._process
         if process is not None:
@@ -126,15 +130,15 @@ class Preparation:
     def _call(self, task: str, *arguments: Any) -> Any:
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
-                self._forget()  # it was killed while it had nothing to do
+                self._forget()  # another process killed it between two tasks
             try:
                 if self._process is None:
                     self._start()
                 result = self._converse(task, arguments)
             except (EOFError, OSError, pickle.UnpicklingError) as error:
                 code = self._forget()
-                words = f"has ended with {code}" if code else f"cannot be run, {error}"
-                raise BrokerError(f"what reads the files and declares the topology {words}") from None
+                words = f"exited with {code}" if code else f"cannot be run, {error}"
+                raise BrokerError(f"the process that reads the files and declares the topology {words}") from None
         if isinstance(result, Exception):
             raise result
         return result
@@ -145,21 +149,21 @@ class Preparation:
                 self._forget()
 
     def _forget(self) -> int:
-        """Have the process end, should it still run; returns its exit code."""
+        """Let the process exit if it still runs, and return its exit code."""
         process, self._process = self._process, None
         if process is None:
             return 0
-        with contextlib.suppress(OSError):  # what could not be sent cannot be flushed either
+        with contextlib.suppress(OSError):  # unsent data cannot be flushed either
             self._stream.close()
         return process.wait()
 
     def _start(self) -> None:
         if self._is_closed:
-            raise OSError("the runner ends")
+            raise OSError("the runner exits")
         ours, theirs = socket.socketpair()
         with theirs:
-            # In this session, which tells it from what services left behind; in a group of its own, because Ctrl-C is
-            # for the supervisor alone to act on.
+            # The process stays in the session of the supervisor, unlike leftover processes of services. It has a group
+            # of its own, because only the supervisor handles Ctrl-C.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "runner.preparation"],
                 stdin=theirs.fileno(),
@@ -174,7 +178,7 @@ class Preparation:
     def _converse(self, task: str, arguments: tuple[Any, ...]) -> Any:
         self._send((task, arguments))
         while True:
-            kind, *rest = pickle.load(self._stream)  # noqa: S301 - from a process of our own, over a socket of our own
+            kind, *rest = pickle.load(self._stream)  # noqa: S301 - from a child, over a private socket
             if kind == "say":
                 self.say(*rest)
             else:
@@ -186,5 +190,5 @@ class Preparation:
         self._stream.flush()
 
 
-def _are_followed(programs: Sequence[Program]) -> bool:
+def _has_autoscale(programs: Sequence[Program]) -> bool:
     return any(program.autoscale is not None for program in programs)

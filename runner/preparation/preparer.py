@@ -1,4 +1,4 @@
-"""The tasks: read and check the files, find the broker, declare the topology, take over what changed."""
+"""The tasks of preparation: check the files, find the broker, declare the topology, reload changed files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.faults.active import FaultFolder
 from runner.inspection.checked_project import checked_project
 from runner.inspection.inspector import Inspector
 from runner.invocation import invocation
-from runner.preparation.preparation_client import Begun, PreparationRequest, PreparedSystem, Taken
+from runner.preparation.preparation_client import PreparationRequest, PreparedPrograms, PreparedSystem, SupervisionPlan
 from runner.preparation.programs import as_before, broker_program, held_back, programs_of
 from runner.preparation.topology_sync import FoundBroker, Held, TopologySync, import_reconcile
 from runner.supervisor.program import Program
@@ -29,24 +29,24 @@ from runner.topology.plan import Decision
 
 @dataclass(frozen=True)
 class Memory:
-    """What one such process leaves to the next."""
+    """The state that one process of preparation passes to the next."""
 
     project: Project
     broker: FoundBroker | None
-    #: What was said of the topology already, and is not to be said at each reload.
-    told: frozenset[str]
+    #: The lines about the topology that were printed before and must not be repeated at each reload.
+    printed: frozenset[str]
     #: The running programs, by service.
     programs: Mapping[str, Program]
-    #: The held-back objects with which they run.
+    #: The objects that were held back when these programs started.
     held: Held
-    #: Whether removals wait until the services are replaced.
-    keeps: bool
+    #: True if removals wait until the services are replaced.
+    is_unfinished: bool
     #: The findings that were printed already: code, name and reason of each, since lines move with every edit.
     findings: frozenset[tuple[str, str, str]]
 
 
 class Preparer:
-    """Does what it is told to, one thing after the other; ``say`` gets what people should know of it."""
+    """A worker for the tasks, which run one after the other; ``say`` gets lines for people, with their levels."""
 
     def __init__(
         self,
@@ -55,55 +55,62 @@ class Preparer:
         memory: Memory | None = None,
         inspector: Inspector | None = None,
     ) -> None:
-        """``inspector`` is for ``begin``, where one has been started already."""
+        """``inspector`` is an inspector for ``begin`` that has been started before."""
         self._order, self._say, self._inspector = order, say, inspector
         self._folder = Path(order.folder)
         self._declaration: TopologySync | None = None
         self._project: Project | None = None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self._broker: FoundBroker | None = None
         self._running: dict[str, Program] = {}
         self._held: Held = frozenset()
-        self._keeps = False
+        self._is_unfinished = False
         self._findings: frozenset[tuple[str, str, str]] = frozenset()
         if memory is not None:
-            self._project, self._broker, self._told = memory.project, memory.broker, set(memory.told)
-            self._running, self._held, self._keeps = dict(memory.programs), memory.held, memory.keeps
+            self._project, self._broker, self._printed = memory.project, memory.broker, set(memory.printed)
+            self._running, self._held, self._is_unfinished = dict(memory.programs), memory.held, memory.is_unfinished
             self._findings = memory.findings
 
     @property
     def memory(self) -> Memory | None:
-        """What the next process must know; None before there is anything."""
+        """The state for the next process; None before ``begin``."""
         if self._project is None:
             return None
-        told = frozenset(self._told)
-        return Memory(self._project, self._broker, told, self._running, self._held, self._keeps, self._findings)
+        return Memory(
+            self._project,
+            self._broker,
+            frozenset(self._printed),
+            self._running,
+            self._held,
+            self._is_unfinished,
+            self._findings,
+        )
 
     @property
     def project(self) -> Project:
-        """The project as it runs."""
+        """The running project."""
         assert self._project is not None  # noqa: S101 - for the type checker: begin() came first
         return self._project
 
-    def begin(self) -> Begun:
-        """Read and check everything. Raises ConfigError with every fault."""
+    def begin(self) -> SupervisionPlan:
+        """Read and check everything. Raises ConfigError with every error."""
         inspector, self._inspector = self._inspector, None
         self._project, objects = checked_project(self._folder, inspector, import_reconcile)
         runner = self.project.config.runner
         logs = None if runner.logs is None else (runner.logs.max_size, runner.logs.keep)
         programs = self._programs(self.project, objects)
         self._running = {one.service: one for one in programs}
-        return Begun(programs, runner.on_fatal == "exit", logs)
+        return SupervisionPlan(programs, runner.on_fatal == "exit", logs)
 
     def find(self) -> PreparedSystem:
-        """Find the broker, or what to start as one. Raises RunnerError where there is none and none may come."""
+        """Find the broker, or a broker to start. Raises RunnerError if there is none and none can answer later."""
         settings = self.project.config.broker
         try:
             self._broker = find_broker(settings.url, settings.autostart, self.project.var / "broker")
         except BrokerAway as error:
-            self._broker = error  # it may come yet: the services wait for it
+            self._broker = error  # it may answer later: the services wait for it
         has_faults = self.project.config.fault_injection
-        # The supervisor has the folder by now, and is who started this process.
+        # The parent of this process is the supervisor, which has locked the folder by now.
         FaultFolder(self.project.var).begin(os.getppid() if has_faults else None)
         warnings = self._new_findings(self.project)
         if has_faults:
@@ -111,66 +118,68 @@ class Preparer:
             warnings = [*warnings, f"fault_injection: true: users who may write in var/ can break things here: {how}"]
         return PreparedSystem(broker_program(self._broker), self._broker_words(self._broker), warnings)
 
-    def prepare(self) -> Taken | None:
+    def prepare(self) -> PreparedPrograms | None:
         """Declare the topology. Raises BrokerError or DeclarationRefused.
 
         Returns the programs to run if the held-back objects have changed, else None.
         """
-        decision = self._declared().prepare(self._held, removes=not self._keeps)
+        decision = self._declared().prepare(self._held, removes=not self._is_unfinished)
         if decision.held == self._held:
             return None
         objects = compile_topology(self.project.topology, self.project.consumed)
-        return Taken(self._fitting(self._programs(self.project, objects), self.project, decision), [], self._keeps)
+        return PreparedPrograms(
+            self._fitting(self._programs(self.project, objects), self.project, decision), [], self._is_unfinished
+        )
 
-    def finish(self) -> Taken | None:
-        """Remove what ``take_over`` left, once no process of the services before it runs; otherwise as ``prepare``.
+    def finish(self) -> PreparedPrograms | None:
+        """Remove the objects that ``reload`` left, after the earlier processes have exited; otherwise as ``prepare``.
 
-        Where it fails, the next ``prepare`` removes it.
+        If the removal fails, the next ``prepare`` does it.
         """
-        self._keeps = False
+        self._is_unfinished = False
         return self.prepare()
 
-    def take_over(self) -> Taken:
+    def reload(self) -> PreparedPrograms:
         """Apply the changed files. If it raises RunnerError, no service has changed."""
         project, objects = checked_project(self._folder)
         for part in ("broker", "runner", "fault_injection"):
             if getattr(project.config, part) != getattr(self.project.config, part):
                 number = project.config_document.line((part,))
                 raise RunnerError(
-                    f"{CONFIG_FILE}:{number}: {part}: is taken at the start; stop the runner and start it"
+                    f"{CONFIG_FILE}:{number}: {part}: changed, but is read only at the start; restart the runner"
                 )
         programs = self._programs(project, objects)
-        decision, left = self._declared().take_over(project)
+        decision, left = self._declared().reload(project)
         for line in self._new_findings(project):
             self._say(line, "warning")
         self._project = project
-        self._keeps = any(one.waits_for == REPLACED_SERVICES for one in decision.left)
-        return Taken(self._fitting(programs, project, decision), left, self._keeps)
+        self._is_unfinished = any(one.waits_for == REPLACED_SERVICES for one in decision.left)
+        return PreparedPrograms(self._fitting(programs, project, decision), left, self._is_unfinished)
 
     def _new_findings(self, project: Project) -> list[str]:
-        """Return lines about the findings that were not there at the last start or reload."""
+        """Return lines about the findings that are new since the last start or reload."""
         found = {(one.code, one.name, one.reason): one for one in findings_of(project)}
         new = [one for about, one in found.items() if about not in self._findings]
         self._findings = frozenset(found)
         return finding_lines(new, project)
 
     def ready_messages(self, service: str) -> int:
-        """The messages that wait in a service's queues. Raises BrokerError."""
+        """Return the number of ready messages in the queues of a service. Raises BrokerError."""
         if service not in self.project.config.services:
-            raise RunnerError(f"no service {service!r} any more")
+            raise RunnerError(f"service {service!r} no longer exists")
         return self._declared().ready_messages(service)
 
     def _declared(self) -> TopologySync:
         if self._declaration is None:
             assert self._broker is not None  # noqa: S101 - for the type checker: find() came first
-            self._declaration = TopologySync(self.project, self._broker, self._say, self._told)
+            self._declaration = TopologySync(self.project, self._broker, self._say, self._printed)
         return self._declaration
 
     def _programs(self, project: Project, objects: Objects) -> list[Program]:
         return programs_of(project, objects, self._order)
 
     def _fitting(self, programs: list[Program], project: Project, decision: Decision) -> list[Program]:
-        """Return the programs that can run; those that use a held-back object keep their process, or do not start."""
+        """Return the programs that can run. A program with a held-back object keeps its process, or does not start."""
         fitting, remedy = [], f"which is held back; see: {invocation('plan')}"
         for program in programs:
             needs = held_back(project, program.service, decision)
@@ -181,7 +190,7 @@ class Preparer:
                 self._say(f"{program.service} is not started yet: it uses {needs}, {remedy}", "warning")
             else:
                 if not program.is_same_process(before):
-                    self._say(f"{program.service} runs on as it was: it uses {needs}, {remedy}", "warning")
+                    self._say(f"{program.service} keeps running unchanged: it uses {needs}, {remedy}", "warning")
                 fitting.append(as_before(program, before))
         self._running = {one.service: one for one in fitting}
         self._held = decision.held
@@ -194,4 +203,4 @@ class Preparer:
             return f"using the RabbitMQ that answers on {Address.of(broker.url)}"
         how = "a private RabbitMQ" if isinstance(broker, PrivateNode) else "RabbitMQ in a container"
         where = self.project.var / "broker"
-        return f"no broker answers: starting {how} on {Address.of(broker.url)}, its data in {where}"
+        return f"no broker answers: starting {how} on {Address.of(broker.url)}, with its data in {where}"

@@ -25,12 +25,12 @@ from runner.topology.plan import Decision
 from runner.topology.timeouts import shortest_timeouts
 from runner.worker.spec import WorkerSpec
 
-#: The broker may take its time to start; it stops after the services.
+#: The start of a broker is slow. It stops after the services.
 BROKER_POLICY = RestartPolicy(start_timeout=90.0, stop_timeout=3.5)
 
 
 def programs_of(project: Project, objects: Objects, order: PreparationRequest) -> list[Program]:
-    """The programs of the services that are named, or of all. Raises ConfigError for what this user may not do."""
+    """Return the programs of the named services, or of all. Raises ConfigError if this user lacks a right."""
     chosen = choose_services(project.config, order.services)
     faults = [fault for name in chosen for fault in _rights_faults(project, name, project.config.services[name])]
     if faults:
@@ -39,13 +39,13 @@ def programs_of(project: Project, objects: Objects, order: PreparationRequest) -
 
 
 def held_back(project: Project, service: str, decision: Decision) -> str:
-    """Return the held-back object that a service uses, for people; empty for none.
+    """Return text about the held-back object that a service uses; empty text for none.
 
     It is a queue that the service consumes, or an exchange that is held back or lacks a route.
     """
     settings = project.config.services[service]
-    trace = project.attempts_queue
-    queues = [*settings.consumes, *([trace] if trace and settings.consumes else [])]
+    audit_queue = project.attempts_queue
+    queues = [*settings.consumes, *([audit_queue] if audit_queue and settings.consumes else [])]
     for name in queues:
         if ("queue", name) in decision.held:
             return f"queue {name!r}"
@@ -67,7 +67,7 @@ def as_before(program: Program, before: Program) -> Program:
 
 
 def broker_program(broker: FoundBroker) -> list[Program]:
-    """The program of a broker of our own, if it is one."""
+    """Return the program of a private broker, or no program for another broker."""
     if not isinstance(broker, PrivateNode | Container):
         return []
     return [
@@ -100,7 +100,7 @@ def _program(project: Project, objects: Objects, name: str, order: PreparationRe
 
 
 def restart_policy_of(service: ServiceSettings) -> RestartPolicy:
-    """Return how the supervisor keeps an instance of a service."""
+    """Return the restart policy of an instance of a service."""
     return RestartPolicy(
         restart=Restart(service.restart),
         backoff=service.backoff.backoff(),
@@ -122,10 +122,10 @@ def _rights_faults(project: Project, name: str, service: ServiceSettings) -> lis
         try:
             is_other = pwd.getpwnam(service.user).pw_uid != os.geteuid()
         except KeyError:
-            faults.append(fault("user", f"no such user, {service.user!r}; name one of this machine's"))
+            faults.append(fault("user", f"no such user, {service.user!r}; name a user of this machine"))
         else:
             if is_other and os.geteuid() != 0:
-                faults.append(fault("user", f"only root may run it as {service.user!r}; remove it, or run as root"))
+                faults.append(fault("user", f"only root may run it as {service.user!r}; remove this, or run as root"))
     if service.nice < 0 and os.geteuid() != 0:
         faults.append(fault("nice", f"only root may raise a priority, {service.nice}; allowed: 0 to 19"))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -137,7 +137,7 @@ def _rights_faults(project: Project, name: str, service: ServiceSettings) -> lis
 
 
 def spec_of(project: Project, objects: Objects, service: str, log_format: str, log_level: str) -> WorkerSpec:
-    """The spec of one service of a project."""
+    """Return the spec of one service for its workers."""
     settings = project.config.services[service]
     return WorkerSpec(
         service=service,
@@ -160,7 +160,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         inbox=None if settings.inbox is None else settings.inbox.retention,
         trace=_trace(project, settings),
         max_crashes=settings.max_crashes,
-        # A service that only consumes does not ask, and is not replaced because another service came or went.
+        # A consuming service does not read the history, and a change of another service must not replace it.
         history=project.history_store if not settings.consumes and project.recorders(EVENTS) else "",
         statuses=project.statuses if service in {*project.recorders(EVENTS), *project.recorders(ATTEMPTS)} else None,
         handler_timeout=settings.handler_timeout,
@@ -171,7 +171,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         log_level=log_level,
         quiet_queue=project.attempts_queue or "",
         consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
-        # Without an inbox nothing depends on it, so that the service runs on when the line goes.
+        # Only an inbox needs the former names. Other services keep running when the line is removed.
         formerly={
             queue: objects.formerly[queue]
             for queue in settings.consumes
@@ -181,6 +181,6 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
 
 
 def _trace(project: Project, settings: ServiceSettings) -> str:
-    # Reports about the service that records the reports would never end.
+    # A report about the recording service would cause a further report, without end.
     queue = project.attempts_queue
     return queue if queue is not None and settings.consumes and queue not in settings.consumes else ""

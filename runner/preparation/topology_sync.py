@@ -1,52 +1,52 @@
-"""Keep the topology on the broker what the files say, and tell of it."""
+"""Declaration of the topology on the broker, with lines about each change."""
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.broker.find import Answering, Container, PrivateNode, known_management
 from runner.config.project import Project
 from runner.errors import BrokerAway, DeclarationRefused, RunnerError
 from runner.invocation import reset_invocation
+from runner.preparation.preparation_client import Say
 
 if TYPE_CHECKING:
     from runner.admin.ready_counter import ReadyCounter
     from runner.admin.reconciliation import Comparison
     from runner.topology.plan import Change, Decision, Left
 
-#: What the services will use: a broker that is there, one that is started, or one that may come.
+#: The broker for the services: a broker that answers, a broker to start, or the error until a broker answers.
 FoundBroker = Answering | PrivateNode | Container | BrokerAway
-#: Exchanges and queues that are held back, each as its kind and name.
+#: The held-back exchanges and queues, by kind and name.
 Held = frozenset[tuple[str, str]]
-#: Seconds that a broker of ours may take to listen for HTTP after it answers AMQP.
+#: The time in which a private broker must answer HTTP after it answers AMQP, in seconds.
 PATIENCE = 5.0
 
 
 def import_reconcile() -> None:
-    """Import what ``TopologySync`` needs once the broker answers: AMQP and HTTP take their time."""
+    """Import the modules for AMQP and HTTP, which takes time, before ``TopologySync`` needs them."""
     importlib.import_module("runner.admin.reconciliation")
 
 
 class TopologySync:
-    """The project as it runs; ``prepare`` is what its services wait for."""
+    """The topology of the running project, which ``prepare`` declares before the services start."""
 
-    def __init__(self, project: Project, broker: FoundBroker, say: Callable[[str, str], None], told: set[str]) -> None:
-        #: The project of the moment.
+    def __init__(self, project: Project, broker: FoundBroker, say: Say, printed: set[str]) -> None:
+        #: The current project.
         self.project = project
-        # What is prepared for one project must not undo what is taken over from the next.
+        # A preparation of the earlier project must not undo a reload.
         self._lock = threading.Lock()
         self._broker, self._say = broker, say
-        #: Lines of what stays as it is, which are said once.
-        self._told = told
-        self._depths: dict[tuple[str, ...], ReadyCounter] = {}
+        #: The lines about unchanged objects, which are printed only once.
+        self._printed = printed
+        self._counters: dict[tuple[str, ...], ReadyCounter] = {}
 
     def prepare(self, accepted: Held = frozenset(), *, removes: bool = True) -> Decision:
-        """Do the safe part of the plan; ``accepted`` are the held-back objects with which the services already run.
+        """Make the safe changes of the plan; ``accepted`` are the held-back objects of the running services.
 
-        If ``removes`` is false, bindings and policies that are gone from topology.yaml stay on the broker. Raises
+        If ``removes`` is false, bindings and policies that left topology.yaml stay on the broker. Raises
         BrokerError if the broker is unreachable, DeclarationRefused if another object has to be replaced.
         """
         with self._lock:
@@ -55,16 +55,16 @@ class TopologySync:
             return decision
         if lines and isinstance(self._broker, PrivateNode | Container):
             command = reset_invocation(self.project.folder)
-            lines.append(f"this broker is the project's own; to start it without any of its messages: {command}")
+            lines.append(f"this broker is private; to start it empty, without any of its messages: {command}")
         if lines:
             raise DeclarationRefused("\n".join(lines))
         return decision
 
-    def take_over(self, project: Project) -> tuple[Decision, list[str]]:
-        """Do the safe part of another project's plan; also return a line for each object that has to be replaced.
+    def reload(self, project: Project) -> tuple[Decision, list[str]]:
+        """Make the safe changes of another project's plan; also return a line for each object that must be replaced.
 
-        Nothing is removed: the services still publish by what the project before it says.
-        Raises BrokerError, and DeclarationRefused where the broker refuses it; the project then stays what it was.
+        Nothing is removed, because the services still publish by the earlier project. Raises BrokerError, and
+        DeclarationRefused if the broker refuses an object; the project then stays unchanged.
         """
         with self._lock:
             result = self._reconcile(project, is_start=False, removes=False)
@@ -72,18 +72,18 @@ class TopologySync:
             return result
 
     def ready_messages(self, service: str) -> int:
-        """The messages that wait in a service's queues. Raises BrokerError where the broker does not tell."""
-        # Here, because only a service with autoscale asks.
+        """Return the number of ready messages in the queues of a service. Raises BrokerError."""
+        # Imported here, because only a service with autoscale needs it.
         from runner.admin.ready_counter import ReadyCounter
 
         config = self.project.config
         urls = config.broker.url
-        if urls not in self._depths:
-            self._depths[urls] = ReadyCounter(urls, "runner autoscale")
-        return self._depths[urls].ready(config.services[service].consumes)
+        if urls not in self._counters:
+            self._counters[urls] = ReadyCounter(urls, "runner autoscale")
+        return self._counters[urls].ready(config.services[service].consumes)
 
     def _reconcile(self, project: Project, *, is_start: bool, removes: bool) -> tuple[Decision, list[str]]:
-        # Here and not above: pika takes its time to import, and is not needed before the broker answers.
+        # Imported here, because pika takes time to import and is not needed before the broker answers.
         from runner.admin.reconciliation import compare, reconcile
         from runner.topology.consent import Consent
         from runner.topology.plan import Mark, change_line
@@ -94,7 +94,7 @@ class TopologySync:
         examination = compare(project, url, patience=PATIENCE if is_ours else 0.0)
         consent = Consent(removals=removes)
         plan, decision = examination.plan, examination.decision(consent)
-        # A user who may declare nothing needs nothing of what the missing HTTP API would do.
+        # A user without the right to declare does not need the HTTP API.
         uncompared = [] if examination.live is None else list(plan.uncompared)
         for line in (*uncompared, *plan.warnings):
             say(line, "warning")
@@ -103,7 +103,7 @@ class TopologySync:
 
         def did(change: Change) -> None:
             if is_start and change.mark is Mark.CREATE:
-                created.append(change)  # a start usually creates everything, which is no news
+                created.append(change)  # a start usually creates everything, so these lines are left out
             else:
                 say(f"topology: {change_line(change)}", "info")
 
@@ -112,15 +112,18 @@ class TopologySync:
                 examination, decision, lambda line: say(f"topology: {line}", "info"), did, is_restricted.set
             )
         except RunnerError:
-            self._say_uncompared(examination)
+            self._report_uncompared(examination)
             for change in created:
-                say(f"topology: {change_line(change)}; done before it failed", "info")
+                say(f"topology: {change_line(change)}; done before the failure", "info")
             raise
         if is_restricted.is_set():
-            say("topology: not compared: this user has the rights of services alone, and they need no more", "info")
+            say(
+                "topology: not compared, because this user has only the rights that services need",
+                "info",
+            )
         else:
-            self._say_uncompared(examination)
-        self._tell_left(examination, left, is_start=is_start)
+            self._report_uncompared(examination)
+        self._report_left(examination, left, is_start=is_start)
         return decision, [
             f"{examination.place_of(one.change.thing)}: {one.change.kind} {one.change.name!r}: {one.change.why};"
             f" {one.needs}"
@@ -128,19 +131,19 @@ class TopologySync:
             if one.change.mark is Mark.REPLACE and not one.waits_for
         ]
 
-    def _say_uncompared(self, examination: Comparison) -> None:
+    def _report_uncompared(self, examination: Comparison) -> None:
         if examination.live is None:
             for line in examination.plan.uncompared:
                 self._say(line, "warning")
 
-    def _tell_left(self, examination: Comparison, left: list[Left], *, is_start: bool) -> None:
+    def _report_left(self, examination: Comparison, left: list[Left], *, is_start: bool) -> None:
         from runner.topology.consent import REPLACED_SERVICES
         from runner.topology.plan import Mark, change_line
 
         lines: list[tuple[str, bool, str]] = []
         for one in left:
             if one.waits_for == REPLACED_SERVICES:
-                continue  # it is soon done
+                continue  # done as soon as the services are replaced
             line = f"topology: {change_line(one.change)}; {one.needs}"
             # A start is repeated, and prints each line once.
             if not one.is_implied and (one.waits_for or one.change.mark in (Mark.RETIRE, Mark.RENAME)):
@@ -148,7 +151,7 @@ class TopologySync:
                 lines.append((line, bool(one.waits_for) and not is_start, level))
         if surplus := examination.plan.surplus:
             lines.append((f"topology: {surplus}", False, "warning" if examination.plan.fills_up else "info"))
-        for line, is_always_said, level in lines:
-            if is_always_said or line not in self._told:
-                self._told.add(line)
+        for line, is_always_printed, level in lines:
+            if is_always_printed or line not in self._printed:
+                self._printed.add(line)
                 self._say(line, level)

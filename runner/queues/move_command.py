@@ -80,7 +80,7 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
     total = first.counts.messages
     with progress("moving", total) as show_done, stoppable() as stop:
         note = noting(site, first.name, f"moved to {second.name}", second.name)
-        one = Transfer(site.url, first.name, second.name, total, note, show_done, stop.is_wished)
+        one = Transfer(site.url, first.name, second.name, total, note, show_done, stop.is_set)
         try:
             one.run()
         except (PublishRefused, Unroutable) as error:

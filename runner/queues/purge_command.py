@@ -73,7 +73,7 @@ def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
     with progress("purging", total) as show_done, stoppable() as stop:
         one = Purge(
             site.url, target.name, total, lambda message: file.write(json_text(content_of(message))), file.save,
-            noting(site, target.name, "purged"), show_done, stop.is_wished,
+            noting(site, target.name, "purged"), show_done, stop.is_set,
         )  # fmt: skip
         try:
             one.run()

@@ -111,7 +111,7 @@ def test_a_queue_held_back_by_an_edit_still_gets_orders_and_its_service_runs_on_
     topology["queues"][PAYMENT] = {"type": "classic", "bind": {"orders.topic": ["order.#"]}, "retry": ["2s"]}
     assert shop.save(topology).endswith("files reloaded, except the changes above")
     assert "+ binding  orders.topic -(order.#)-> payment.order.created; it waits for queue" in runner.output
-    runner.wait_for("payment runs on as it was: it uses queue 'payment.order.created', which is held back")
+    runner.wait_for("payment keeps running unchanged: it uses queue 'payment.order.created', which is held back")
     bound = {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT}
     assert bound == {"order.created.#"}
     assert "payment.order.created.retry.2s" not in vhost.queues()
@@ -149,26 +149,26 @@ def test_a_held_back_service_starts_after_apply_or_apply_reports_the_reason_and_
     project.set_config(config)
     runner.wait_for("audit is not started yet: it uses queue 'unrouted.all', which is held back; see: ")
     code, output = shop.command("apply")
-    assert (code, "takes it over" in output) == (3, False), "nothing was done"
+    assert (code, "reloads the files" in output) == (3, False), "nothing was done"
     code, output = shop.command("apply", "--replace", "unrouted.all")
     assert code == 0
-    assert "the runner that runs here takes it over, with what the files say now:" in output
+    assert "the supervisor of this folder reloads the files:" in output
     runner.pid_of("audit.1")
     assert before <= runner.children().keys(), "services that did not change run on"
     count = runner.output.count("files reloaded")
     code, output = shop.command("apply")
-    assert (code, "takes it over" in output) == (0, False)
+    assert (code, "reloads the files" in output) == (0, False)
     assert runner.output.count("files reloaded") == count
     # This setting is read only at the start.
     config["runner"] = {"on_fatal": "exit"}
     topology["queues"]["more"] = {"bind": {"orders.topic": ["#"]}}
     project.set_topology(topology)
     project.set_config(config)
-    runner.wait_for("runner: is taken at the start; stop the runner and start it")
+    runner.wait_for("runner: changed, but is read only at the start; restart the runner")
     code, output = shop.command("apply")
     assert code == 0
-    assert "the runner that runs here: not reloaded; once that is fixed: python -m runner reload" in plain(output)
-    assert "done: the broker holds what topology.yaml says" in output
+    assert "the supervisor of this folder: not reloaded; after the fix, run: python -m runner reload" in plain(output)
+    assert "done: the broker matches topology.yaml" in output
 
 
 def drawn(draw: random.Random, before: dict[str, Any], shipped: dict[str, Any], seen: dict[str, set[str]]) -> Any:

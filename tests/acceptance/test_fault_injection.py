@@ -309,7 +309,7 @@ def test_a_runner_that_was_started_without_fault_injection_is_left_alone(project
     project.set_config({"fault_injection": True, **config})
     reload = CliRunner().invoke(main, ["--project", str(project.folder), "reload"])
     assert reload.exit_code == 1
-    assert "config.yaml:1: fault_injection: is taken at the start" in reload.output
+    assert "config.yaml:1: fault_injection: changed, but is read only at the start" in reload.output
     for arguments in (["kill", "payment"], ["disconnect"], ["poison", ORDERS]):
         code, output = call(project, *arguments, url=vhost.url)
         assert code == 1

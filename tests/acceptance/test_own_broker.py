@@ -49,15 +49,15 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
     project.set_topology(topology)
     runner = project.run(url=url)
     assert runner.process.wait(60) == 78
-    runner.wait_for("this broker is the project's own; to start it without any of its messages: ")
+    runner.wait_for("this broker is private; to start it empty, without any of its messages: ")
     runner.wait_for(f"or: {PRINTED} apply --replace payment.order.created --drain")
     # A separate process, which must start a broker itself.
     applied = project.run("apply", "--replace", "payment.order.created", "--drain", url=url)
     assert applied.process.wait(120) == 0, applied.output
-    applied.wait_for("no broker answers: starting the project's own on")
+    applied.wait_for("no broker answers: starting the private RabbitMQ on")
     applied.wait_for("queue payment.order.created: 3 messages in the new queue, 3 before")
     # The command locks the project's folder itself, so it must not find a runner to reload there.
-    assert "the runner that runs here" not in applied.output
+    assert "the supervisor of this folder" not in applied.output
     runner = project.run(url=url)
     for order in orders:
         runner.wait_for(f"Your order {order} is paid")

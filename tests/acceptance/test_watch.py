@@ -191,5 +191,5 @@ def test_a_change_of_the_broker_is_not_applied(watched: Watched, project: Projec
     config = project.config()
     config["broker"]["autostart"] = False
     project.set_config(config)
-    watched.wait_for("config.yaml:1: broker: is taken at the start; stop the runner and start it")
+    watched.wait_for("config.yaml:1: broker: changed, but is read only at the start; restart the runner")
     watched.wait_for("not reloaded: all services keep running unchanged")

@@ -74,4 +74,4 @@ def test_container_that_exits_by_itself_is_a_failure(tmp_path: Path):
 
     assert done.returncode == 1
     assert "no such image" in done.stderr
-    assert "container shop ended by itself with exit code 125" in done.stderr
+    assert "container shop exited unexpectedly with code 125" in done.stderr

@@ -261,7 +261,7 @@ def test_node_listens_on_loopback_only_keeps_its_data_and_leaves_no_process_afte
     pids = fourth.processes()
     os.kill(int((folder / "node.pid").read_text()), signal.SIGKILL)
     assert fourth.process.wait(20) == EXIT_FAILURE
-    wait_until(lambda: b"ended by itself with signal 9" in fourth.output)
+    wait_until(lambda: b"exited unexpectedly with signal 9" in fourth.output)
     wait_until(lambda: not alive(pids), 20, "processes of the ended node are gone")
 
 
@@ -301,7 +301,7 @@ def test_port_of_another_program_is_reported_in_one_line(tmp_path: Path, runs: l
         runs.append(run)
         assert run.process.wait(20) == EXIT_FAILURE
 
-    reason = f"private broker: the AMQP port 127.0.0.1:{port} is taken by another program"
+    reason = f"private broker: the AMQP port 127.0.0.1:{port} is in use"
     wait_until(lambda: reason.encode() in run.output and f"STATUS={reason}".encode() in run.words)
 
 
@@ -329,4 +329,4 @@ def test_address_that_other_machines_reach_is_refused(tmp_path: Path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 
     assert done.returncode == EXIT_CONFIG
-    assert done.stderr == "--host: '0.0.0.0' is not on loopback; 127.0.0.1 or ::1\n"
+    assert done.stderr == "--host: '0.0.0.0' is not a loopback address; allowed: 127.0.0.1, ::1\n"

@@ -208,7 +208,7 @@ def test_another_version_of_amqp_is_reported(serve):
 def test_silent_listener_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.recv(8) and connection.recv(1)), timeout=0.1)
 
-    assert finding == ProbeResult(Kind.SILENT, "it says nothing within 0.1 s")
+    assert finding == ProbeResult(Kind.SILENT, "no answer within 0.1 s")
 
 
 def test_listener_that_closes_is_no_broker(serve):

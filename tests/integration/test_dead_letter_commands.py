@@ -331,14 +331,14 @@ def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Pa
     assert (
         shop.run("dlq", "discard", "--id", "a", "--yes", "--file", str(file))[1]
         .strip()
-        .endswith("is there already; allowed: a new file")
+        .endswith("exists; allowed: a new file")
     )
     assert held(shop.vhost.url, "pay.dlq") == [1]
     target = tmp_path / "new" / "file"
     for command in (("discard", "--all", "--yes"), ("export",)):
         code, output = shop.run("dlq", *command, "--file", str(target))
         assert code == 2
-        assert f"no folder '{target.parent}'; allowed: a new file in a folder that is there" in output
+        assert f"no folder '{target.parent}'; allowed: a new file in an existing folder" in output
     assert not target.parent.exists()
     target.parent.mkdir()
     assert shop.run("dlq", "discard", "--all", "--yes", "--file", str(target))[0] == 0

@@ -68,7 +68,7 @@ def test_apply_creates_everything_on_an_empty_broker_and_then_has_nothing_to_do(
     assert plan["exit_code"] == 2
     assert {one["mark"] for one in plan["changes"]} == {"+"}
     code, output = shop.run("apply")
-    assert (code, output.splitlines()[-1]) == (0, "done: the broker holds what topology.yaml says")
+    assert (code, output.splitlines()[-1]) == (0, "done: the broker matches topology.yaml")
     assert shop.plan()["changes"] == []
     assert shop.run("plan") == (0, "nothing to do\n")
     assert set(vhost.queues()) == {"work", "work.retry.1s", "work.dlq", "fixed", "lost.all"}

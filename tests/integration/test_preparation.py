@@ -59,7 +59,7 @@ def test_the_process_exits_after_its_work_and_the_next_process_has_its_knowledge
     prepared.prepare()
     assert "unrouted.all" in vhost.queues()
     assert "new" not in vhost.queues()
-    taken = prepared.take_over()
+    taken = prepared.reload()
     assert taken.left == []
     assert "new" in vhost.queues()
     assert ("topology: + queue    new  quorum", "info") in said
@@ -80,15 +80,15 @@ def test_bindings_removed_from_the_files_are_unbound_by_finish_and_not_by_prepar
     preparation.prepare()
     topology["queues"]["payment.order.created"]["bind"] = {"orders.topic": ["order.created"]}
     project.set_topology(topology)
-    assert preparation.take_over().is_unfinished
+    assert preparation.reload().is_unfinished
     assert keys() == {"order.created.#", "order.created"}
     # Each call runs in a new process that knows what the last process recorded.
     assert preparation.prepare() is None
-    assert preparation.take_over().is_unfinished
+    assert preparation.reload().is_unfinished
     assert keys() == {"order.created.#", "order.created"}
     assert preparation.finish() is None
     assert keys() == {"order.created"}
-    assert not preparation.take_over().is_unfinished
+    assert not preparation.reload().is_unfinished
 
 
 def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
@@ -108,7 +108,7 @@ def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
     del topology["queues"]["unread.00"]
     topology["queues"]["payment.order.created"]["bind"] = {"orders.topic": ["order.create.#"]}
     project.set_topology(topology)
-    preparation.take_over()
+    preparation.reload()
     findings = [text for text, level in said if level == "warning" and ".yaml:" in text]
     assert any("unmatched-binding" in line and "did you mean 'order.created.#'?" in line for line in findings)
     assert any("missed-event: payment handles 'order.created'" in line for line in findings)
@@ -132,7 +132,7 @@ def test_objects_removed_from_the_files_are_reported_in_one_line_at_each_start(
     said: list[tuple[str, str]] = []
     preparation.say = lambda text, level: said.append((text, level))
     for _ in range(2):
-        assert not preparation.take_over().left
+        assert not preparation.reload().left
         preparation.finish()
     line = (
         "topology: 2 objects are no longer in topology.yaml and still on the broker: queue eu.orders (still gets"
@@ -148,7 +148,7 @@ def test_errors_pass_unchanged_from_the_other_process(prepared: Preparation, pro
     prepared.prepare()
     (project.folder / "config.yaml").write_text("colour: red\nsize: 1\n")
     with pytest.raises(ConfigError) as caught:
-        prepared.take_over()
+        prepared.reload()
     assert prepared._process is None, "nothing is left of it"
     assert [fault.partition(":")[0] for fault in caught.value.faults] == ["config.yaml", "config.yaml"]
     assert caught.value.exit_code == 78
@@ -189,15 +189,15 @@ def test_the_process_stays_alive_while_autoscaling_needs_it(prepared: Preparatio
     config = project.config()
     config["services"]["payment"]["autoscale"] = {"max": 3}
     project.set_config(config)
-    prepared.take_over()
+    prepared.reload()
     assert prepared.ready_messages("payment") == 0
     pid = pid_of(prepared)
-    prepared.take_over()
+    prepared.reload()
     assert prepared.ready_messages("payment") == 0
     assert pid_of(prepared) == pid
     del config["services"]["payment"]["autoscale"]
     project.set_config(config)
-    prepared.take_over()
+    prepared.reload()
     assert is_gone(pid)
 
 

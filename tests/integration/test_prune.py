@@ -65,7 +65,7 @@ def test_an_undone_exercise_leaves_no_objects_once_its_messages_are_purged(undon
         "fastcommerce.queue.payment.order.created",
         "eu.others",
     }
-    assert undone.run("apply", "--prune") == (0, "done: the broker holds what topology.yaml says\n")
+    assert undone.run("apply", "--prune") == (0, "done: the broker matches topology.yaml\n")
 
 
 def test_a_queue_that_another_client_consumes_stays_bound(undone: Shop) -> None:

@@ -159,9 +159,9 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
         (["pai", "--yes"], "unknown queue 'pai'; did you mean 'pay'?", 2),
         (["absent", "--yes"], "queue 'absent': not on the broker yet", 1),
         (["log", "--yes"], "queue 'log': a stream, from which no message can be removed", 1),
-        (["pay", "--yes", "--file", "config.yaml"], "config.yaml: is there already; allowed: a new file", 1),
+        (["pay", "--yes", "--file", "config.yaml"], "config.yaml: exists; allowed: a new file", 1),
         (["pay", "--yes", "--file", "no/folder/file"], "no folder 'no/folder'", 2),
-        (["pay", "--yes", "--file", "."], "is there already", 1),
+        (["pay", "--yes", "--file", "."], "exists", 1),
     ],
 )
 def test_an_invalid_purge_is_refused_and_removes_nothing(

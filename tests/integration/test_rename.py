@@ -25,7 +25,7 @@ BASE: dict[str, Any] = {
     "exchanges": {"shop": {"type": "topic"}},
     "queues": {"old.name": {"bind": {"shop": ["a", "b"]}, "retry": ["10m", "20m"]}},
 }
-DONE = "done: the broker holds what topology.yaml says"
+DONE = "done: the broker matches topology.yaml"
 
 
 def renamed(**queue: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.broker.folder import Folder
-from runner.broker.reason import explain, is_configuration_fault, last_line, node_log_size
+from runner.broker.reason import explain, is_configuration_error, last_line, node_log_size
 
 OLD = "2026-01-01 10:00:00.000000+00:00 [error] <0.9.0> an error of an earlier run\n"
 FAILED = """\
@@ -82,4 +82,4 @@ def test_the_last_line_is_shown_without_its_time(folder: Folder):
     ],
 )
 def test_files_that_a_person_must_fix_are_distinguished_from_temporary_trouble(line: str, expected: bool):
-    assert is_configuration_fault(["Error during startup:", line]) is expected
+    assert is_configuration_error(["Error during startup:", line]) is expected

@@ -91,7 +91,7 @@ def test_check_accepts_all_examples_together(project: Project) -> None:
     everything: Any = CONFIG
     for block in blocks():
         everything = merged(everything, yaml.safe_load(block))
-    del everything["fault_injection"]  # excluded here, because fault injection needs a local broker; another test has it
+    del everything["fault_injection"]  # it needs a local broker; another test has it
     everything["services"]["order_api"] = {"publishes": {"orders.topic": ["order.created"]}}
     (project.folder / "topology.yaml").write_text(TOPOLOGY)
     project.set_config(everything)

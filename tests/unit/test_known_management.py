@@ -79,4 +79,4 @@ def test_the_running_runner_knows_the_address_of_its_broker(
     root = folder.path.parents[1]
     (root / "config.yaml").write_text("")
     monkeypatch.setattr(broker, "ask", ask)
-    assert broker._told_by_runner(read_project(root), Address.of(url)) == found
+    assert broker._reported_by_supervisor(read_project(root), Address.of(url)) == found

@@ -109,8 +109,8 @@ def test_another_password_than_the_server_s_is_refused_without_replace(
     assert main([], {"RABBITMQ_PASSWORD": "hunter2"}, logins) == 78
     assert contents(logins) == before
     assert capsys.readouterr().err == (
-        "passwords: RABBITMQ_PASSWORD is not the password that the server has; tell the server the new one and run this"
-        " with --replace (docs/containers.md), or unset the variable\n"
+        "passwords: RABBITMQ_PASSWORD is not the password of the server; set the new password on the server and run"
+        " this with --replace (docs/containers.md), or unset the variable\n"
     )
     assert main(["--replace"], {"RABBITMQ_PASSWORD": "hunter2"}, logins) == 0
     assert contents(logins) == ["hunter2", logins[0].address.format("hunter2"), *before[2:]]

@@ -10,7 +10,7 @@ import pytest
 
 from runner.cli.reload import Reload, ReloadOutcome
 from runner.errors import BrokerAway
-from runner.preparation.preparation_client import Preparation, Taken
+from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 from tests.rabbit import wait_until
@@ -28,19 +28,19 @@ class Order:
         self.then: list[Callable[[], None] | None] = []
         self.is_unfinished = self.is_away = False
         self.is_preparing, self.may_return = threading.Event(), threading.Event()
-        self.reload = Reload(cast(Preparation, self), self.update, Journal())
+        self.reloads = Reload(cast(Preparation, self), self.update, Journal())
 
-    def prepare(self) -> Taken | None:
+    def prepare(self) -> PreparedPrograms | None:
         self.is_preparing.set()
         assert self.may_return.wait(20)
         self.events.append("prepared")
-        return Taken(programs("old"), [])
+        return PreparedPrograms(programs("old"), [])
 
-    def take_over(self) -> Taken:
-        self.events.append("taken over")
-        return Taken(programs("new"), [], self.is_unfinished)
+    def reload(self) -> PreparedPrograms:
+        self.events.append("reloaded")
+        return PreparedPrograms(programs("new"), [], self.is_unfinished)
 
-    def finish(self) -> Taken | None:
+    def finish(self) -> PreparedPrograms | None:
         self.events.append("finished")
         if self.is_away:
             raise BrokerAway("gone")
@@ -53,39 +53,39 @@ class Order:
 
 def test_a_reload_during_a_preparation_passes_its_programs_on_last() -> None:
     order = Order()
-    first = threading.Thread(target=order.reload.prepare)
+    first = threading.Thread(target=order.reloads.prepare)
     first.start()
     assert order.is_preparing.wait(20)
-    taken: list[ReloadOutcome] = []
-    second = threading.Thread(target=lambda: taken.append(order.reload.take()))
+    outcomes: list[ReloadOutcome] = []
+    second = threading.Thread(target=lambda: outcomes.append(order.reloads.run()))
     second.start()
     wait_until(second.is_alive)
     assert order.events == []
     order.may_return.set()
     first.join(20)
     second.join(20)
-    assert order.events == ["prepared", "update old", "taken over", "update new"]
-    assert taken == [ReloadOutcome.DONE]
+    assert order.events == ["prepared", "update old", "reloaded", "update new"]
+    assert outcomes == [ReloadOutcome.DONE]
 
 
 def test_a_failed_preparation_lets_the_next_reload_continue() -> None:
     order = Order()
 
-    def fail() -> Taken | None:
+    def fail() -> PreparedPrograms | None:
         raise BrokerAway("gone")
 
     order.prepare = fail  # type: ignore[method-assign]
     with pytest.raises(BrokerAway):
-        order.reload.prepare()
-    assert order.reload.take() is ReloadOutcome.DONE
-    assert order.events == ["taken over", "update new"]
+        order.reloads.prepare()
+    assert order.reloads.run() is ReloadOutcome.DONE
+    assert order.events == ["reloaded", "update new"]
 
 
 def test_only_the_latest_reload_removes_leftover_parts() -> None:
     order = Order()
     order.is_unfinished = True
-    order.reload.take()
-    order.reload.take()
+    order.reloads.run()
+    order.reloads.run()
     first, second = order.then
     assert first is not None
     assert second is not None
@@ -97,16 +97,16 @@ def test_only_the_latest_reload_removes_leftover_parts() -> None:
 
 def test_a_reload_without_leftover_parts_removes_nothing() -> None:
     order = Order()
-    order.reload.take()
+    order.reloads.run()
     assert order.then == [None]
 
 
 def test_a_removal_that_fails_without_the_broker_does_not_stop_the_runner() -> None:
     order = Order()
     order.is_unfinished = order.is_away = True
-    order.reload.take()
+    order.reloads.run()
     (then,) = order.then
     assert then is not None
     then()
-    order.reload.take()
-    assert order.events[-2:] == ["taken over", "update new"]
+    order.reloads.run()
+    assert order.events[-2:] == ["reloaded", "update new"]
