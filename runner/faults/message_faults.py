@@ -90,7 +90,7 @@ def poison(folder: Path, queue: str, count: int, is_crashing: bool, is_json: boo
     messages = [_poison(queue, is_crashing=is_crashing) for _ in range(count)]
     publish_all(url, "runner fault", messages)
     ids = [one.event.id or "" for one in messages]
-    ladder = lab.objects.retry_delays[queue]
+    dead_letter = fault_project.objects.retry_delays[queue].dead_letter
     facts = fault_project.facts(name, service) | {
         "queue": queue, "count": counted(len(ids), "message"), "first": ids[0], "dead_letter": dead_letter,
         "many": count >= service.restart_limit.count,

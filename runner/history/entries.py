@@ -65,7 +65,7 @@ def entries_of(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> li
             if publisher.began_at <= event.published_at <= publisher.ended_at:
                 # The handler creates the event, and the worker publishes the event after the handler has returned.
                 entries[key] = replace(entries[key], at=publisher.ended_at)
-    for ladder in _retry_delays(attempts):
+    for delivered in _by_delivery(attempts):
         _add_attempts(delivered, entries, causes)
     times = {key: (entry.at, repr(key)) for key, entry in entries.items()}
     return [entries[key] for key in causal_order(times, causes)]
@@ -94,7 +94,7 @@ def _add_attempts(
             before = _key(same[0])
 
 
-def _retry_delays(attempts: Sequence[AttemptRow]) -> Iterator[list[AttemptRow]]:
+def _by_delivery(attempts: Sequence[AttemptRow]) -> Iterator[list[AttemptRow]]:
     """Yield the attempts of each message in each queue, from the first to the last."""
     found: dict[tuple[str, str], list[AttemptRow]] = defaultdict(list)
     for one in attempts:

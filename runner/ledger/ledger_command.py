@@ -127,12 +127,12 @@ def _places(project: Project, objects: Objects, read: Read, known: Known) -> lis
             own = max(begun.get(name, first) for name in consumers)
             times.append(own if own <= first + ROLLOUT * 1000 else first)
         inboxes = [known.inboxes.get((name, queue)) for name in consumers]
-        keeps = [one.inbox.retention for one in readers.values() if one.inbox is not None]
+        keeps = [one.inbox.retention for one in consumers.values() if one.inbox is not None]
         if len(keeps) == len(consumers) and all(one is not None for one in inboxes):
             # Older rows may be deleted.
             deleted = int((time.time() - min(keeps)) * 1000)
             times.append(max(deleted, *(one.since for one in inboxes if one is not None)))
-        ladder = objects.retry_delays.get(queue)
+        retry = objects.retry_delays.get(queue)
         inboxed = tuple(name for name, one in consumers.items() if one.inbox is not None)
         result.append(
             AccountedQueue(

@@ -83,7 +83,7 @@ def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
     The result includes retry queues of former delays, which still return their messages. It also includes queues that
     an interrupted replacement has left.
     """
-    ladder = objects.retry_delays.get(queue)
+    retry = objects.retry_delays.get(queue)
     waiting = [name for _, name in retry.steps] if retry is not None else []
     known = {one.name for one in objects.queues}
     # Until the queue is renamed, its messages are in queues with the former name.

@@ -148,7 +148,7 @@ class _Writer:
             for name, there in self._queues.items()
             if name.startswith(f"{one.name}.retry.") and isinstance(there.arguments.get("x-message-ttl"), int)
         )
-        exact = [d for d in delays if self._queues.get(retry_queue_name(one.name, d)) == wait_queue(one, d)]
+        exact = [d for d in delays if self._queues.get(retry_queue_name(one.name, d)) == retry_queue(one, d)]
         return exact, dead_letter
 
 
