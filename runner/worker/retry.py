@@ -51,17 +51,17 @@ class Failure:
     error: BaseException
     #: The error, in at most 500 characters.
     text: str
-    ladder: RetryDelays
+    delays: RetryDelays
     #: Seconds until the next attempt; None if the message is dead-lettered.
     delay: float | None
 
     def report(self, log: logging.Logger, message: Message, no_copy: BaseException | None = None) -> None:
         """Log the failure and the decision. ``no_copy`` is the reason if the broker has to dead-letter the original."""
         what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
-        attempt = f"attempt {message.attempt} of {len(self.ladder.steps) + 1} failed, "
+        attempt = f"attempt {message.attempt} of {len(self.delays.steps) + 1} failed, "
         if isinstance(self.error, Crashed):
             attempt = ""  # no handler had the message at this attempt
-        end = f"dead-lettered to {self.ladder.dead_letter}"
+        end = f"dead-lettered to {self.delays.dead_letter}"
         if no_copy is not None:
             end += f" by the broker, since no copy can be made: {shortened(no_copy)}"
         elif self.delay is not None:
@@ -83,23 +83,23 @@ class Retries:
 
     def decide(self, message: Message, error: BaseException) -> Failure:
         """Choose between the next retry delay and the dead-letter queue."""
-        ladder = self._retry_delays[message.queue]
-        return Failure(error, shortened(error), ladder, delay_before(message, ladder, error))
+        delays = self._retry_delays[message.queue]
+        return Failure(error, shortened(error), delays, delay_before(message, delays, error))
 
     def copy(self, message: Message, failure: Failure) -> Event:
         """Return the copy of a message to publish; see ``failed_copy``."""
-        return failed_copy(message, failure.ladder, failure.error, self._service)
+        return failed_copy(message, failure.delays, failure.error, self._service)
 
 
-def delay_before(message: Message, ladder: RetryDelays, error: BaseException) -> float | None:
+def delay_before(message: Message, delays: RetryDelays, error: BaseException) -> float | None:
     """Return the seconds until the next attempt, or None if the message is dead-lettered."""
     # A PluginError, such as an event that `publishes` does not list, would occur at each attempt.
-    if isinstance(error, Reject | PluginError) or message.attempt > len(ladder.steps):
+    if isinstance(error, Reject | PluginError) or message.attempt > len(delays.steps):
         return None
-    return ladder.steps[message.attempt - 1][0]
+    return delays.steps[message.attempt - 1][0]
 
 
-def failed_copy(message: Message, ladder: RetryDelays, error: BaseException, service: str) -> Event:
+def failed_copy(message: Message, delays: RetryDelays, error: BaseException, service: str) -> Event:
     """Return the copy of ``message``, with the same id, for its next retry queue or its dead-letter queue.
 
     ``encode_copy`` takes all other properties from the original.
@@ -120,8 +120,8 @@ def failed_copy(message: Message, ladder: RetryDelays, error: BaseException, ser
     }
     if message.causation_id:
         headers[CAUSATION] = message.causation_id
-    if delay_before(message, ladder, error) is None:
-        target = ladder.dead_letter
+    if delay_before(message, delays, error) is None:
+        target = delays.dead_letter
         headers |= {
             ATTEMPT: message.attempt,
             EXCEPTION: type(error).__name__,
@@ -135,7 +135,7 @@ def failed_copy(message: Message, ladder: RetryDelays, error: BaseException, ser
         else:
             headers |= {CRASHES: error.crashing.total, SIGNAL: error.crashing.signal}
     else:
-        target = ladder.steps[message.attempt - 1][1]
+        target = delays.steps[message.attempt - 1][1]
         headers[ATTEMPT] = message.attempt + 1
     return Event(
         type=message.type,

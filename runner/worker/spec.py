@@ -69,8 +69,8 @@ class WorkerSpec:
         """Return the specification from the JSON of ``to_json``."""
         data = json.loads(raw)
         data["retry_delays"] = {
-            queue: RetryDelays(tuple((delay, name) for delay, name in ladder["steps"]), ladder["dead_letter"])
-            for queue, ladder in data["retry_delays"].items()
+            queue: RetryDelays(tuple((delay, name) for delay, name in delays["steps"]), delays["dead_letter"])
+            for queue, delays in data["retry_delays"].items()
         }
         data["publishes"] = {kind: (exchange, template) for kind, (exchange, template) in data["publishes"].items()}
         data |= {name: tuple(data[name]) for name in ("urls", "consumes")}
