@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from runner.contract import Contract, Tables
     from runner.email_address import ENCODED_WORD, EmailAddress, plain_domain, validate_mailbox
     from runner.errors import (
-        BrokerAway,
         BrokerBlocked,
         BrokerError,
+        BrokerUnreachable,
         ConfirmTimeout,
         PluginError,
         PublishRefused,
         RunnerError,
-        StoreAway,
         StoreError,
+        StoreUnreachable,
         Unroutable,
     )
     from runner.escape import MOST_INDEXED, one_line, storable
@@ -37,9 +37,9 @@ __version__ = "0.1.0"
 __all__ = [
     "ENCODED_WORD",
     "MOST_INDEXED",
-    "BrokerAway",
     "BrokerBlocked",
     "BrokerError",
+    "BrokerUnreachable",
     "ConfirmTimeout",
     "Context",
     "Contract",
@@ -55,8 +55,8 @@ __all__ = [
     "Reject",
     "Retry",
     "RunnerError",
-    "StoreAway",
     "StoreError",
+    "StoreUnreachable",
     "Tables",
     "TransactionResult",
     "Unroutable",
@@ -85,11 +85,16 @@ _MODULES = {
     "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
     "runner.store.prepared": ("Prepared", "insert_new", "prepared"),
 }
+#: The former names of classes, for the error about an import that still uses them.
+_RENAMED = {"BrokerAway": "BrokerUnreachable", "StoreAway": "StoreUnreachable"}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import the module of a public name at its first use, so that processes without a plugin start faster."""
+    if name in _RENAMED:
+        # ``from runner import`` replaces an AttributeError by its own ImportError without this text.
+        raise ImportError(f"runner: {name} was renamed; import {_RENAMED[name]}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_MODULE_OF.get(name, "runner.errors")), name)

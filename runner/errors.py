@@ -67,7 +67,7 @@ class StoreError(RunnerError):
     exit_code = EXIT_CONFIG
 
 
-class StoreAway(StoreError):
+class StoreUnreachable(StoreError):
     """The database is unreachable, locked or full. Trying again is safe and may succeed."""
 
     exit_code = EXIT_STORE
@@ -79,7 +79,7 @@ class BrokerError(RunnerError):
     exit_code = EXIT_BROKER
 
 
-class BrokerAway(BrokerError):
+class BrokerUnreachable(BrokerError):
     """The broker is unreachable, or the connection was lost before the broker answered."""
 
 

@@ -44,8 +44,8 @@ class Context(Protocol):
     def publish(self, event: Event) -> Future[None]:
         """Publish an event from any thread. The future is done when the broker has routed and confirmed the event.
 
-        The future is done within the confirm timeout (5 s). If it fails, its exception is a BrokerError: BrokerAway,
-        BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
+        The future is done within the confirm timeout (5 s). If it fails, its exception is a BrokerError:
+        BrokerUnreachable, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
 
         Raises ValueError or TypeError if the body is not JSON, or if a property of the event does not fit AMQP.
         """
@@ -57,14 +57,14 @@ class Context(Protocol):
     def order_history(self, order_id: str) -> dict[str, Any] | None:
         """Return the output of ``order history --json`` for an order; None if the event history has no event of it.
 
-        Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
+        Raises StoreUnreachable if the database is unreachable, and StoreError if it cannot be used.
         """
 
     @property
     def store(self) -> Store:
         """The database under ``store`` in config.yaml, opened at its first use.
 
-        Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
+        Raises StoreUnreachable if the database is unreachable, and StoreError if it cannot be used.
         """
 
     @property

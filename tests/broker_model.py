@@ -10,7 +10,7 @@ from unittest import mock
 from runner.admin import queue_rename, queue_replacement
 from runner.admin.administrator import Administrator
 from runner.admin.queue_counts import QueueCounts
-from runner.errors import BrokerAway, DeclarationRefused
+from runner.errors import BrokerUnreachable, DeclarationRefused
 from runner.topology.live import BindingKey, Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.offline_routing import OfflineRouter
@@ -36,7 +36,7 @@ class BrokerModel(Administrator):
     def _begin(self) -> None:
         if self.steps == self.fails_at:
             self.steps += 1
-            raise BrokerAway("the connection is lost")
+            raise BrokerUnreachable("the connection is lost")
         self.steps += 1
 
     def live(self) -> Live:

@@ -211,7 +211,10 @@ class Client:
         self._url, self._exchange, self._key = url, exchange, routing_key
 
     def publish(self, messages: Sequence[tuple[bytes, bytes]]) -> None:
-        """Publish properties and bodies. Raises BrokerAway if the broker refuses, and AssertionError for a nack."""
+        """Publish properties and bodies.
+
+        Raises BrokerUnreachable if the broker refuses, and AssertionError for a nack.
+        """
         left = set(range(1, len(messages) + 1))
 
         def on_confirm(frame: Any) -> None:

@@ -10,7 +10,7 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING
 
-from runner import Context, Event, StoreAway
+from runner import Context, Event, StoreUnreachable
 from runner.http import Problem
 
 from .order import Order, identity
@@ -45,14 +45,14 @@ class OrderOutbox:
     """The accepted orders and their waiting events."""
 
     def __init__(self, context: Context) -> None:
-        """Start to publish the waiting events. Raises StoreAway and StoreError."""
+        """Start to publish the waiting events. Raises StoreUnreachable and StoreError."""
         self._outbox = context.outbox
 
     def waiting(self) -> int:
         """Return the number of waiting events. Raises Problem, a 503, if the database is unreachable."""
         try:
             return self._outbox.waiting()
-        except StoreAway as error:
+        except StoreUnreachable as error:
             raise unavailable(str(error), STORE_UNAVAILABLE) from None
 
     def accept(self, order: Order, key: str | None, event: Event) -> None:
@@ -82,7 +82,7 @@ class OrderOutbox:
 
         try:
             self._outbox.transact(work).result(WAIT_SECONDS)
-        except StoreAway as error:
+        except StoreUnreachable as error:
             raise unavailable(str(error), STORE_UNAVAILABLE) from None
         except TimeoutError:
             raise unavailable(f"the database did not commit within {WAIT_SECONDS:g} s", STORE_UNAVAILABLE) from None

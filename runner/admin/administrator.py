@@ -11,7 +11,7 @@ from runner.admin.queue_counts import look, verified_counts
 from runner.admin.queue_rename import QueueRename
 from runner.admin.queue_replacement import QueueReplacement
 from runner.config.version import QUORUM
-from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
+from runner.errors import BrokerRefused, BrokerUnreachable, DeclarationRefused
 from runner.invocation import invocation
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Objects, Policy, Queue
@@ -71,7 +71,7 @@ class Administrator:
                 # RabbitMQ also reports 0 for a quorum queue that cannot answer, and would delete it with its messages.
                 counts = verified_counts(url, name, ANSWER_TIMEOUT)
                 messages = counts.messages
-        except (BrokerAway, BrokerRefused) as error:
+        except (BrokerUnreachable, BrokerRefused) as error:
             return f"kept, {error}; apply again once it answers"
         if messages or counts.consumers:
             held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"

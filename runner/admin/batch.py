@@ -27,8 +27,8 @@ def publish_all(
     """Publish events in their order, over a connection called ``name``.
 
     Before each publish, ``on_sent`` gets the number of events that the broker may have so far. Raises Unroutable if no
-    queue gets an event, PublishRefused if the broker refuses an event, BrokerBlocked, BrokerAway, BrokerRefused, and
-    the errors of ``events``. After an error, some events may be published.
+    queue gets an event, PublishRefused if the broker refuses an event, BrokerBlocked, BrokerUnreachable, BrokerRefused,
+    and the errors of ``events``. After an error, some events may be published.
     """
     _Batch(url, name, events, on_sent).run()
 

@@ -19,7 +19,7 @@ from runner.amqp.reply_code import ACCESS_REFUSED, Close, CloseKind, close_of
 from runner.amqp.session import Session
 from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS
 from runner.config.version import QUORUM
-from runner.errors import BrokerAway, BrokerRefused, RunnerError
+from runner.errors import BrokerRefused, BrokerUnreachable, RunnerError
 from runner.topology.model import Binding, Exchange, Objects, Queue
 
 #: RabbitMQ's message for a declaration that differs from the existing object, in all versions from 3.10 to 4.3.
@@ -66,12 +66,12 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     """Declare all objects; identical objects that already exist stay as they are.
 
     Returns the refused objects, after all other objects are declared and would survive a crash of the broker. Raises
-    BrokerAway if no broker answers, if it stops answering, if it takes longer than ``timeout`` seconds, or if all
-    refused objects may be accepted later. Raises BrokerRefused if the broker accepts no connection.
+    BrokerUnreachable if no broker answers, if it stops answering, if it takes longer than ``timeout`` seconds, or if
+    all refused objects may be accepted later. Raises BrokerRefused if the broker accepts no connection.
     """
     refusals = _declare_all(urls, objects, timeout)
     if refusals and all(one.may_pass for one in refusals):
-        raise BrokerAway("\n".join(one.line for one in refusals))
+        raise BrokerUnreachable("\n".join(one.line for one in refusals))
     if SETTLES and any(queue.type == QUORUM for queue in objects.queues):
         wait_until_durable(urls)
     return refusals
@@ -96,12 +96,12 @@ def _shares(things: Sequence[Declarable]) -> list[list[Declarable]]:
 
 
 def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> list[RefusedObject]:
-    problem: RunnerError = BrokerAway("no address")
+    problem: RunnerError = BrokerUnreachable("no address")
     for url in random.sample(list(urls), len(urls)):
         declaration = _Declaration(url, things)
         try:
             declaration.run(timeout)
-        except BrokerAway as error:
+        except BrokerUnreachable as error:
             # The refusal of another node is more informative.
             problem = problem if isinstance(problem, BrokerRefused) else error
         except BrokerRefused as error:
@@ -124,7 +124,7 @@ class _Declaration:
         self.refusals: list[RefusedObject] = []
 
     def run(self, timeout: float) -> None:
-        """Declare. Raises BrokerAway, and BrokerRefused if the broker accepts no connection."""
+        """Declare. Raises BrokerUnreachable, and BrokerRefused if the broker accepts no connection."""
         while True:
             self._closed_by = None
             self._session = Session(self._url, "runner declare", self._declare_rest)

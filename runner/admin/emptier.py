@@ -73,8 +73,8 @@ class Emptier:
     def run(self) -> int:
         """Remove the messages, and return their number. After an error, ``done`` is the number.
 
-        Raises BrokerAway, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it refuses a
-        publish, and the errors of ``_take``. After an error, the other messages stay in the queue.
+        Raises BrokerUnreachable, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it
+        refuses a publish, and the errors of ``_take``. After an error, the other messages stay in the queue.
         """
         self._session.run()
         return self.done

@@ -14,7 +14,7 @@ from pika.exceptions import ChannelClosedByBroker
 from runner.amqp.reply_code import CloseKind, close_of
 from runner.amqp.session import Session
 from runner.config.version import Version, parsed
-from runner.errors import BrokerAway, BrokerRefused, RunnerError
+from runner.errors import BrokerRefused, BrokerUnreachable, RunnerError
 
 #: Seconds without an answer after which a request fails.
 STALLED = 20.0
@@ -32,7 +32,7 @@ class QueueCounts:
 
 
 def counts_of(url: str, queue: str) -> QueueCounts:
-    """Return the counts of a queue. Raises RunnerError if it does not exist, BrokerRefused, and BrokerAway."""
+    """Return the counts of a queue. Raises RunnerError if it does not exist, BrokerRefused, and BrokerUnreachable."""
     counts = look([url], [queue])[1][queue]
     if counts is None:
         raise RunnerError(f"queue {queue!r} does not exist")
@@ -47,20 +47,20 @@ def look(
     ``timeout`` is the seconds for one address to answer everything. ``unknown`` gets the reason of each queue that
     cannot answer for now, for example while its node is down. Such a queue is left out of the result.
 
-    Raises BrokerAway if no broker answers or no queue can, or, without ``unknown``, if any queue cannot. Raises
+    Raises BrokerUnreachable if no broker answers or no queue can, or, without ``unknown``, if any queue cannot. Raises
     BrokerRefused if this user may not see a queue.
     """
-    problem: RunnerError = BrokerAway("broker.url: no address")
+    problem: RunnerError = BrokerUnreachable("broker.url: no address")
     for url in urls:
         one = _Look(url, queues, may_be_unknown=unknown is not None)
         try:
             found = one.run(timeout)
             if one.unknown and not found:
-                raise BrokerAway(next(iter(one.unknown.values())))
+                raise BrokerUnreachable(next(iter(one.unknown.values())))
             if unknown is not None:
                 unknown |= one.unknown
             return url, found
-        except (BrokerAway, BrokerRefused) as error:
+        except (BrokerUnreachable, BrokerRefused) as error:
             if one.is_answered:
                 raise
             problem = problem if isinstance(problem, BrokerRefused) else error
@@ -71,7 +71,8 @@ def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts)
     """Read the counts of some queues every ``interval`` seconds over one connection, until an error.
 
     ``on_counts`` gets the counts, None for a missing queue, and the reason of each queue that cannot answer for now.
-    Raises the errors of ``on_counts``, BrokerAway if the connection is lost or no answer arrives, and BrokerRefused.
+    Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives, and
+    BrokerRefused.
     """
     _Watch(url, queues, interval, on_counts).run(None)
 
@@ -79,7 +80,7 @@ def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts)
 def version_at(url: str) -> Version:
     """Return the version that the broker at a URL reports when a connection opens.
 
-    Raises BrokerAway, and BrokerRefused.
+    Raises BrokerUnreachable, and BrokerRefused.
     """
     found: list[str] = []
 
@@ -95,8 +96,8 @@ def version_at(url: str) -> Version:
 def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
     """Return the counts of a quorum queue that reports 0 messages, as it also does while it is too busy to answer.
 
-    ``patience`` is the time in seconds to wait for its count. Raises BrokerAway if it stays unknown, BrokerRefused, and
-    RunnerError if the queue does not exist.
+    ``patience`` is the time in seconds to wait for its count. Raises BrokerUnreachable if it stays unknown,
+    BrokerRefused, and RunnerError if the queue does not exist.
     """
     is_any = has_messages(url, queue)
     deadline = time.monotonic() + patience
@@ -106,14 +107,16 @@ def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
         if counts.messages or not is_any:
             return counts
         if time.monotonic() >= deadline:
-            raise BrokerAway(f"queue {queue!r}: it reports 0 messages but has some, because it is too busy to answer")
+            raise BrokerUnreachable(
+                f"queue {queue!r}: it reports 0 messages but has some, because it is too busy to answer"
+            )
         time.sleep(0.5)
 
 
 def has_messages(url: str, queue: str) -> bool:
     """Get a message from a queue and return it; return True if there was one.
 
-    Raises BrokerAway, BrokerRefused, and RunnerError if the queue does not exist.
+    Raises BrokerUnreachable, BrokerRefused, and RunnerError if the queue does not exist.
     """
     found: list[bool] = []
 
@@ -199,7 +202,7 @@ class _Watch(_Look):
 
     def _check(self) -> None:
         if time.monotonic() - self._heard > STALLED + self._interval:
-            self._session.fail(BrokerAway(f"no answer within {STALLED:g} s"))
+            self._session.fail(BrokerUnreachable(f"no answer within {STALLED:g} s"))
         elif not self._session.is_finished:
             self._session.loop.call_later(self._interval, self._check)
 

@@ -14,7 +14,7 @@ from runner.admin.queue_counts import counts_of
 from runner.admin.queue_replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS
 from runner.config.policy_pattern import only
 from runner.config.version import QUORUM, STREAM
-from runner.errors import BrokerAway, PublishRefused, RunnerError
+from runner.errors import BrokerUnreachable, PublishRefused, RunnerError
 from runner.invocation import invocation
 from runner.topology.compile import policy_name
 from runner.topology.effective_settings import Policies
@@ -166,7 +166,7 @@ class QueueRename:
             return f"{source!r}: {reason}"
         try:
             self._move(source, target, delete=live.queues[source].queue.type)
-        except (BrokerAway, PublishRefused, MessagesDeleted):
+        except (BrokerUnreachable, PublishRefused, MessagesDeleted):
             raise
         except RunnerError as error:
             return f"{error}; to continue: {invocation('apply')}"

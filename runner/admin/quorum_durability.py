@@ -15,7 +15,7 @@ from pika.channel import Channel
 
 from runner.amqp.session import Session
 from runner.config.version import QUORUM, WRITES_EARLIER_NAMES, parsed
-from runner.errors import BrokerAway
+from runner.errors import BrokerUnreachable
 
 #: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``), a second after the last change.
 #: Measured on 3.10.8: a queue is lost after up to 0.9 s, and kept from 1.0 s on.
@@ -34,7 +34,7 @@ def wait_until_durable(urls: Sequence[str]) -> None:
     before the registration, and the lookup of an uncached name first writes the cache (Erlang's dets). If this is not
     known to work for the version, or fails, the function waits for ``PERIOD``.
     """
-    with contextlib.suppress(BrokerAway):
+    with contextlib.suppress(BrokerUnreachable):
         # With several nodes it was not observed that one queue makes all of them write.
         if len(urls) == 1 and _Marker(urls[0]).run():
             return
@@ -50,7 +50,7 @@ class _Marker:
         self._session = Session(url, "runner settle", self._declare)
 
     def run(self) -> bool:
-        """Return True if the queue was declared on a broker that then writes its list. Raises BrokerAway."""
+        """Return True if the queue was declared on a broker that then writes its list. Raises BrokerUnreachable."""
         self._session.run(TIMEOUT)
         return self._is_declared
 

@@ -12,7 +12,7 @@ from pika.channel import Channel
 
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
-from runner.errors import BrokerAway, BrokerRefused
+from runner.errors import BrokerRefused, BrokerUnreachable
 
 #: Seconds for the broker to answer.
 TIMEOUT = 5.0
@@ -22,7 +22,7 @@ class ReadyCounter:
     """A counter that connects at the first request. Any thread may call it, one request at a time."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
-        self._io = IoThread(on_crash=lambda: self._fail(BrokerAway("the AMQP thread has crashed")))
+        self._io = IoThread(on_crash=lambda: self._fail(BrokerUnreachable("the AMQP thread has crashed")))
         self._channel: Channel | None = None
         self._link = Link(self._io, urls, name, self._opened, self._lost)
         self._asked: Future[int] | None = None
@@ -34,7 +34,7 @@ class ReadyCounter:
     def ready(self, queues: Sequence[str]) -> int:
         """Return the total number of ready messages in the queues.
 
-        Raises BrokerAway if the broker does not answer, and BrokerRefused if this user may not see the queue.
+        Raises BrokerUnreachable if the broker does not answer, and BrokerRefused if this user may not see the queue.
         """
         with self._lock:
             if not self._is_started:
@@ -46,7 +46,7 @@ class ReadyCounter:
             try:
                 return future.result(TIMEOUT)
             except TimeoutError:
-                raise BrokerAway(f"no answer within {TIMEOUT:g} s") from None
+                raise BrokerUnreachable(f"no answer within {TIMEOUT:g} s") from None
 
     def _ask(self, future: Future[int], queues: Sequence[str]) -> None:
         channel = self._channel
@@ -79,6 +79,6 @@ class ReadyCounter:
         self._channel = None
         self._fail(self._link.error())
 
-    def _fail(self, error: BrokerAway | BrokerRefused) -> None:
+    def _fail(self, error: BrokerUnreachable | BrokerRefused) -> None:
         if self._asked is not None and not self._asked.done():
             self._asked.set_exception(error)

@@ -16,7 +16,7 @@ from runner.admin.queue_counts import look, version_at
 from runner.admin.statistics import counted_by_queues
 from runner.config.project import Project
 from runner.config.version import Version
-from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
+from runner.errors import BrokerRefused, BrokerUnreachable, DeclarationRefused
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, consumer_timeout, path_of
 from runner.topology.consent import Consent, decide
@@ -58,14 +58,14 @@ def compare(
     """Compare the project with its broker, without a change.
 
     ``patience`` is the time in seconds to wait for an HTTP API that starts later than AMQP. With ``prune``, the plan
-    deletes our objects that are no longer in topology.yaml. Raises BrokerAway if no broker answers.
+    deletes our objects that are no longer in topology.yaml. Raises BrokerUnreachable if no broker answers.
     """
     topology, consumed = project.topology, project.consumed
     try:
         management, live = connect(project, management_url, patience)
         with_policies = management.may_set_policies()
     except ManagementError as error:
-        declare(project.config.broker.url, Objects())  # raises BrokerAway if there is no broker at all
+        declare(project.config.broker.url, Objects())  # raises BrokerUnreachable if there is no broker at all
         objects = compile_topology(topology, consumed, with_policies=False)
         version = version_at(look(project.config.broker.url, [])[0])
         what = (
@@ -155,7 +155,7 @@ def reconcile(
     ``denied`` is called if this user may not declare anything, like a user with the permissions of one service.
 
     ``did`` gets each change that is done. Raises DeclarationRefused if the broker refuses an object, and
-    BrokerAway. Changes that are already done stay.
+    BrokerUnreachable. Changes that are already done stay.
     """
     plan, urls = comparison.plan, comparison.project.config.broker.url
     if plan.problems:
@@ -168,7 +168,7 @@ def reconcile(
     try:
         return apply(decision, comparison.live, admin, say, did)
     except ManagementError as error:
-        raise (BrokerAway if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
+        raise (BrokerUnreachable if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
 
 
 def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool:

@@ -128,7 +128,7 @@ class MessageCounts:
 def message_counts(url: str, management: Management, queues: Sequence[str]) -> dict[str, MessageCounts]:
     """Return the counts of some queues, read in this order. A queue that does not exist has no messages.
 
-    Raises BrokerAway, and RunnerError if this user may not see a queue.
+    Raises BrokerUnreachable, and RunnerError if this user may not see a queue.
     """
     try:
         columns = "?columns=name,messages_unacknowledged"

@@ -14,7 +14,7 @@ from runner.amqp.io_thread import IoThread
 from runner.amqp.pika_adapter import terminate
 from runner.amqp.reply_code import REPLY_SUCCESS, Close, CloseKind, close_of, reason_at
 from runner.backoff import Backoff
-from runner.errors import BrokerAway, BrokerRefused
+from runner.errors import BrokerRefused, BrokerUnreachable
 
 #: Seconds between heartbeats. A peer that misses two heartbeats counts as dead (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
@@ -110,9 +110,9 @@ class Link:
             self._opened_at = None  # our own close does not count as a loss
             self._connection.close()
 
-    def error(self) -> BrokerAway | BrokerRefused:
+    def error(self) -> BrokerUnreachable | BrokerRefused:
         """Return the error for a caller that waits for a channel."""
-        kind = BrokerRefused if self.close_reason.verdict is CloseKind.PERMANENT else BrokerAway
+        kind = BrokerRefused if self.close_reason.verdict is CloseKind.PERMANENT else BrokerUnreachable
         return kind(self.problem or "not connected")
 
     @property

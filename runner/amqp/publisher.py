@@ -19,9 +19,9 @@ from runner.amqp.link import Link
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.reply_code import Close, CloseKind
 from runner.errors import (
-    BrokerAway,
     BrokerBlocked,
     BrokerError,
+    BrokerUnreachable,
     ConfirmTimeout,
     EventTooLarge,
     PublishRefused,
@@ -102,7 +102,7 @@ class Publisher:
         """Fail all unconfirmed events after the I/O thread has stopped."""
         self._is_closed = True
         self._channel = None
-        self._fail_all(BrokerAway(reason))
+        self._fail_all(BrokerUnreachable(reason))
         self._room.wake()
 
     def close(self, on_closed: Callable[[], None]) -> None:
@@ -110,7 +110,7 @@ class Publisher:
         self._is_closed = True
         self._channel = None
         self._link.close(on_closed)
-        self._fail_all(BrokerAway("the connection is closed"))
+        self._fail_all(BrokerUnreachable("the connection is closed"))
 
     @property
     def close_reason(self) -> Close:
@@ -122,7 +122,7 @@ class Publisher:
         if self._blocked is not None:
             return BrokerBlocked(f"the broker accepts no messages at present, {self._blocked}")
         if self._channel is None:
-            return BrokerAway(self._link.problem or "the channel is not open yet")
+            return BrokerUnreachable(self._link.problem or "the channel is not open yet")
         return None
 
     def publish(self, event: Event, on_done: Callable[[BrokerError | None], object] = lambda _: None) -> Future[None]:
@@ -146,8 +146,8 @@ class Publisher:
     def send(self, encoded: Encoded, done: Done, timeout: float | None = None, *, may_wait: bool = True) -> None:
         """Send an encoded event. ``done`` gets the outcome within ``timeout`` seconds, by default the confirm timeout.
 
-        The error is BrokerAway, BrokerBlocked, Unroutable, PublishRefused, EventTooLarge or ConfirmTimeout. If the
-        window is full, this method waits for a place. Threads that must not wait, such as the I/O thread, pass
+        The error is BrokerUnreachable, BrokerBlocked, Unroutable, PublishRefused, EventTooLarge or ConfirmTimeout. If
+        the window is full, this method waits for a place. Threads that must not wait, such as the I/O thread, pass
         ``may_wait=False``, and their events exceed the window.
 
         ``done`` is called on the I/O thread, or on this thread before the method returns. It must not wait. An
@@ -163,7 +163,7 @@ class Publisher:
             return
         self._waiting.append(_Outgoing(encoded, done, deadline, timeout, may_wait))
         if self._is_closed:
-            self._fail_waiting(BrokerAway("the connection is closed"))
+            self._fail_waiting(BrokerUnreachable("the connection is closed"))
         elif not self._scheduled:
             self._scheduled = True
             self._io.call(self._send)
@@ -209,7 +209,7 @@ class Publisher:
         self._channel = None
         self._blocked = None
         is_of_event = close.largest_message is not None and self._fail_larger(close.largest_message, reason)
-        self._fail_all(BrokerAway(reason))
+        self._fail_all(BrokerUnreachable(reason))
         self._on_state(reason)
         if is_of_event:
             return  # the event is not sent again, so the channel will not be closed again

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pika import exceptions
 
 from runner.address import Address
-from runner.errors import BrokerAway, BrokerRefused, RunnerError
+from runner.errors import BrokerRefused, BrokerUnreachable, RunnerError
 
 
 class CloseKind(enum.Enum):
@@ -139,8 +139,8 @@ class Close:
         return None if found is None else int(found[1])
 
     def error(self, where: str) -> RunnerError:
-        """Return the error for a waiting caller. It is BrokerAway only if the cause may pass by itself."""
-        kind = {CloseKind.PASSES: BrokerAway, CloseKind.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
+        """Return the error for a waiting caller. It is BrokerUnreachable only if the cause may pass by itself."""
+        kind = {CloseKind.PASSES: BrokerUnreachable, CloseKind.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
         return kind(f"{where}: {self.reason}")
 
 

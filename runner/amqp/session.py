@@ -11,7 +11,7 @@ from runner.address import Address
 from runner.amqp.link import parameters_of
 from runner.amqp.pika_adapter import PikaLoop, chosen_connection, terminate
 from runner.amqp.reply_code import close_of
-from runner.errors import BrokerAway, RunnerError
+from runner.errors import BrokerUnreachable, RunnerError
 
 #: Seconds to open a connection, equal to RabbitMQ's own limit (RabbitMQ: "Configuration", handshake_timeout). It is
 #: longer than the limit of a link: a session makes one attempt, and RabbitMQ may need 5 s to resolve a host name.
@@ -40,7 +40,7 @@ class Session:
         """Do the job within ``timeout`` seconds; None means no limit.
 
         Raises the error that was passed to ``fail``. Raises BrokerRefused if the broker refuses the connection
-        permanently. Raises BrokerAway if the connection fails for another reason, or after ``timeout``.
+        permanently. Raises BrokerUnreachable if the connection fails for another reason, or after ``timeout``.
         """
         self._connection = chosen_connection()(
             parameters_of(self._url, self._name, HANDSHAKE_TIMEOUT),
@@ -96,10 +96,10 @@ class Session:
     def _time_out(self, reason: str) -> None:
         connection = self._connection
         if connection.is_open or connection.is_closed or connection.is_closing:
-            self._end(BrokerAway(reason))
+            self._end(BrokerUnreachable(reason))
             return
         # During a handshake, pika closes the socket and reports an error only in a later round of the loop.
-        self._error = self._error or BrokerAway(reason)
+        self._error = self._error or BrokerUnreachable(reason)
         terminate(connection, reason)
         self.loop.call_later(ABORT_TIMEOUT, self.loop.stop)
 

@@ -17,7 +17,7 @@ from runner.broker.installation import installed_server
 from runner.broker.node_process import find_leftover, node_pid
 from runner.broker.port import Ports, ports_of
 from runner.broker.probe import Kind, ProbeResult, probe
-from runner.errors import BrokerAway, BrokerError, BrokerMissing
+from runner.errors import BrokerError, BrokerMissing, BrokerUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,9 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
     """Return the broker to use, or the one to start.
 
     The order of ``urls`` is random. If ``autostart`` is false, no broker is started. ``folder`` is the folder of the
-    private node. The search takes some seconds if hosts are silent. Raises BrokerAway if a broker may answer later,
-    BrokerMissing if a person must install or start a broker, and BrokerError if another program uses a broker's port.
+    private node. The search takes some seconds if hosts are silent. Raises BrokerUnreachable if a broker may answer
+    later, BrokerMissing if a person must install or start a broker, and BrokerError if another program uses a broker's
+    port.
     """
     findings: dict[Address, ProbeResult] = {}
     for url in random.sample(urls, len(urls)):
@@ -163,7 +164,7 @@ def _nothing_answers(findings: dict[Address, ProbeResult], *, autostart: bool) -
             )
     facts = ", ".join(f"{address} ({finding.fact})" for address, finding in findings.items())
     allowed = "start it" if autostart else "start it, or set broker.autostart to true"
-    return BrokerAway(f"broker.url: no broker answers at {facts}; {allowed}")
+    return BrokerUnreachable(f"broker.url: no broker answers at {facts}; {allowed}")
 
 
 def _missing(address: Address, finding: ProbeResult) -> BrokerMissing:

@@ -16,7 +16,7 @@ from runner.address import Address
 from runner.broker.find import Answering, PrivateNode, Startable, find_broker, known_management
 from runner.broker.folder import Folder
 from runner.config.project import Project
-from runner.errors import AlreadyRunning, BrokerAway, RunnerError
+from runner.errors import AlreadyRunning, BrokerUnreachable, RunnerError
 from runner.supervisor.control.client import ask
 from runner.supervisor.lock import holder_of, take_lock
 from runner.supervisor.processes.process import Process
@@ -32,7 +32,7 @@ RUNNER_TIMEOUT = 5.0
 def broker_for(project: Project) -> Iterator[str | None]:
     """Yield the address of the HTTP API of a broker that answers meanwhile, or None if the address is the usual one.
 
-    Raises BrokerAway if no broker answers and none can be started.
+    Raises BrokerUnreachable if no broker answers and none can be started.
     """
     settings = project.config.broker
     folder = project.var / "broker"
@@ -74,7 +74,7 @@ def _held(project: Project, found: Startable) -> IO[str]:
     except AlreadyRunning:
         # The error does not advise to stop the supervisor: its broker may be elsewhere, or about to answer.
         pid = holder_of(project.var) or "unknown"
-        raise BrokerAway(
+        raise BrokerUnreachable(
             f"{Address.of(found.url)}: no broker answers, although a runner runs in this folder (pid {pid}); it waits"
             " for the same broker, or uses another address: compare RABBITMQ_URL there and here"
         ) from None
@@ -93,7 +93,7 @@ def _started(found: Startable) -> Process:
             _stop(process)
             *_, last = [b"", *status.splitlines()]
             words = last.decode("utf-8", "replace").removeprefix("STATUS=")
-            raise BrokerAway(f"the private RabbitMQ does not start, {words or 'for an unknown reason'}")
+            raise BrokerUnreachable(f"the private RabbitMQ does not start, {words or 'for an unknown reason'}")
         status += data
     return process
 

@@ -63,7 +63,7 @@ class Reader:
         self.answered = 0
 
     def run(self) -> None:
-        """Read. Raises BrokerAway, and RunnerError if the queue delivers none of its messages."""
+        """Read. Raises BrokerUnreachable, and RunnerError if the queue delivers none of its messages."""
         self._session.run()
 
     def _on_message(self, tag: int, message: DeadLetter) -> None:

@@ -96,7 +96,7 @@ class OpenQueues:
 def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     """Open all dead-letter queues, or only that of ``queue``, which is a dead-letter queue or a queue that has one.
 
-    Raises click.BadParameter for an unknown queue, ConfigError, and BrokerAway if no broker answers.
+    Raises click.BadParameter for an unknown queue, ConfigError, and BrokerUnreachable if no broker answers.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)

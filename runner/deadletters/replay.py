@@ -51,8 +51,9 @@ def replay(
 ) -> None:
     """Replay the messages that ``judge`` selects among the first ``count`` messages of a dead-letter queue.
 
-    ``body`` replaces the body of each message. ``tally`` counts the results, also if the function raises BrokerAway,
-    BrokerBlocked or RunnerError. If ``is_stopped`` returns True, the replay stops when all sent copies are confirmed.
+    ``body`` replaces the body of each message. ``tally`` counts the results, also if the function raises
+    BrokerUnreachable, BrokerBlocked or RunnerError. If ``is_stopped`` returns True, the replay stops when all sent
+    copies are confirmed.
     """
     before = tally.replayed
     while True:

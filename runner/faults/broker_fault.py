@@ -12,7 +12,7 @@ import click
 
 from runner.address import Address
 from runner.broker.probe import Kind, probe
-from runner.errors import BrokerAway, RunnerError
+from runner.errors import BrokerUnreachable, RunnerError
 from runner.faults.fault_project import PERIOD, FaultProject, as_json
 from runner.faults.scenario import BROKER_RESTART, report
 from runner.invocation import invocation
@@ -70,11 +70,11 @@ def _own_node(fault_project: FaultProject) -> int:
 
 
 def _until_it_answers(fault_project: FaultProject, pid: int) -> float:
-    """Wait for the broker, and return the time of its answer by the monotonic clock. Raises BrokerAway."""
+    """Wait for the broker, and return the time of its answer by the monotonic clock. Raises BrokerUnreachable."""
     deadline = time.monotonic() + START_TIME
     addresses = [Address.of(url) for url in fault_project.project.config.broker.url]
     while time.monotonic() < deadline:
         if not Path(f"/proc/{pid}").exists() and any(probe(one).kind is Kind.BROKER for one in addresses):
             return time.monotonic()
         time.sleep(0.05)
-    raise BrokerAway(f"broker: no answer within {START_TIME:g} s; see: {invocation('logs', 'broker')}")
+    raise BrokerUnreachable(f"broker: no answer within {START_TIME:g} s; see: {invocation('logs', 'broker')}")

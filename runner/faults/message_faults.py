@@ -110,7 +110,7 @@ def _poison(queue: str, *, is_crashing: bool) -> Encoded:
 
 
 def _broker_with(fault_project: FaultProject, queue: str) -> str:
-    """Return the URL of the broker. Raises BrokerAway, and RunnerError if the broker does not have the queue."""
+    """Return the URL of the broker. Raises BrokerUnreachable, and RunnerError if the broker does not have the queue."""
     url, found = look(fault_project.project.config.broker.url, [queue])
     if found[queue] is None:
         raise RunnerError(f"queue {queue!r}: not on the broker yet; to create it: {invocation('apply')}")

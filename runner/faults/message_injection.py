@@ -50,8 +50,8 @@ class Duplicate:
     def run(self, seconds: float) -> list[str]:
         """Copy ``count`` messages, for at most ``seconds``. Return the ids of the copies.
 
-        Raises BrokerAway, BrokerBlocked, PublishRefused and Unroutable. Raises BrokerRefused if this user may not
-        declare or bind a queue.
+        Raises BrokerUnreachable, BrokerBlocked, PublishRefused and Unroutable. Raises BrokerRefused if this user may
+        not declare or bind a queue.
         """
         self._seconds = seconds
         self._session.run(seconds + 2 * PATIENCE)

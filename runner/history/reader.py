@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from runner.errors import StoreAway
+from runner.errors import StoreUnreachable
 from runner.history.records import Read
 from runner.store import REVISION
 
@@ -26,8 +26,8 @@ _PARAMETER = re.compile(r":([a-z]+)")
 def reading(address: str, folder: Path) -> Iterator[Read | None]:
     """Open the database with the address ``store.url``; None if the database has no schema yet.
 
-    Upgrade the schema of a former version first. Raises StoreAway if the database is unreachable, and StoreError if it
-    cannot be used.
+    Upgrade the schema of a former version first. Raises StoreUnreachable if the database is unreachable, and StoreError
+    if it cannot be used.
     """
     file = folder / address.removeprefix("sqlite:///")
     if address.startswith("sqlite:") and not file.exists():
@@ -35,7 +35,7 @@ def reading(address: str, folder: Path) -> Iterator[Read | None]:
         return
     with ExitStack() as stack:
         revision: str | None = "unknown"
-        with suppress(StoreAway):  # the upgrade below raises the error with its reason
+        with suppress(StoreUnreachable):  # the upgrade below raises the error with its reason
             read = _opened(address, file, stack)
             revision = _revision(read)
         if revision not in (None, REVISION):
@@ -100,7 +100,7 @@ def _postgresql(address: str, stack: ExitStack) -> Read:
 def _revision(read: Read) -> str | None:
     try:
         rows = read("SELECT version_num FROM alembic_version", {})
-    except StoreAway as error:
+    except StoreUnreachable as error:
         # The messages of SQLite and PostgreSQL for a missing table.
         if "no such table" in str(error) or 'relation "alembic_version"' in str(error):
             return None
@@ -108,6 +108,6 @@ def _revision(read: Read) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def _unreachable(error: Exception) -> StoreAway:
+def _unreachable(error: Exception) -> StoreUnreachable:
     words = str(error).strip().splitlines()
-    return StoreAway(f"the database is unreachable: {words[0] if words else type(error).__name__}")
+    return StoreUnreachable(f"the database is unreachable: {words[0] if words else type(error).__name__}")

@@ -24,7 +24,7 @@ class WorkerHistory:
     def order(self, store: Store, order_id: str) -> dict[str, Any] | None:
         """Return the output of ``order history --json`` for an order, or None if the event history has no row of it.
 
-        Raises StoreAway, and StoreError.
+        Raises StoreUnreachable, and StoreError.
         """
         from runner.history.order_history import as_json, read_history
         from runner.history.reader import statement_of

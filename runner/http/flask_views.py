@@ -10,7 +10,7 @@ from flask import Flask, Response, has_request_context, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from runner.errors import BrokerAway, ConfirmTimeout
+from runner.errors import BrokerUnreachable, ConfirmTimeout
 from runner.http.direct_routes import CONFIRM_SECONDS, FAILURE
 from runner.http.problem import Problem, invalid
 from runner.strict_json import decode_json
@@ -63,10 +63,10 @@ def publish(context: Context, event: Event) -> None:
             raise failure
         # While the broker is unreachable, a publish fails at once, so that waiting threads do not accumulate.
         if reason := context.broker_problem():
-            raise BrokerAway(reason)
+            raise BrokerUnreachable(reason)
         context.publish(event).result(timeout=CONFIRM_SECONDS)
     except CancelledError:
-        raise BrokerAway("the service is stopping") from None
+        raise BrokerUnreachable("the service is stopping") from None
     except TimeoutError:
         raise ConfirmTimeout(f"the broker did not confirm within {CONFIRM_SECONDS:g} s") from None
 

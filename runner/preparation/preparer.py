@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.address import Address
 from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.config.project import CONFIG_FILE, Project
-from runner.errors import BrokerAway, RunnerError
+from runner.errors import BrokerUnreachable, RunnerError
 from runner.faults.active import FaultFolder
 from runner.inspection.checked_project import checked_project
 from runner.inspection.inspector import Inspector
@@ -107,7 +107,7 @@ class Preparer:
         settings = self.project.config.broker
         try:
             self._broker = find_broker(settings.url, settings.autostart, self.project.var / "broker")
-        except BrokerAway as error:
+        except BrokerUnreachable as error:
             self._broker = error  # it may answer later: the services wait for it
         has_faults = self.project.config.fault_injection
         # The parent of this process is the supervisor, which has locked the folder by now.
@@ -197,7 +197,7 @@ class Preparer:
         return fitting
 
     def _broker_words(self, broker: FoundBroker) -> str:
-        if isinstance(broker, BrokerAway):
+        if isinstance(broker, BrokerUnreachable):
             return str(broker)
         if isinstance(broker, Answering):
             return f"using the RabbitMQ that answers on {Address.of(broker.url)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.broker.find import Answering, Container, PrivateNode, known_management
 from runner.config.project import Project
-from runner.errors import BrokerAway, DeclarationRefused, RunnerError
+from runner.errors import BrokerUnreachable, DeclarationRefused, RunnerError
 from runner.invocation import reset_invocation
 from runner.preparation.preparation_client import Say
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runner.topology.plan import Change, Decision, Left
 
 #: The broker for the services: a broker that answers, a broker to start, or the error until a broker answers.
-FoundBroker = Answering | PrivateNode | Container | BrokerAway
+FoundBroker = Answering | PrivateNode | Container | BrokerUnreachable
 #: The held-back exchanges and queues, by kind and name.
 Held = frozenset[tuple[str, str]]
 #: The time in which a private broker must answer HTTP after it answers AMQP, in seconds.

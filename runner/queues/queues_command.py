@@ -75,7 +75,10 @@ def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: boo
 
 
 def _overview(project: Project, names: tuple[str, ...], management_url: str | None) -> tuple[str, Overview]:
-    """Return the address of the broker that answers, and the queues to show. Raises BrokerAway, and BrokerRefused."""
+    """Return the address of the broker that answers, and the queues to show.
+
+    Raises BrokerUnreachable, and BrokerRefused.
+    """
     url = look(project.config.broker.url, [])[0]
     management = Management(url, project.config.broker.management or management_url)
     return url, Overview(project, management, names)

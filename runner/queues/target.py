@@ -92,7 +92,7 @@ class OpenProject:
         """Return a queue of topology.yaml, a generated queue, or any other queue on the broker.
 
         Raises click.BadParameter for an unknown queue, with ``hint`` as its argument. Raises RunnerError if a queue of
-        topology.yaml is not on the broker, BrokerAway, and BrokerRefused.
+        topology.yaml is not on the broker, BrokerUnreachable, and BrokerRefused.
         """
         known = {one.name: one for one in self.objects.queues}
         counts = look([self.url], [name])[1][name] if _is_name(name) else None
@@ -163,7 +163,10 @@ def _unknown(name: str, counts: QueueCounts, unacked: int | None) -> Target:
 
 @contextlib.contextmanager
 def open_project(folder: Path) -> Iterator[OpenProject]:
-    """Open the project in a folder, on the broker that answers. Raises ConfigError, BrokerAway, and BrokerRefused."""
+    """Open the project in a folder, on the broker that answers.
+
+    Raises ConfigError, BrokerUnreachable, and BrokerRefused.
+    """
     project = load_project(folder)
     # SIGTERM cleans up as Ctrl-C does, such as a broker that was started for this command.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError
 
-from runner.errors import StoreAway, StoreError
+from runner.errors import StoreError, StoreUnreachable
 from runner.store import REVISION
 
 #: Seconds to wait for the lock of another process, and for a connection to the server.
@@ -38,7 +38,7 @@ _MIGRATION_LOCK = 0x0FA57C03
 def open_database(address: str, folder: Path) -> Engine:
     """Open a database, and upgrade its schema to this version. The path of a SQLite file is relative to ``folder``.
 
-    Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
+    Raises StoreUnreachable if the database is unreachable, and StoreError if it cannot be used.
     """
     url = location(address, folder)
     with explained(url):
@@ -196,7 +196,7 @@ def _revision_on(connection: Connection) -> str | None:
 
 @contextmanager
 def explained(url: URL) -> Iterator[None]:
-    """Convert database errors to StoreAway or StoreError."""
+    """Convert database errors to StoreUnreachable or StoreError."""
     # The message shows the URL as in config.yaml, without the driver.
     shown = url.set(drivername=url.get_backend_name())
     where = f"store.url: {shown.render_as_string(hide_password=True)}"
@@ -210,4 +210,4 @@ def explained(url: URL) -> Iterator[None]:
         is_hopeless = is_hopeless or "does not exist" in reason
         if is_hopeless or not is_passing(error):
             raise StoreError(f"{where}: cannot be used, {reason}") from None
-        raise StoreAway(f"{where}: is unreachable, {reason}") from None
+        raise StoreUnreachable(f"{where}: is unreachable, {reason}") from None

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.backoff import Backoff
-from runner.errors import StoreAway
+from runner.errors import StoreUnreachable
 from runner.store.commit_batch import BatchFailure, Insertion, Job, run
 from runner.store.database import is_passing, is_timeout, reason_of
 
@@ -68,7 +68,7 @@ class GroupCommit:
 
         Only one transaction with the same ``lock`` runs at a time, also in different processes.
 
-        The future fails with the exception of ``work``, or with StoreAway if the database is unreachable for
+        The future fails with the exception of ``work``, or with StoreUnreachable if the database is unreachable for
         ``timeout`` seconds.
         """
         future: Future[T] = Future()
@@ -96,7 +96,7 @@ class GroupCommit:
             while True:
                 job = self._jobs.get_nowait()
                 if job is not None:
-                    job.error = StoreAway("the store is closed")
+                    job.error = StoreUnreachable("the store is closed")
                     self._finish([job])
 
     def _work(self) -> None:
@@ -184,7 +184,7 @@ class GroupCommit:
         self._report(reason)
         now = time.monotonic()
         left = [] if self._is_closed.is_set() else [job for job in batch if job.deadline is None or now < job.deadline]
-        error = StoreAway(f"the database is unreachable: {reason}")
+        error = StoreUnreachable(f"the database is unreachable: {reason}")
         self._fail([job for job in batch if job not in left], error)
         return left
 

@@ -26,7 +26,7 @@ _EVENTS = prepared(select(inbox.c.events).where(*_SAME))
 
 
 def outcome(store: Store, service: str, message: Message, formerly: str | None = None) -> list[Event] | None:
-    """Return the events of a message that was handled before, or None for a new message. Raises StoreAway.
+    """Return the events of a message that was handled before, or None for a new message. Raises StoreUnreachable.
 
     ``formerly`` is the former name of the message's queue.
     """

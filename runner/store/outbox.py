@@ -54,7 +54,7 @@ def put(connection: Connection, service: str, event: Event) -> None:
 
 
 def waiting(store: Store, service: str, after: int, limit: int) -> list[WaitingEvent]:
-    """Return up to ``limit`` waiting events with a number above ``after``, in order. Raises StoreAway."""
+    """Return up to ``limit`` waiting events with a number above ``after``, in order. Raises StoreUnreachable."""
     rows = store.read(
         select(outbox.c.number, outbox.c.event)
         .where(outbox.c.service == service, outbox.c.sent_at.is_(None), outbox.c.number > after)
@@ -65,7 +65,7 @@ def waiting(store: Store, service: str, after: int, limit: int) -> list[WaitingE
 
 
 def count_waiting(store: Store, service: str) -> int:
-    """Return the number of waiting events. Raises StoreAway."""
+    """Return the number of waiting events. Raises StoreUnreachable."""
     found = select(func.count()).select_from(outbox).where(outbox.c.service == service, outbox.c.sent_at.is_(None))
     return int(store.read(found)[0][0])
 
@@ -227,7 +227,7 @@ class EventOutbox:
 
         - the exception of ``work``
         - PluginError for an event that the service may not publish
-        - StoreAway if the database is unreachable for ``timeout`` seconds
+        - StoreUnreachable if the database is unreachable for ``timeout`` seconds
         """
 
         def run(connection: Connection) -> list[Event]:
@@ -241,7 +241,7 @@ class EventOutbox:
         return future
 
     def waiting(self) -> int:
-        """Return the number of events that the broker has not confirmed yet. Raises StoreAway."""
+        """Return the number of events that the broker has not confirmed yet. Raises StoreUnreachable."""
         return count_waiting(self._store, self._service)
 
     def stop(self, timeout: float) -> None:

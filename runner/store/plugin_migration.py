@@ -24,8 +24,8 @@ def migrate(engine: Engine, owned: OwnedTables) -> None:
     """Create and change the tables of a plugin, unless the database records them as up to date.
 
     Raises StoreError if the database cannot be used, belongs to a newer version of the plugin, or has a table of this
-    name with another owner. Raises StoreAway if the database is unreachable. Raises PluginError if a step fails, or if
-    the steps do not lead to the declared tables.
+    name with another owner. Raises StoreUnreachable if the database is unreachable. Raises PluginError if a step fails,
+    or if the steps do not lead to the declared tables.
     """
     with explained(engine.url):
         with reading(engine).connect() as connection:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.contract import OwnedTables
-from runner.errors import StoreAway
+from runner.errors import StoreUnreachable
 from runner.store.commit_batch import Insertion
 from runner.store.database import is_passing, open_database, reading, reason_of
 from runner.store.group_commit import GroupCommit
@@ -47,12 +47,12 @@ class Store:
         self._kept: deque[Connection] = deque()
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """Return all committed rows of a SELECT. Raises StoreAway if the database is unreachable or busy."""
+        """Return all committed rows of a SELECT. Raises StoreUnreachable if the database is unreachable or busy."""
         try:
             return self._read(statement, parameters)
         except SQLAlchemyError as error:
             if is_passing(error):
-                raise StoreAway(f"the database is unreachable: {reason_of(error)}") from None
+                raise StoreUnreachable(f"the database is unreachable: {reason_of(error)}") from None
             raise
 
     def _read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None) -> Sequence[Any]:

@@ -69,7 +69,7 @@ class Deduplication:
         return handle_once
 
     def _begin(self, one: DeliveryLifecycle) -> DeliveryEvent | None:
-        """Return None for a new message, which then needs a call of ``_end``. Raises StoreAway."""
+        """Return None for a new message, which then needs a call of ``_end``. Raises StoreUnreachable."""
         message = one.message
         key = (message.queue, message.id)
         with self._lock:

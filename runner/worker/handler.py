@@ -13,8 +13,8 @@ from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.event_routing import EventRouter
 from runner.worker.storage import DeliveryStore
 
-#: A function that handles a delivery on a handler thread, and returns its event. StoreAway postpones the message. Any
-#: other exception fails the attempt.
+#: A function that handles a delivery on a handler thread, and returns its event. StoreUnreachable postpones the
+#: message. Any other exception fails the attempt.
 Handler = Callable[[DeliveryLifecycle], DeliveryEvent]
 
 

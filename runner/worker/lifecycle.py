@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runner.amqp.consumer import Consumer
 from runner.amqp.io_thread import IoThread
 from runner.amqp.publisher import Publisher
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, StoreAway
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, StoreUnreachable
 from runner.ipc.crashing_messages import CrashingMessages
 from runner.ipc.lifeline import Lifeline
 from runner.ipc.shared_memory import SharedMemory
@@ -226,7 +226,7 @@ class Worker:
             try:
                 while self._deduplication.forget():
                     pass
-            except StoreAway:
+            except StoreUnreachable:
                 continue  # the store reports the error
             except Exception:  # noqa: BLE001 - the error is logged, and the next attempt may succeed
                 self._log.exception("old rows of the inbox could not be deleted")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from runner.amqp.consumer import Delivery
 from runner.amqp.properties import Encoded, encode_copy
 from runner.amqp.publisher import Done
-from runner.errors import BrokerError, StoreAway
+from runner.errors import BrokerError, StoreUnreachable
 from runner.ipc.shared_memory import SharedMemory
 from runner.logs import Repeated
 from runner.messages import Reject
@@ -133,7 +133,7 @@ class Pipeline:
         """Call ``outcome``, and continue with the event that it returns, or with the event of its exception."""
         try:
             event = outcome(argument)
-        except StoreAway as error:
+        except StoreUnreachable as error:
             one.problem, event = error, DeliveryEvent.UNREACHABLE
         except BaseException as error:  # noqa: BLE001 - any exception of a plugin or the database fails the attempt
             one.problem, event = error, DeliveryEvent.FAILED

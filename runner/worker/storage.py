@@ -39,7 +39,7 @@ class Storage:
         self._store: Store | None = None
 
     def get(self) -> Store:
-        """Return the store. Raises StoreAway and StoreError."""
+        """Return the store. Raises StoreUnreachable and StoreError."""
         with self._lock:
             if self._store is None:
                 from runner.store.process_store import Store

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from pika.exceptions import AMQPError
 
 from runner.cli.main import main
-from runner.errors import BrokerAway
+from runner.errors import BrokerUnreachable
 from tests import hostile
 from tests.dead_lettered import held
 from tests.proof import IS_FULL, times
@@ -60,7 +60,7 @@ def attack(vhost: Vhost, messages: list[hostile.Hostile]) -> int:
         try:
             client.publish([content])
             taken += 1
-        except (AMQPError, BrokerAway) as error:
+        except (AMQPError, BrokerUnreachable) as error:
             # The broker refuses most of them, and since 4.0 also bodies of over 16 MiB.
             if not re.search("541|406|501", str(error)):
                 raise

@@ -15,7 +15,7 @@ from pika import exceptions
 from runner.admin.declaration import declare
 from runner.admin.queue_counts import counts_of, look
 from runner.amqp.reply_code import Close, CloseKind, close_of
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerAway, BrokerRefused, RunnerError
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerRefused, BrokerUnreachable, RunnerError
 from runner.topology.model import Exchange, Objects, Queue
 from tests.amqp import channel_to
 from tests.rabbit import Rabbit, Vhost, wait_until
@@ -155,7 +155,7 @@ def test_a_vhost_without_permissions_names_the_permissions(vhost: Vhost, user: s
 @pytest.mark.usefixtures("each_connection")
 def test_a_vhost_at_its_connection_limit_is_waited_for_with_the_brokers_reason(vhost: Vhost) -> None:
     vhost.rabbit.api("PUT", f"/vhost-limits/{vhost.name}/max-connections", {"value": 0})
-    refused(vhost.url, BrokerAway, EXIT_BROKER, "connection limit (0) is reached (530); close other connections")
+    refused(vhost.url, BrokerUnreachable, EXIT_BROKER, "connection limit (0) is reached (530); close other connections")
     vhost.rabbit.api("DELETE", f"/vhost-limits/{vhost.name}/max-connections")
     assert declare([vhost.url], Objects((), (), ())) == []
 
@@ -168,7 +168,7 @@ def test_a_user_at_its_limit_is_waited_for_with_the_brokers_reason(
     api = vhost.rabbit.api
     api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": ".*", "write": ".*", "read": ".*"})
     api("PUT", f"/user-limits/{vhost.name}/{limit}", {"value": 0})
-    refused(user, BrokerAway, EXIT_BROKER, words, "raise the limit")
+    refused(user, BrokerUnreachable, EXIT_BROKER, words, "raise the limit")
 
 
 @pytest.mark.usefixtures("each_connection")
@@ -188,12 +188,12 @@ def test_an_exclusive_queue_of_another_connection_is_waited_for(vhost: Vhost) ->
     with channel_to(vhost.url) as other:
         other.queue_declare("mine", exclusive=True)
         objects = Objects((Exchange("e", "topic"),), (Queue("mine"), Queue("other")), ())
-        with pytest.raises(BrokerAway, match=r"queue 'mine': the broker refuses it: RESOURCE_LOCKED") as caught:
+        with pytest.raises(BrokerUnreachable, match=r"queue 'mine': the broker refuses it: RESOURCE_LOCKED") as caught:
             declare([vhost.url], objects)
         assert caught.value.exit_code == EXIT_BROKER
         assert {"e"} <= vhost.exchanges().keys()
         assert "other" in vhost.queues(), "the rest is declared"
-        with pytest.raises(BrokerAway, match="another connection has exclusive use of it"):
+        with pytest.raises(BrokerUnreachable, match="another connection has exclusive use of it"):
             look([vhost.url], ["other", "mine"])
     assert declare([vhost.url], objects) == []
 
@@ -219,7 +219,7 @@ def test_an_administrators_close_is_waited_for(vhost: Vhost) -> None:
 def test_a_stopping_node_is_waited_for(mortal: Vhost) -> None:
     close = closed(mortal.url, lambda _: mortal.rabbit.stop())
     assert (close.code, close.verdict) in ((320, PASSES), (0, PASSES))
-    refused(mortal.url, BrokerAway, EXIT_BROKER, "connection refused")
+    refused(mortal.url, BrokerUnreachable, EXIT_BROKER, "connection refused")
 
 
 @pytest.mark.usefixtures("each_connection")
@@ -227,7 +227,9 @@ def test_a_port_without_a_broker_is_waited_for() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     listener.close()
-    refused(f"amqp://guest:pw@127.0.0.1:{port}/", BrokerAway, EXIT_BROKER, f"127.0.0.1:{port}: connection refused")
+    refused(
+        f"amqp://guest:pw@127.0.0.1:{port}/", BrokerUnreachable, EXIT_BROKER, f"127.0.0.1:{port}: connection refused"
+    )
 
 
 @pytest.mark.usefixtures("each_connection")

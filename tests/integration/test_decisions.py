@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func, insert, select, update
 
 from runner.contract import OwnedTables, Tables
-from runner.errors import PluginError, StoreAway
+from runner.errors import PluginError, StoreUnreachable
 from runner.messages import BadOutcome, Event, Message, Reject, Retry, TransactionResult
 from runner.store.outbox import EventOutbox
 from runner.store.process_store import Store
@@ -233,5 +233,5 @@ def test_rows_and_events_of_a_loop_are_committed_together_and_published_by_the_n
     wait_until(lambda: [one.id for one in broker.published] == ["a", "d"], 20, "the next one is published at once")
     following.stop(5)
     storages[1].close(5)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnreachable):
         following.transact(take("e", 3)).result(10)

@@ -12,7 +12,7 @@ import pytest
 
 from runner.admin.batch import publish_all
 from runner.amqp.properties import encode
-from runner.errors import BrokerAway, PublishRefused, RunnerError
+from runner.errors import BrokerUnreachable, PublishRefused, RunnerError
 from runner.faults.message_injection import Duplicate
 from runner.messages import Event
 from runner.topology.model import Binding
@@ -98,7 +98,7 @@ def test_a_missing_or_full_queue_and_an_unreachable_broker_are_errors(vhost: Vho
     wait_until(lambda: held(vhost.url, "full") == [1])
     with pytest.raises(PublishRefused, match="queue 'full' refused a message; it may be full"):
         publish_all(vhost.url, "test", [event("full")] * 3)
-    with pytest.raises(BrokerAway):
+    with pytest.raises(BrokerUnreachable):
         publish_all(f"amqp://127.0.0.1:{free_port()}/", "test", [event("jobs")])
     with pytest.raises(RunnerError, match="no exchange 'gone'"):
         Duplicate(vhost.url, "jobs", [Binding("gone", "jobs")], 1, lambda: None, lambda: True).run(5)

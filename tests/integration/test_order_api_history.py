@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from runner.errors import StoreAway
+from runner.errors import StoreUnreachable
 from runner.history.order_history import as_json, read_history
 from runner.history.reader import reading, statement_of
 from runner.store.process_store import Store
@@ -34,7 +34,7 @@ class Audited(Context):
     def order_history(self, order_id: str) -> dict[str, Any] | None:
         store = self._store
         if store is None:
-            raise StoreAway("store.url: postgresql://shop@nowhere/shop: is unreachable, connection refused")
+            raise StoreUnreachable("store.url: postgresql://shop@nowhere/shop: is unreachable, connection refused")
         found = read_history(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
         return None if found is None else as_json(found)
 

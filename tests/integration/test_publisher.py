@@ -14,7 +14,7 @@ from runner.amqp.confirms_and_returns import WindowPlaces
 from runner.amqp.io_thread import IoThread
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.publisher import Publisher
-from runner.errors import BrokerAway, BrokerError, PublishRefused, Unroutable
+from runner.errors import BrokerError, BrokerUnreachable, PublishRefused, Unroutable
 from runner.messages import Event
 from runner.topology.model import Binding, Exchange, Objects, Queue
 from tests.rabbit import Rabbit, Vhost, wait_until
@@ -154,7 +154,7 @@ def test_the_publisher_reconnects_after_an_administrators_close_and_completes_al
     thread.start()
     try:
         wait_until(vhost.close_connections, 10)
-        wait_until(lambda: any(isinstance(one, BrokerAway) for one in list(outcomes)), 10, "the loss is noticed")
+        wait_until(lambda: any(isinstance(one, BrokerUnreachable) for one in list(outcomes)), 10, "the loss is noticed")
         seen = len(outcomes)
         wait_until(lambda: None in outcomes[seen:], 10, "published again")
     finally:
@@ -168,7 +168,7 @@ def test_an_unreachable_broker_fails_a_publish_at_once() -> None:
     publisher = Publisher(io, ["amqp://guest:secret@127.0.0.1:1/"], "test", lambda _: None, lambda _: None)
     publisher.start()
     error = publisher.publish(event()).exception(1)
-    assert isinstance(error, BrokerAway)
+    assert isinstance(error, BrokerUnreachable)
     wait_until(lambda: "refused" in str(publisher.problem()), 5)
     assert "127.0.0.1:1" in str(publisher.problem())
     assert "secret" not in str(publisher.problem())
@@ -260,7 +260,7 @@ def test_an_event_over_the_broker_s_limit_fails_alone_and_other_events_are_publi
         for name, body in left.items():
             publisher.send(encode(Event("o", body, exchange="orders", routing_key="order.created", id=name)), done)
         wait_until(lambda: len(outcomes) == len(bodies), 10, "each has its outcome")
-        left = {name: body for name, body in bodies.items() if isinstance(outcomes[name], BrokerAway)}
+        left = {name: body for name, body in bodies.items() if isinstance(outcomes[name], BrokerUnreachable)}
         if not left:
             break
         for name in left:
@@ -290,7 +290,7 @@ def test_when_the_io_thread_exits_all_futures_complete(vhost: Vhost) -> None:
     io.call(fail)
     assert crashed.wait(5)
     publisher.abort("the AMQP thread has crashed")
-    assert isinstance(publisher.publish(event()).exception(1), BrokerAway)
+    assert isinstance(publisher.publish(event()).exception(1), BrokerUnreachable)
     # A process would exit here. The test must close the connection itself, because its thread has stopped.
     publisher._link.connection._transport._sock.close()
     io.loop.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from runner.errors import BrokerAway
+from runner.errors import BrokerUnreachable
 from runner.supervisor.start_gate import Gate
 
 
@@ -35,7 +35,7 @@ def run(prepare: Callable[[int], None], script: Callable[[Gate, list[int]], Call
 def test_the_preparation_is_repeated_until_the_broker_answers() -> None:
     def prepare(number: int) -> None:
         if number < 3:
-            raise BrokerAway("not yet")
+            raise BrokerUnreachable("not yet")
 
     def script(gate: Gate, _: list[int]) -> Callable[[], bool]:
         gate.ensure()
@@ -65,7 +65,7 @@ def test_a_result_from_before_the_broker_stopped_does_not_count() -> None:
 
 def test_a_failure_after_the_close_schedules_no_attempt() -> None:
     def prepare() -> None:
-        raise BrokerAway("gone")
+        raise BrokerUnreachable("gone")
 
     async def main() -> None:
         gate = Gate(prepare, lambda: None, lambda error: None)

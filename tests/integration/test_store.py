@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runner.amqp.properties import encode
-from runner.errors import PublishRefused, StoreAway, StoreError
+from runner.errors import PublishRefused, StoreError, StoreUnreachable
 from runner.messages import Event, Message, Retry
 from runner.store import group_commit as writer_module
 from runner.store import inbox_rows as inbox
@@ -142,7 +142,7 @@ def test_jobs_wait_for_a_locked_database_and_fail_at_their_deadline(tmp_path: Pa
     with other.engine.begin():
         impatient = store.commit(partial(insert, "impatient"), timeout=0.1)
         patient = store.commit(partial(insert, "patient"))
-        with pytest.raises(StoreAway, match="the database is unreachable: database is locked"):
+        with pytest.raises(StoreUnreachable, match="the database is unreachable: database is locked"):
             impatient.result(20)
         assert not patient.done()
     assert patient.result(10) is True
@@ -158,13 +158,13 @@ def test_jobs_wait_for_a_restarted_server_and_are_then_committed(tmp_path: Path)
     try:
         store = make_tables(Store(server.make_database("shop"), tmp_path, said.append))
         server.stop()
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnreachable):
             store.read(select(CHARGES.c.order_id))
         waiting = [store.commit(partial(insert, "a"))]
         wait_until(lambda: said, 30, "it is retried")
         # New jobs wait no longer than their own timeout, even though other jobs wait longer.
         for number in range(3):
-            with pytest.raises(StoreAway):
+            with pytest.raises(StoreUnreachable):
                 store.commit(partial(insert, "b"), timeout=0.1).result(30)
             waiting.append(store.commit(partial(insert, f"c{number}")))
         assert not any(one.done() for one in waiting)
@@ -219,7 +219,7 @@ def test_in_a_shared_commit_only_new_messages_are_recorded(store: Store) -> None
 
 
 def test_a_missing_server_is_unreachable_and_an_unusable_database_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreAway, match=r"^store.url: postgresql://shop:\*\*\*@127.0.0.1:1/x: is unreachable, "):
+    with pytest.raises(StoreUnreachable, match=r"^store.url: postgresql://shop:\*\*\*@127.0.0.1:1/x: is unreachable, "):
         Store("postgresql://shop:canary@127.0.0.1:1/x", tmp_path)
     (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 100)
     with pytest.raises(StoreError, match="cannot be used, file is not a database"):
@@ -459,7 +459,7 @@ def test_a_slow_statement_finally_fails_and_a_read_only_server_counts_as_unreach
 
     store.commit(slow_at_first, lock=lock).result(20)
     assert (attempts, charged(store)) == (3, {"patient"})
-    with pytest.raises(StoreAway, match="read-only"):
+    with pytest.raises(StoreUnreachable, match="read-only"):
         store.commit(only_reads, timeout=0.1, lock=lock).result(20)
     store.close(5)
 
@@ -468,7 +468,7 @@ def test_a_closed_store_refuses_jobs(tmp_path: Path) -> None:
     store = make_tables(Store("sqlite:///a.db", tmp_path))
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
     store.close(5)
-    with pytest.raises(StoreAway, match="closed"):
+    with pytest.raises(StoreUnreachable, match="closed"):
         store.commit(partial(insert, "a")).result(5)
 
 

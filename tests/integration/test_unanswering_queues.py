@@ -14,7 +14,7 @@ from runner.admin import queue_counts as look_module
 from runner.admin.administrator import Administrator
 from runner.admin.management import Management
 from runner.admin.queue_counts import QueueCounts, look, verified_counts, version_at
-from runner.errors import BrokerAway
+from runner.errors import BrokerUnreachable
 from tests.amqp import channel_to, publish_all
 from tests.rabbit import Vhost
 from tests.topologies import Shop
@@ -53,14 +53,14 @@ def test_a_queue_that_does_not_answer_stops_no_other_queue(vhost: Vhost, locked:
     assert (url, found) == (vhost.url, {name: expected[name] for name in names if name != locked})
     assert list(unknown) == [locked]
     assert "exclusive access" in unknown[locked]
-    with pytest.raises(BrokerAway, match="exclusive access"):
+    with pytest.raises(BrokerUnreachable, match="exclusive access"):
         look([vhost.url], names)
 
 
 def test_an_error_is_raised_if_no_queue_answers(vhost: Vhost, locked: str) -> None:
-    with pytest.raises(BrokerAway, match="exclusive access"):
+    with pytest.raises(BrokerUnreachable, match="exclusive access"):
         look([vhost.url], [locked], {})
-    with pytest.raises(BrokerAway):
+    with pytest.raises(BrokerUnreachable):
         look(["amqp://guest:guest@127.0.0.1:1/"], ["a"], {})
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import StaticPool
 
-from runner.errors import StoreAway
+from runner.errors import StoreUnreachable
 from runner.store import database, schema
 from runner.store.commit_batch import Insertion, Job
 from runner.store.commit_batch import run as run_jobs
@@ -100,7 +100,7 @@ class VirtualStore(Store):
         if self._shared.random.random() < 0.5:
             self._process.turns.sleep(0.001)
         if self._shared.is_unreachable:
-            raise StoreAway("the database is unreachable: simulated")
+            raise StoreUnreachable("the database is unreachable: simulated")
         return super().read(statement, parameters)
 
     def commit(
@@ -131,7 +131,7 @@ class VirtualStore(Store):
     def _transact(self, batch: list[Job]) -> None:
         if self._is_closed:
             for job in batch:
-                job.error = StoreAway("the store is closed")
+                job.error = StoreUnreachable("the store is closed")
             self._answer(batch)
             return
         if self._shared.is_unreachable:

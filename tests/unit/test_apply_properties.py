@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner.admin.apply import apply
 from runner.config.topology_file import Topology
-from runner.errors import BrokerAway
+from runner.errors import BrokerUnreachable
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES, Consent, decide
 from runner.topology.effective_settings import Policies
@@ -326,7 +326,7 @@ def test_a_run_that_fails_at_any_step_converges_when_it_runs_again(
     for _ in range(data.draw(st.integers(1, 2), "failures")):
         try:
             scene.run(consent, fails_at=data.draw(st.integers(0, 60), "the step that fails"))
-        except BrokerAway:
+        except BrokerUnreachable:
             continue
     scene.run(consent)
     _finish(scene)

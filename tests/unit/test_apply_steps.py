@@ -8,7 +8,7 @@ import pytest
 
 from runner.admin.apply import apply
 from runner.config.topology_file import Topology
-from runner.errors import BrokerAway, BrokerBlocked, BrokerRefused, RunnerError
+from runner.errors import BrokerBlocked, BrokerRefused, BrokerUnreachable, RunnerError
 from runner.topology.compile import compile_topology
 from runner.topology.consent import Consent, decide
 from runner.topology.live import Live, LiveQueue
@@ -36,7 +36,7 @@ class Failing(BrokerModel):
         raise self.error
 
 
-@pytest.mark.parametrize("error", [BrokerAway("x"), BrokerBlocked("x"), BrokerRefused("x")])
+@pytest.mark.parametrize("error", [BrokerUnreachable("x"), BrokerBlocked("x"), BrokerRefused("x")])
 def test_a_declaration_that_fails_half_way_is_reported(error: RunnerError) -> None:
     said: list[str] = []
     with pytest.raises(type(error)):

@@ -14,7 +14,7 @@ from runner.broker.find import Answering, Container, PrivateNode, find_broker
 from runner.broker.installation import Installation
 from runner.broker.port import Ports, available, ports_of
 from runner.broker.probe import Kind, ProbeResult
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerAway, BrokerError, BrokerMissing
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerError, BrokerMissing, BrokerUnreachable
 
 LOCAL = "amqp://anna:topsecret@127.0.0.1:7000/shop"
 REMOTE = "amqp://anna:topsecret@broker.example:7000/"
@@ -119,21 +119,21 @@ def test_three_remedies_are_named_if_nothing_can_be_started(machine: Machine, tm
 
 
 def test_a_remote_broker_that_is_unreachable_is_waited_for(machine: Machine, tmp_path: Path):
-    with pytest.raises(BrokerAway, match=r"broker\.example:7000 \(fact: unreachable\)") as caught:
+    with pytest.raises(BrokerUnreachable, match=r"broker\.example:7000 \(fact: unreachable\)") as caught:
         find_broker([REMOTE], True, tmp_path)
 
     assert caught.value.exit_code == EXIT_BROKER
 
 
 def test_nothing_is_started_if_start_is_never(machine: Machine, tmp_path: Path):
-    with pytest.raises(BrokerAway, match=r"set broker\.autostart to true") as caught:
+    with pytest.raises(BrokerUnreachable, match=r"set broker\.autostart to true") as caught:
         find_broker([LOCAL], False, tmp_path)
 
     assert "topsecret" not in str(caught.value)
 
 
 def test_no_private_node_replaces_a_broker_with_tls(machine: Machine, tmp_path: Path):
-    with pytest.raises(BrokerAway):
+    with pytest.raises(BrokerUnreachable):
         find_broker(["amqps://127.0.0.1:7000/"], True, tmp_path)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.amqp.properties import encode
-from runner.errors import BrokerAway, BrokerError, ConfirmTimeout, EventTooLarge, PublishRefused, Unroutable
+from runner.errors import BrokerError, BrokerUnreachable, ConfirmTimeout, EventTooLarge, PublishRefused, Unroutable
 from runner.messages import Event, Reject
 from runner.worker.delivery import (
     ENDS,
@@ -28,7 +28,7 @@ from runner.worker.runtime import Runtime
 from tests.diagram import PAGE, PICTURE, picture, table, tabled
 
 S, E, A = DeliveryState, DeliveryEvent, DeliveryAction
-ERRORS = [BrokerAway, ConfirmTimeout, PublishRefused, EventTooLarge, Unroutable]
+ERRORS = [BrokerUnreachable, ConfirmTimeout, PublishRefused, EventTooLarge, Unroutable]
 #: Messages, and their purposes.
 MESSAGES = [encode(Event("done", {"n": number}, exchange="e", id=str(number))) for number in range(4)]
 
@@ -83,10 +83,10 @@ def test_the_page_about_deliveries_shows_every_state_and_transition() -> None:
     [
         ([None], E.CONFIRMED),
         ([None, None, None], E.CONFIRMED),
-        ([None, BrokerAway("away")], E.UNCONFIRMED),
+        ([None, BrokerUnreachable("away")], E.UNCONFIRMED),
         ([ConfirmTimeout("late"), PublishRefused("full")], E.UNCONFIRMED),
-        ([PublishRefused("full"), BrokerAway("away")], E.REFUSED),
-        ([BrokerAway("away"), EventTooLarge("too large")], E.TOO_LARGE),
+        ([PublishRefused("full"), BrokerUnreachable("away")], E.REFUSED),
+        ([BrokerUnreachable("away"), EventTooLarge("too large")], E.TOO_LARGE),
         ([PublishRefused("full"), Unroutable("no queue"), EventTooLarge("too large")], E.UNROUTABLE),
         ([None, Unroutable("no queue")], E.UNROUTABLE),
     ],

@@ -14,7 +14,7 @@ from runner.amqp.link import MOST_LOSSES
 from runner.amqp.properties import encode
 from runner.amqp.publisher import Publisher
 from runner.amqp.reply_code import Close, coded
-from runner.errors import BrokerAway, BrokerError, EventTooLarge, PublishRefused
+from runner.errors import BrokerError, BrokerUnreachable, EventTooLarge, PublishRefused
 from runner.messages import Event
 from runner.worker.lifecycle import Worker
 
@@ -211,7 +211,7 @@ def test_an_event_over_the_broker_s_limit_fails_alone_and_the_others_are_publish
     one._lost("closed", TOO_LARGE)
     assert calls == [], "the event causes the failure"
     for size, error in outcomes.items():
-        assert type(error) is (EventTooLarge if size > 1022 else BrokerAway)
+        assert type(error) is (EventTooLarge if size > 1022 else BrokerUnreachable)
     assert isinstance(outcomes[max(sizes)], PublishRefused)
     words = f"event 'paid': its body is too large, {max(sizes) + 2} bytes; allowed: 1024"
     assert str(outcomes[max(sizes)]).startswith(words)

@@ -18,7 +18,7 @@ from werkzeug.test import Client
 
 from plugins.order_api import Options
 from plugins.order_api.api import create_app, describe
-from runner import BrokerAway, BrokerBlocked, ConfirmTimeout, PublishRefused, Unroutable
+from runner import BrokerBlocked, BrokerUnreachable, ConfirmTimeout, PublishRefused, Unroutable
 from runner.http.request_checks import AllowedHosts, RequestChecks
 from runner.strict_json import decode_json
 
@@ -253,7 +253,7 @@ def test_a_body_without_a_length_is_refused(client):
     refusal(answer, 411)
 
 
-@pytest.mark.parametrize("error", [BrokerAway, BrokerBlocked, Unroutable, PublishRefused, ConfirmTimeout])
+@pytest.mark.parametrize("error", [BrokerUnreachable, BrokerBlocked, Unroutable, PublishRefused, ConfirmTimeout])
 def test_an_order_that_the_broker_refuses_is_a_503_with_the_reason(client, context, error):
     context.outcome = error("the very reason")
     answer = post(client)
@@ -263,7 +263,7 @@ def test_an_order_that_the_broker_refuses_is_a_503_with_the_reason(client, conte
 
 def test_an_error_raised_by_publish_itself_is_also_a_503(client, context):
     def publish(event):
-        raise BrokerAway("connection lost")
+        raise BrokerUnreachable("connection lost")
 
     context.publish = publish
     assert "connection lost" in refusal(post(client), 503)["detail"]

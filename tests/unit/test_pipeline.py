@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.amqp.properties import encode
-from runner.errors import BrokerAway
+from runner.errors import BrokerUnreachable
 from runner.messages import Event
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.pipeline import Pipeline
@@ -84,12 +84,12 @@ def test_an_error_of_an_acknowledgement_ends_the_worker_even_on_the_thread_of_th
     ("parts", "error"),
     [
         ({"recorder": SimpleNamespace(report=broken)}, None),
-        ({"call_later": broken}, BrokerAway("away")),
+        ({"call_later": broken}, BrokerUnreachable("away")),
         ({"ack": broken}, None),
     ],
 )
 def test_an_error_after_a_commit_ends_the_worker_even_on_the_thread_of_the_database(
-    parts: dict[str, Any], error: BrokerAway | None
+    parts: dict[str, Any], error: BrokerUnreachable | None
 ) -> None:
     commit: Future[None] = Future()
 

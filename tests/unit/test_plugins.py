@@ -272,3 +272,9 @@ def test_tables_of_another_type_are_refused_with_the_returned_value(write: Write
     with pytest.raises(PluginError) as caught:
         owned_tables(plugin, None, inbox=False)
     assert str(caught.value).startswith(f"plugin 'stock': {words}")
+
+
+@pytest.mark.parametrize(("former", "name"), [("BrokerAway", "BrokerUnreachable"), ("StoreAway", "StoreUnreachable")])
+def test_an_import_of_a_former_name_fails_with_the_new_name(former: str, name: str) -> None:
+    with pytest.raises(ImportError, match=rf"^runner: {former} was renamed; import {name}$"):
+        exec(f"from runner import {former}", {})

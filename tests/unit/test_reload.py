@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from runner.cli.reload import Reload, ReloadOutcome
-from runner.errors import BrokerAway
+from runner.errors import BrokerUnreachable
 from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
@@ -43,7 +43,7 @@ class Order:
     def finish(self) -> PreparedPrograms | None:
         self.events.append("finished")
         if self.is_away:
-            raise BrokerAway("gone")
+            raise BrokerUnreachable("gone")
         return None
 
     def update(self, given: Sequence[Program], then: Callable[[], None] | None) -> None:
@@ -72,10 +72,10 @@ def test_a_failed_preparation_lets_the_next_reload_continue() -> None:
     order = Order()
 
     def fail() -> PreparedPrograms | None:
-        raise BrokerAway("gone")
+        raise BrokerUnreachable("gone")
 
     order.prepare = fail  # type: ignore[method-assign]
-    with pytest.raises(BrokerAway):
+    with pytest.raises(BrokerUnreachable):
         order.reloads.prepare()
     assert order.reloads.run() is ReloadOutcome.DONE
     assert order.events == ["reloaded", "update new"]

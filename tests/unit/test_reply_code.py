@@ -8,7 +8,7 @@ import pytest
 from pika import exceptions, spec
 
 from runner.amqp.reply_code import REPLY_CODES, Close, CloseKind, close_of, coded, readable, reason_at
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, BrokerAway, BrokerRefused
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, BrokerRefused, BrokerUnreachable
 
 PASSES, MISSING, PERMANENT = CloseKind.PASSES, CloseKind.MISSING, CloseKind.PERMANENT
 
@@ -152,7 +152,7 @@ def test_a_lost_connection_is_temporary_but_a_wrong_certificate_is_not(
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "exit_code"), [(320, BrokerAway, EXIT_BROKER), (503, BrokerRefused, EXIT_CONFIG)]
+    ("code", "kind", "exit_code"), [(320, BrokerUnreachable, EXIT_BROKER), (503, BrokerRefused, EXIT_CONFIG)]
 )
 def test_only_temporary_errors_are_waited_for(code: int, kind: type[Exception], exit_code: int) -> None:
     error = coded(code, "words").error("here")
