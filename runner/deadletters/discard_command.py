@@ -140,7 +140,7 @@ class _Notes:
         """The part of an error message about notes that were already sent."""
         if not self._sent:
             return ""
-        return f" (order show may report {self._sent} as discarded, because their notes were already sent)"
+        return f" (order history may report {self._sent} as discarded, because their notes were already sent)"
 
     def _count(self, sent: int) -> None:
         self._sent = sent
