@@ -191,7 +191,7 @@ BROKER_RESTART = Scenario(
     "the private RabbitMQ, pid {pid}, killed by SIGKILL; it answers again after {seconds} s",
     (
         ScenarioLine("the supervisor logs 'broker.1 killed by SIGKILL: restarting', and starts it with the same data"),
-        ScenarioLine("workers say 'waiting for the broker', and 'the broker is back' within 5 s of its answer"),
+        ScenarioLine("workers log 'waiting for the broker', and 'the broker is back' within 5 s of its answer"),
         ScenarioLine("confirmed messages are kept: each order answered 202 is paid"),
         ScenarioLine("unacked messages are delivered again, and handled twice by a service without inbox: true"),
         ScenarioLine("an API such as order_api answers 503 meanwhile, or 202 if it has an outbox"),
