@@ -219,8 +219,8 @@ class Ledger:
     def is_repeated(self, name: str) -> bool:
         """Return True if several outcomes are possible.
 
-        That is so if an attempt was delivered more than once, or if an event was published again because its confirm
-        did not arrive: a late confirm may follow, while the second publish finds no queue.
+        This happens if an attempt was delivered more than once, or if an event was published again for lack of a
+        confirm. Then the first publish may be confirmed late, while the second publish finds no queue.
         """
         is_redelivered = any(came.total() > 1 for (one, _), came in self._deliveries.items() if one == name)
         return is_redelivered or any(count > 1 for (_, one, *_), count in self._publishes.items() if one == name)
