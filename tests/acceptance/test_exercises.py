@@ -191,7 +191,7 @@ def test_exercises_4_and_5_the_history_of_an_order_and_one_charge_with_an_inbox(
     assert sorted(before) == [("handled", "notification")] * 6 + [("handled", "payment")] * 3
     apply(shipped, 5)
     for service, count in (("payment", 2), ("notification", 1)):
-        runner.wait_for(f"{service}.1: the old process stopped", count=count)  # which has no inbox
+        runner.wait_for(f"{service}.1: the old process stopped", count=count)  # the process without an inbox
     order = post_three("my-second-key")
     after = kinds(order, count=2 + 9)
     assert after.count(("handled", "payment")) == 1
