@@ -145,5 +145,5 @@ def test_a_password_of_the_server_that_is_not_text_is_kept_and_named(
     path = logins[0].folder / "password"
     path.write_bytes(content)
     assert main([], variables, logins) == 78
-    assert capsys.readouterr().err == f"passwords: {path}: not UTF-8; write the password that the server has into it\n"
+    assert capsys.readouterr().err == f"passwords: {path}: not UTF-8; write the password of the server into it\n"
     assert path.read_bytes() == content
