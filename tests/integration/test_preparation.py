@@ -181,7 +181,7 @@ def test_a_kill_of_the_working_process_is_an_error_that_can_be_retried(prepared:
         # a process that was killed before its request is no error, because a new process replaces it
         if found:
             break
-    assert "has ended with -9" in str(found[0])
+    assert "exited with -9" in str(found[0])
     prepared.prepare()
 
 

@@ -64,7 +64,7 @@ def faults(data: Any, model: type[BaseModel] = Options) -> list[tuple[Any, str]]
         ({"by_name": {"x": {"hots": 1}}}, ("by_name", "x", "hots"), "unknown key 'hots'; did you mean 'host'?"),
         ({"siez": 1}, ("siez",), "unknown key 'siez'; did you mean 'size'?"),
         ({"otherNam": 1}, ("otherNam",), "unknown key 'otherNam'; did you mean 'otherName'?"),
-        ({"key": 5}, ("key",), "not text, VALUE; allowed: text (in quotes, where it looks like a number)"),
+        ({"key": 5}, ("key",), "not text, VALUE; allowed: text (in quotes, if it looks like a number)"),
     ],
 )
 def test_each_kind_of_error_has_its_words(data: Any, path: Any, text: str) -> None:

@@ -70,8 +70,8 @@ def test_delayed_messages_are_routed_by_the_type_behind_the_delay(
     behind = str(TOPOLOGY["exchanges"][exchange]["arguments"]["x-delayed-type"])
     assert f"  {exchange} (x-delayed-message, then {behind})\n" in output
     assert code == (0 if is_routed else 1)
-    assert ("queue q: read by reader" in output) == is_routed
-    assert ("perhaps, as x-random chooses" in output) == (behind == "x-random")
+    assert ("queue q: consumed by reader" in output) == is_routed
+    assert ("perhaps, x-random decides" in output) == (behind == "x-random")
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_a_publish_to_an_internal_exchange_is_refused_as_by_the_broker(folder: P
     code, output = route(folder, "inside", key)
     assert (code, output) == (
         1,
-        f"published to inside with key {key!r}\nthe broker refuses it: exchange 'inside' is internal and takes messages"
-        " of other exchanges only (403 ACCESS_REFUSED)\n",
+        f"published to inside with key {key!r}\nthe broker refuses it: exchange 'inside' is internal and accepts only"
+        " messages from other exchanges (403 ACCESS_REFUSED)\n",
     )
     code, output = route(folder, "inside", key, "--json")
     assert (code, json.loads(output)["queues"]) == (1, [])
