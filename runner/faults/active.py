@@ -26,7 +26,7 @@ MAX_SIZE = 64 * 1024
 
 #: Seconds between two reads of a fault's file.
 INTERVAL = 0.1
-#: The file with the pid of the supervisor that was started with ``faults: true``.
+#: The file with the pid of the supervisor that was started with ``fault_injection: true``.
 _SUPERVISOR = "runner"
 
 
@@ -81,7 +81,7 @@ class FaultFolder:
         self.path = var / "faults"
 
     def begin(self, runner: int | None) -> None:
-        """Store the pid of a supervisor that starts with ``faults: true``. None removes the pid.
+        """Store the pid of a supervisor that starts with ``fault_injection: true``. None removes the pid.
 
         Raises RunnerError if the folder cannot be written.
         """
@@ -94,7 +94,7 @@ class FaultFolder:
             self._replace(_SUPERVISOR, _identity(runner))
 
     def is_on(self, runner: int) -> bool:
-        """Return True if the supervisor with this pid was started with ``faults: true``."""
+        """Return True if the supervisor with this pid was started with ``fault_injection: true``."""
         with contextlib.suppress(OSError):
             return (self.path / _SUPERVISOR).read_text("utf-8") == _identity(runner)
         return False

@@ -14,8 +14,8 @@ from runner.faults.process_faults import kill, pause
 def fault() -> None:
     """Break something on purpose. Each command prints what to expect, and the commands that show it.
 
-    Fault injection requires faults: true in config.yaml, and a broker and a database on this machine. Faults with a
-    "clear" ends it at once.
+    Requires fault_injection: true in config.yaml, and a broker and a database on this machine. Faults with a time limit
+    end by themselves. "clear" ends them at once.
     """
 
 

@@ -61,7 +61,7 @@ class FaultProject:
     def status(self) -> dict[str, Any]:
         """The answer of the supervisor to ``status``.
 
-        Raises NoRunner, and RunnerError if the supervisor was started without ``faults: true``.
+        Raises NoRunner, and RunnerError if the supervisor was started without ``fault_injection: true``.
         """
         (found,) = ask(self.folder, "status", patience=PATIENCE)
         if not self.faults.is_on(int(found["runner"]["pid"])):

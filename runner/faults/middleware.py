@@ -22,7 +22,7 @@ KILL = "kill"
 
 
 class InjectedFaults:
-    """The injected faults of one worker. Workers without ``faults: true`` have no such object."""
+    """The injected faults of one worker. Workers without ``fault_injection: true`` have no such object."""
 
     def __init__(self, var: Path, service: str) -> None:
         self._folder, self._service = FaultFolder(var), service
