@@ -486,7 +486,8 @@ def test_a_killed_move_loses_nothing_and_the_next_move_completes_it(shop: Shop, 
 
 
 def test_a_move_warns_of_consumers_and_of_dead_letters(shop: Shop, vhost: Vhost) -> None:
-    shop.write(TOPOLOGY, {"payment": {"consumes": ["pay"]}})
+    publishes = {"orders": ["payment.success", "payment.failed"]}
+    shop.write(TOPOLOGY, {"payment": {"consumes": ["pay"], "publishes": publishes}})
     publish(vhost.url, "pay.dlq", many(2))
     with channel_to(vhost.url) as channel:
         channel.basic_qos(prefetch_count=1)
