@@ -150,8 +150,9 @@ def _places(project: Project, objects: Objects, read: Read, known: Known) -> lis
 
 def _show_missing(count: int) -> None:
     if sys.stderr.isatty():
-        what = f"{count} missing so far" if count else "some messages are not recorded yet"
-        click.secho(f"\r{what}, checking again …\x1b[K", err=True, nl=False, dim=True)
+        what = f"{count} not accounted for yet" if count else "some messages are not recorded yet"
+        # The guard of the terminal passes these control characters only at the start of a text.
+        click.echo("\r\x1b[K" + click.style(f"{what}, checking again …", dim=True), err=True, nl=False)
 
 
 def _add_notes(detection: LossDetection, unsettled: Sequence[Account], project: Project) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from plugins.notification.notifier import LogTransport
 from runner.cli.main import main
 from runner.cli.terminal import Guarded, guarded
 from runner.escape import escaped, escaped_json, escaped_yaml, json_text, one_line
+from runner.ledger.ledger_command import _show_missing
 from runner.supervisor.output.line import Line, TextForm, json_form
 from runner.topology.write import write_flow
 
@@ -89,7 +91,7 @@ def test_any_output_of_a_command_is_safe_for_a_terminal(text: str) -> None:
 def test_only_our_own_colours_and_redrawing_pass_the_guard() -> None:
     stream = io.StringIO()
     guard = Guarded(stream)
-    ours = [click.style("red", fg="red", bold=True), "\rlooking again …\x1b[K", "\r\x1b[K", "\x1b[H\x1b[Jall", "a\tb"]
+    ours = [click.style("red", fg="red", bold=True), "\r\x1b[K", "\x1b[H\x1b[Jall", "a\tb"]
     for text in ours:
         guard.write(text)
     assert stream.getvalue() == "".join(ours)
@@ -136,3 +138,17 @@ def test_an_e_mail_in_the_log_is_safe_for_a_terminal(caplog: pytest.LogCaptureFi
     LogTransport(logging.getLogger("test.escape")).send(mail, order=text)
     (record,) = caplog.records
     assert is_fit("".join([record.getMessage(), record.order, *record.lines]))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_progress_of_the_ledger_is_one_line_that_replaces_itself(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", Guarded(terminal))
+    _show_missing(count)
+    begin, dim, text = terminal.getvalue().partition("\x1b[2m")
+    assert (begin, dim) == ("\r\x1b[K", "\x1b[2m")
+    assert text.removesuffix("\x1b[0m").endswith("checking again …")
+    assert text.removesuffix("\x1b[0m").isprintable()
