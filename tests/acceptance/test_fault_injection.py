@@ -275,7 +275,7 @@ def test_a_cut_makes_the_broker_unreachable_for_its_time(shop: Shop) -> None:
     pids = [shop.slot(name)["pid"] for name in ("payment.1", "order_api.1")]
     shop.fault("disconnect", "2s")
     wait_until(lambda: shop.project.post()[0] == 503, 10, "no order is accepted")
-    shop.runner.wait_for("payment.1 +. WARNING: consumer: waiting for the broker, .*cut off on purpose until")
+    shop.runner.wait_for("payment.1 +. WARNING: consumer: waiting for the broker, .*disconnected on purpose until")
     wait_until(lambda: shop.runner.output.count("the broker is back") >= before + 5, 20, "all are back")
     assert [shop.settled(name)["pid"] for name in ("payment.1", "order_api.1")] == pids
     shop.wait_paid(shop.order())

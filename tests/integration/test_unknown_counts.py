@@ -88,7 +88,7 @@ def test_a_full_queue_is_not_replaced_without_drain(shop: Shop) -> None:
     assert line(shop)["messages"] == 3
     code, output = shop.run("apply", "--replace", "work")
     assert code == 3
-    assert "left: queue 'work': it holds 3 messages: add --drain" in output
+    assert "left: queue 'work': it has 3 messages; add --drain" in output
     assert "moved" not in output
     assert shop.vhost.queues()["work"]["type"] == "quorum"
     assert shop.vhost.ready("work") == 3
@@ -122,7 +122,7 @@ def test_a_queue_with_unacked_messages_is_not_treated_as_empty(shop: Shop, consu
     )
     code, output = shop.run("apply", "--replace", "work")
     assert code == 3
-    assert "it holds an unknown number of messages: add --drain" in output
+    assert "it has an unknown number of messages; add --drain" in output
     assert shop.vhost.queues()["work"]["type"] == "quorum"
 
 
