@@ -63,8 +63,9 @@ def test_orders_are_paid_and_reported_while_the_payment_worker_is_killed_every_s
     with workers_killed(runner, 1.0, "payment.1", approved) as killed, ThreadPoolExecutor(3) as clients:
         orders.update(clients.map(post, range(ORDERS - 1)))
         assert len(orders) == ORDERS
+        while len(killed) < 5:  # a busy machine starts workers slowly
+            orders.update(clients.map(post, range(30)))
         wait_settled(runner, orders, 120)
-    assert len(killed) >= 5
     # A payment's event may be published twice, but then both copies are the same event.
     seen = [one["properties"] for one in vhost.messages("seen", 5000)]
     assert {one["correlation_id"] for one in seen} == orders

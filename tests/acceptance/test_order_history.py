@@ -268,7 +268,7 @@ def test_the_history_is_a_503_while_the_database_is_unreachable_and_is_available
         server.stop()
         status, problem = asked(project, order)
         assert status == 503
-        assert "away" in problem["detail"]
+        assert "the database is unreachable" in problem["detail"]
         server.start()
         wait_until(lambda: asked(project, order)[0] == 200, 20, "the database is back")
         assert runner.stop() == 0

@@ -149,5 +149,5 @@ def test_a_consumer_without_the_right_to_read_is_fatal_with_the_brokers_reason(
     runner = project.run("run", "payment", url=user)
     runner.wait_for("payment.1 .*ACCESS_REFUSED - .*'payment.order.created'.* refused for user")
     runner.wait_for("payment.1 .*FATAL")
-    wait_until(lambda: "exit 78" in runner.output, 10, "the exit code says so")
+    wait_until(lambda: "exited with status 78" in runner.output, 10, "the exit code says so")
     runner.stop()
