@@ -122,7 +122,7 @@ class Peek(Reader):
             try:
                 copy = moved_properties(method, properties, is_aside=False)
             except ValueError as error:
-                self._why = f"no copy can be made, {error}"
+                self._why = str(error)
                 self._refused.append((method, properties, body))
                 continue
             self._unconfirmed.publish((method, properties, body), ("", "", self._queue), body, copy)
