@@ -49,13 +49,14 @@ chaos-full: ## run every proof in full, then chaos on SQLite, PostgreSQL and a c
 	@.venv/bin/python -m tests.chaos --store postgresql
 	@.venv/bin/python -m tests.chaos --cluster
 
-check: ## check formatting, lint, types, the direction of imports, and names
+check: ## formatting, lint, types, import contracts, unique names, and the words of all texts
 	@deploy/setup.sh tools
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/python -m pytest -q tests/unit/test_names.py
+	@.venv/bin/python -m tests.words
 
 format: ## format the code
 	@deploy/setup.sh tools
