@@ -112,6 +112,8 @@ install_project() {
     if [ -f "$project_stamp" ] && [ "$(cat "$project_stamp")" = "$installed" ]; then
         return
     fi
+    # The other folder of a link would run the code of this one.
+    [ ! -L .venv ] || fail ".venv is a link to another folder's environment" "remove the link, and run this again"
     install_packages requirements-build.txt
     log=$(mktemp)
     if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install --no-index --no-deps --no-build-isolation \

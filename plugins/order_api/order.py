@@ -72,7 +72,7 @@ def describe_amounts(schema: dict[str, Any]) -> None:
     for one in (schema, *schema["properties"].values()):
         one.pop("title", None)
         one.pop("default", None)
-    schema.pop("description")
+    schema.pop("description", None)
     schema["anyOf"] = []
     for places, unit in UNITS.items():
         codes = (code for code in sorted(MINOR_UNITS) if MINOR_UNITS[code] == places)

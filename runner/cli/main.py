@@ -77,7 +77,7 @@ class CommandGroup(click.Group):
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run the command line with guarded output, so that foreign text cannot control the terminal."""
         # The reader of completions is a shell, and click writes them as bytes.
-        with contextlib.nullcontext() if COMPLETION_VARIABLE in os.environ else guarded():
+        with contextlib.nullcontext() if os.environ.get(COMPLETION_VARIABLE) else guarded():
             return super().main(*args, **{"complete_var": COMPLETION_VARIABLE, **settings})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

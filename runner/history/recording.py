@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from runner.hooks import MessageStore
 
-Text = Annotated[str, AfterValidator(storable)]
+#: A function of one argument, because pydantic may pass a second one to a function of two.
+Text = Annotated[str, AfterValidator(lambda text: storable(text))]  # noqa: PLW0108 - see above
 #: The id is cut and not refused, because a report must not fail because of an optional property.
 OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
 #: Milliseconds that fit into a column of 64 bits.

@@ -238,8 +238,9 @@ class DeliveryLifecycle:
         """Record a confirm, or the error of a message. After the last answer, return the event of all messages."""
         if error is not None:
             self.unconfirmed.append((encoded, error))
-        self.unanswered -= 1
-        if self.unanswered:
+        # One read: while this thread continues, the last answer may change the number on another thread.
+        self.unanswered = left = self.unanswered - 1
+        if left:
             return None
         if not self.unconfirmed:
             return E.CONFIRMED
