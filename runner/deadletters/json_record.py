@@ -56,7 +56,7 @@ def record_of(message: DeadLetter, origin: str | None) -> dict[str, Any]:
         "origin_exchange": None if key is None else exchange,
         "origin_routing_key": key,
         "error": message.error,
-        "parked_at": iso(message.dead_lettered_at),
+        "dead_lettered_at": iso(message.dead_lettered_at),
         "replays": message.replays,
         "replayed_at": iso(seconds_of(message.replayed_at)),
         **{name: content[name] for name in ("properties", "headers", "body_encoding", "body")},
