@@ -1,1 +1,1 @@
-"""Change and read a broker: declare, plan and apply, RabbitMQ's HTTP API, and the counts of queues."""
+"""Administration of a broker: declarations, plans and their application, RabbitMQ's HTTP API, and message counts."""

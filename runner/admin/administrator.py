@@ -1,4 +1,4 @@
-"""Changes to the objects of a broker, by AMQP if possible, otherwise by RabbitMQ's HTTP API."""
+"""Changes to a broker's objects, through AMQP if possible, otherwise through RabbitMQ's HTTP API."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ANSWER_TIMEOUT = 8.0
 
 
 class Administrator:
-    """The changes of ``apply`` on one broker."""
+    """The part of ``apply`` that changes one broker."""
 
     def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
         self._urls, self._management, self._on_note = urls, management, on_note
         self._may_remember = True
 
     def declare(self, objects: Objects) -> None:
-        """Declare the objects that do not exist yet. Raises DeclarationRefused."""
+        """Declare the missing objects. Raises DeclarationRefused."""
         refusals = declare(self._urls, objects, DECLARE_TIMEOUT)
         if refusals:
             error = DeclarationRefused("\n".join(one.line for one in refusals))
@@ -60,7 +60,7 @@ class Administrator:
         self._management.delete_exchange(name)
 
     def in_use(self, name: str) -> str | None:
-        """Return the reason if a queue must not be deleted: ready or unacked messages, a consumer, or no answer."""
+        """Return why a queue must not be deleted (messages, a consumer, or no answer), or None if it may be deleted."""
         try:
             url, found = look(self._urls, [name])
             counts = found[name]
@@ -68,7 +68,8 @@ class Administrator:
                 return "another client has deleted it; apply again"
             messages = max(counts.messages, self._management.messages_of(name) or 0)
             if not messages and self._management.type_of(name) == QUORUM:
-                # RabbitMQ also reports 0 for a quorum queue that cannot answer, and would delete it with its messages.
+                # RabbitMQ also reports 0 messages for a quorum queue that cannot answer. It would delete such a queue
+                # with its messages.
                 counts = verified_counts(url, name, ANSWER_TIMEOUT)
                 messages = counts.messages
         except (BrokerUnreachable, BrokerRefused) as error:
@@ -86,7 +87,7 @@ class Administrator:
         self._management.delete_queue(queue)
 
     def remember(self, owned: Owned) -> None:
-        """Record on the broker which objects are ours; if this user may not, note it and continue."""
+        """Record the managed objects on the broker. If the user lacks the permission, report this and continue."""
         if not self._may_remember:
             return
         try:
@@ -101,9 +102,9 @@ class Administrator:
             )
 
     def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
-        """Move a queue to its new name, which is already declared; return the reason if it keeps the old name.
+        """Rename a queue whose new queue is already declared. Return the reason if the queue keeps its old name.
 
-        An interruption loses no message, and another call continues.
+        An interruption loses no messages. Another call continues the interrupted renaming.
         """
         url, _ = look(self._urls, [])
         return QueueRename(url, self._management, self, rename, objects, say).run(live)
@@ -113,8 +114,8 @@ class Administrator:
     ) -> None:
         """Replace a queue, and move its messages into the new queue, in order.
 
-        During the replacement, the messages wait in one extra queue, and new messages in another queue. An
-        interruption loses no message, and another call continues.
+        During the replacement, the old messages wait in one extra queue, and new messages in another extra queue. An
+        interruption loses no messages. Another call continues the interrupted replacement.
         """
         url, _ = look(self._urls, [])
         QueueReplacement(url, self._management, self, queue, policy, objects, say).run(live)

@@ -1,4 +1,4 @@
-"""Apply the decided changes of a plan, in an order in which every message has a queue at every moment."""
+"""The application of a plan's selected changes, in an order that leaves no message without a queue."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def apply(
     say: Callable[[str], None] = lambda _: None,
     did: Callable[[Change], None] = lambda _: None,
 ) -> list[Left]:
-    """Apply all decided changes; safe to interrupt at any point and to run again.
+    """Apply all selected changes. The call may be interrupted at any point and repeated.
 
-    ``did`` gets each change that is done. Returns the changes that are left, with their needs. Raises RunnerError if
-    the broker refuses a change. Changes that are already done stay.
+    ``did`` is called with each change after it is made. Returns the remaining changes with their requirements. Raises
+    RunnerError if the broker refuses a change. Changes that were made before the error are kept.
     """
     return [*decision.left, *_Application(decision, live, broker, say, did).run()]
 
 
 class _Application:
-    """One run: create, then replace, then remove."""
+    """One application of a decision, which creates, then replaces, then removes objects."""
 
     def __init__(
         self,
@@ -54,13 +54,14 @@ class _Application:
         self._replaced = decision.of(Mark.REPLACE)
         self._renames = PendingRenames(decision, self._live)
         self._created = (*self._renames.others(decision.of(Mark.CREATE)), *self._renames.entrances)
-        #: Policies of replaced objects, which are set with the new objects, because they might drop old messages.
+        #: Policies of replaced objects. They are set together with the new objects, because they might drop old
+        #: messages.
         self._later = {policy_name(one.kind, one.name) for one in self._replaced}
         self._remembered = live.owned
         self._deleted = Owned()
 
     def run(self) -> list[Left]:
-        """Apply all changes; return the objects under ``retire`` that are kept."""
+        """Apply all changes. Return the objects under ``retire`` that are kept."""
         self._put_policies(is_first=True)
         self._declare()
         self._put_policies(is_first=False)
@@ -80,7 +81,7 @@ class _Application:
                 yield change, change.thing
 
     def _put_policies(self, *, is_first: bool) -> None:
-        """Set the policies of new objects before these are declared, or the policies that may refer to them after."""
+        """Set the policies of new objects if ``is_first`` is True, and all other policies if it is False."""
         new = [one.thing for one in self._created if isinstance(one.thing, Exchange | Queue)]
         names = {("queue" if isinstance(one, Queue) else "exchange", one.name) for one in new}
         for change, policy in self._policies():
@@ -97,13 +98,13 @@ class _Application:
         absent = self._absent()
         made = [one for one in self._created if not isinstance(one.thing, Policy)]
         made = [one for one in made if not self._comes_with_exchange(one) and not _touches_any(one, absent)]
-        # The bindings further downstream come first, so that messages at an exchange always have a destination.
+        # Bindings further downstream are created first, so that a message at an exchange always has a destination.
         ranks = upstream_ranks(one.thing for one in made if isinstance(one.thing, Binding))
         made.sort(key=lambda one: -ranks[one.thing.source] if isinstance(one.thing, Binding) else -len(made))
         if not made:
             return
         self._declare_changes(made)
-        # A binding is recorded after its declaration, so that no earlier message counts as routed by it.
+        # A binding is recorded after its declaration, so that earlier messages do not count as routed by this binding.
         self._remember_also(made)
 
     def _declare_last(self) -> None:
@@ -133,7 +134,7 @@ class _Application:
             self._did(change)
 
     def _removals(self) -> list[Change]:
-        """Return the removals in order: first the bindings by which messages arrive, last the policies."""
+        """Return the removals in order, from the bindings through which messages arrive to the policies."""
         changes = [one for one in self._decision.of(Mark.CHANGE) if one.is_removal]
         ranks = upstream_ranks(one.thing for one in changes if isinstance(one.thing, Binding))
         return sorted(
@@ -193,7 +194,7 @@ class _Application:
         return {one.key for one in going if isinstance(one, Binding)}
 
     def _replace(self) -> None:
-        """Replace all exchanges together, then the queues, so that a route through two exchanges is never broken."""
+        """Replace all exchanges together, then the queues, so that a route through two exchanges never breaks."""
         for change in self._replaced:
             if not isinstance(change.thing, Exchange | Queue):
                 raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
@@ -230,7 +231,7 @@ class _Application:
         return _touches_any(change, replaced) and not _touches_any(change, self._absent())
 
     def _absent(self) -> set[tuple[str, str]]:
-        """Return the replaced queues that an interrupted run has already deleted."""
+        """Return the queues to replace that an interrupted run has already deleted."""
         return {("queue", one.name) for one in self._replaced if one.name not in self._live.queues}
 
 

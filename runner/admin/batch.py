@@ -1,4 +1,4 @@
-"""Publish several events, and wait until the broker has routed and confirmed each event."""
+"""Publishing of several events, which waits until the broker has routed and confirmed each event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
 from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
-#: The largest number of unconfirmed events.
+#: The maximum number of unconfirmed events.
 WINDOW = 500
 #: Seconds without a confirm after which publishing fails.
 STALLED = 30.0
@@ -26,9 +26,10 @@ def publish_all(
 ) -> None:
     """Publish events in their order, over a connection called ``name``.
 
-    Before each publish, ``on_sent`` gets the number of events that the broker may have so far. Raises Unroutable if no
-    queue gets an event, PublishRefused if the broker refuses an event, BrokerBlocked, BrokerUnreachable, BrokerRefused,
-    and the errors of ``events``. After an error, some events may be published.
+    Before each event is published, ``on_sent`` gets the number of events that may have reached the broker, including
+    this event. Raises Unroutable if no queue gets an event, PublishRefused if the broker refuses an event,
+    BrokerBlocked, BrokerUnreachable, BrokerRefused, and the errors of ``events``. After an error, some events may have
+    been published.
     """
     _Batch(url, name, events, on_sent).run()
 
@@ -66,7 +67,8 @@ class _Batch:
                 self._is_all = True
                 break
             self._sent += 1
-            # Called before the publish, so that an interrupted caller knows all events that may be published.
+            # Called before the event is published, so that an interrupted caller knows every event that may have been
+            # published.
             self._on_sent(self._sent)
             self._unconfirmed.publish(None, one.key, one.body, one.properties)
         if self._is_all and not self._unconfirmed:
@@ -78,7 +80,8 @@ class _Batch:
 
     def _on_outcome(self, _: None, error: BrokerError | None) -> None:
         if error is not None:
-            # If an event goes to several queues, one queue may have accepted it while another queue refused it.
+            # If an event is routed to several queues, one queue may have accepted the event while another queue refused
+            # it.
             self._returned += isinstance(error, Unroutable)
             self._problem = error
 

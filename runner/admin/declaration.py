@@ -1,4 +1,4 @@
-"""Declare exchanges, queues and bindings, and report exactly what the broker refuses."""
+"""Declaration of exchanges, queues and bindings, with an exact report of each refusal by the broker."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _INEQUIVALENT = re.compile(
     r" received (?:the value )?'?(?P<ours>.*?)'?(?: of type '\w+')? but current is (?:the value )?'?(?P<theirs>.*?)'?"
     r"(?: of type '(?P<type>\w+)')?$"
 )
-#: The largest number of differences of one queue, which are found one by one.
+#: The maximum number of differences that are found for one queue. Each difference needs another declaration.
 _MOST_DIFFERENCES = 20
-#: False if FASTCOMMERCE_SETTLE=0 is in the environment, for a broker with disposable messages, such as that of a
-#: project's tests.
+#: False if FASTCOMMERCE_SETTLE=0 is in the environment. This is for a broker with disposable messages, such as a broker
+#: for a project's tests.
 SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
-#: The number of objects above which they are declared over several connections.
+#: The number of objects above which a declaration uses several connections.
 MOST_AT_ONCE = 500
 CONNECTIONS = 4
 
@@ -46,7 +46,7 @@ class RefusedObject:
 
     thing: Declarable
     text: str
-    #: True if only arguments differ that the broker's object lacks, and that may be set by a policy instead.
+    #: True if the broker's object differs only by missing arguments that a policy can set instead.
     may_be_policy: bool = False
     #: True if the user lacks the permission to declare the object.
     is_denied: bool = False
@@ -55,7 +55,7 @@ class RefusedObject:
 
     @property
     def line(self) -> str:
-        """The object and the reason of the broker, as a message."""
+        """The object and the broker's reason, as a message."""
         thing = self.thing
         if isinstance(thing, Binding):
             return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {self.text}"
@@ -63,11 +63,18 @@ class RefusedObject:
 
 
 def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[RefusedObject]:
-    """Declare all objects; identical objects that already exist stay as they are.
+    """Declare all objects. Identical objects that already exist are not changed.
 
     Returns the refused objects, after all other objects are declared and would survive a crash of the broker. Raises
-    BrokerUnreachable if no broker answers, if it stops answering, if it takes longer than ``timeout`` seconds, or if
-    all refused objects may be accepted later. Raises BrokerRefused if the broker accepts no connection.
+    BrokerRefused if the broker accepts no connection. Raises BrokerUnreachable in four cases:
+
+    - No broker answers.
+
+    - The broker stops answering.
+
+    - The declaration takes longer than ``timeout`` seconds.
+
+    - All refused objects may be accepted later.
     """
     refusals = _declare_all(urls, objects, timeout)
     if refusals and all(one.may_pass for one in refusals):
@@ -102,7 +109,7 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
         try:
             declaration.run(timeout)
         except BrokerUnreachable as error:
-            # The refusal of another node is more informative.
+            # A refusal by another node is more informative.
             problem = problem if isinstance(problem, BrokerRefused) else error
         except BrokerRefused as error:
             problem = error
@@ -112,26 +119,27 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
 
 
 class _Declaration:
-    """A declaration of all objects, with a new channel or connection after each refusal, which closes the old one."""
+    """A declaration of all objects. Each refusal closes the channel or the connection, and a new one replaces it."""
 
     def __init__(self, url: str, things: list[Declarable]) -> None:
         self._url = url
         self._things = list(things)
         self._answered = 0
         self._differences: list[re.Match[str]] = []
-        #: The close of the connection that answered a declaration.
+        #: The close of a connection, if the broker answered a declaration by closing it.
         self._closed_by: Close | None = None
         self.refusals: list[RefusedObject] = []
 
     def run(self, timeout: float) -> None:
-        """Declare. Raises BrokerUnreachable, and BrokerRefused if the broker accepts no connection."""
+        """Declare the objects. Raises BrokerUnreachable, and BrokerRefused if the broker accepts no connection."""
         while True:
             self._closed_by = None
             self._session = Session(self._url, "runner declare", self._declare_rest)
             try:
                 self._session.run(timeout)
             except BrokerRefused:
-                # RabbitMQ answers some declarations, as of an unknown exchange type, by closing the connection.
+                # RabbitMQ answers some declarations, such as that of an unknown exchange type, by closing the
+                # connection.
                 if self._closed_by is None or self._answered == len(self._things):
                     raise
                 self._refuse(self._things[self._answered], self._closed_by)
@@ -168,15 +176,16 @@ class _Declaration:
             self._differences.append(difference)
         agreed = _agreeing(thing, difference)
         if agreed is not None and len(self._differences) < _MOST_DIFFERENCES:
-            # The broker names only the first difference. The queue is declared again with the broker's value for it,
-            # and the broker names the next difference or accepts the declaration. Neither changes the queue.
+            # The broker names only the first difference. So the queue is declared again with the broker's value for
+            # this argument. The broker then names the next difference or accepts the declaration. Neither answer
+            # changes the queue.
             self._things[self._answered] = agreed
         else:
             self._refuse(thing, close)
         self._session.open_channel()
 
     def _refuse(self, thing: Declarable, close: Close | None) -> None:
-        """Record a refusal; ``close`` is None if all differences are known."""
+        """Record a refusal. ``close`` is None if all differences are known."""
         if self._differences or close is None:
             text, is_denied, may_pass = difference_text(self._differences), False, False
         else:
@@ -192,7 +201,7 @@ class _Declaration:
 
 
 def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | None:
-    """Return the queue with the broker's value for a differing argument; None if that is impossible."""
+    """Return the queue with the broker's value for a differing argument, or None if there is no such queue."""
     if difference is None or not isinstance(thing, Queue) or not difference["key"].startswith("x-"):
         return None
     arguments: dict[str, Any] = {key: value for key, value in thing.arguments.items() if key != difference["key"]}
@@ -205,7 +214,7 @@ def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | No
 
 def difference_text(differences: Sequence[re.Match[str]]) -> str:
     """Return the differences, with both values and the remedy, as text."""
-    # A different type implies other differing arguments, which need no mention.
+    # A different type implies that other arguments differ. These are not mentioned.
     types = [one for one in differences if one["key"] in ("x-queue-type", "type")]
     said = ", ".join(
         f"{one['key']} is {_value(one['ours'])} here, but {_value(one['theirs'])} on the broker"

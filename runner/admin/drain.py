@@ -1,4 +1,4 @@
-"""Move all messages of one queue to another. Each is acknowledged only after the broker has confirmed its copy."""
+"""The move of messages to another queue. A message is acknowledged only after the broker has confirmed its copy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runner.config.version import CLASSIC
 from runner.errors import RunnerError
 from runner.headers import name_of
 
-#: The number of messages beyond twice ``enough`` after which a drain stops, because the source gets new messages.
+#: A drain stops after twice ``enough`` and this number of messages, because the source gets new messages.
 HEADSTART = 1000
-#: Seconds between two reports of the progress.
+#: Seconds between two progress reports.
 PROGRESS = 1.0
 
 
 class MessagesDeleted(RunnerError):
-    """An error: messages that arrived in a queue at the moment of its deletion were deleted with it."""
+    """An error for messages that arrived in a queue at the moment of its deletion, and were deleted with the queue."""
 
 
 def move_messages(
@@ -38,9 +38,10 @@ def move_messages(
     is_aside: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> int:
-    """Drain a queue, and report the progress each second; return the number of moved messages.
+    """Drain a queue, and report the progress every second. Return the number of moved messages.
 
-    ``delete`` is the type of the source if the source is deleted afterwards. For the other arguments see ``Drain``.
+    ``delete`` is the type of the source if the source must be deleted afterwards, otherwise None. ``Drain`` describes
+    the other arguments.
     """
     total, due = counts_of(url, source).messages, time.monotonic() + PROGRESS
 
@@ -58,7 +59,7 @@ class Drain(Emptier):
     """A consumer that moves the messages of ``source`` to ``target``, in order, until ``source`` is empty.
 
     After an interruption, the unacked messages are still in ``source``, but some of their copies may already be in
-    ``target``. When such a message is moved again, a header of its copy says that it was delivered before.
+    ``target``. When such a message is moved again, a header of the new copy records the redelivery.
     """
 
     def __init__(
@@ -73,9 +74,9 @@ class Drain(Emptier):
         limit: int | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``is_aside`` is True for a target in which messages only wait, and do not expire.
+        """``is_aside`` is True for a target where messages only wait and do not expire.
 
-        ``names`` are the new names of renamed queues, by their old names, for the headers of the copies.
+        ``names`` maps the old names of renamed queues to their new names, for the headers of the copies.
         """
         super().__init__(url, "runner drain", source, limit, on_progress, is_stopped)
         self._where = f"moving {source!r} to {target!r}"
@@ -84,12 +85,12 @@ class Drain(Emptier):
         self._enough: int | None = None
 
     def run(self, *, delete: bool = False, is_classic: bool = False, enough: int | None = None) -> int:
-        """Move all messages; with ``delete``, delete the empty source.
+        """Move all messages. With ``delete``, delete the empty source afterwards.
 
-        ``is_classic`` is True for a classic source, whose deletion RabbitMQ can make conditional on its emptiness.
-        ``enough`` is for a source that still gets messages. The drain stops soon after it has moved ``enough``
-        messages, or received twice as many and HEADSTART. Raises the errors of ``Emptier.run``, MessagesDeleted, and
-        RunnerError if a message cannot be copied or the source cannot be deleted.
+        ``is_classic`` is True if the source is a classic queue. RabbitMQ can delete a classic queue on the condition
+        that it is empty. ``enough`` is for a source that still gets messages. The drain stops soon after it has moved
+        ``enough`` messages, or received twice as many and HEADSTART. Raises the errors of ``Emptier.run``,
+        MessagesDeleted, and RunnerError if a message cannot be copied or the source cannot be deleted.
         """
         self._delete, self._is_classic, self._enough = delete, is_classic, enough
         return super().run()
@@ -113,12 +114,13 @@ class Drain(Emptier):
         if not self._delete:
             self._session.finish()
         elif not self._is_deleting:
-            # The consumer is cancelled, so the check before the deletion finds a message that arrives now.
+            # The consumer is already cancelled. So a message that arrives now remains in the queue, and the check
+            # before the deletion finds it.
             self._is_deleting = True
             self._check(EMPTY_ANSWERS)
 
     def _check(self, answers: int) -> None:
-        """Delete the source if this number of answers in a row reports it empty; else continue to consume."""
+        """Delete the source if ``answers`` counts in a row are 0. Otherwise continue to consume."""
 
         def checked(frame: Any) -> None:
             if self._session.is_finished:
@@ -131,7 +133,7 @@ class Drain(Emptier):
             elif frame.method.consumer_count:
                 self._fail("another client consumes it; stop this client, and try again")
             else:
-                # RabbitMQ supports the condition that the queue is empty for classic queues only.
+                # RabbitMQ supports the condition ``if-empty`` for classic queues only.
                 self._channel.queue_delete(self._queue, if_empty=self._is_classic, callback=self._deleted)
 
         self._channel.queue_declare(self._queue, passive=True, callback=checked)
@@ -146,7 +148,7 @@ class Drain(Emptier):
     def _closed(self, channel: Channel, error: Exception) -> None:
         close = close_of(error)
         if self._is_deleting and close.verdict is not CloseKind.PASSES:
-            self._fail(close.reason)  # for example, the source is no longer empty; a second run of the command helps
+            self._fail(close.reason)  # for example, because the source is no longer empty, which a second run solves
         else:
             super()._closed(channel, error)
 

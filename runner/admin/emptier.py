@@ -1,4 +1,4 @@
-"""Consume the messages of a queue in order, and acknowledge each message only when it is safe elsewhere."""
+"""A consumer that empties a queue in order, and acknowledges each message only when it is safe elsewhere."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked, BrokerError
 from runner.messages import Event
 
-#: The number of counts of 0 in a row that prove a queue empty. A count may overtake earlier deliveries, so the queue is
-#: empty only if no delivery arrives between two counts.
+#: The number of consecutive counts of 0 that prove a queue empty. A count may overtake earlier deliveries. So the queue
+#: is empty only if no delivery arrives between two counts.
 EMPTY_ANSWERS = 2
-#: The number of safe messages that are acknowledged together.
+#: The number of messages that are acknowledged together.
 ACK_BATCH = 100
 #: Seconds between two checks of ``is_stopped``.
 BEAT = 0.1
-#: Seconds between two checks of a queue that has messages and delivers none.
+#: Seconds between two checks of a queue that contains messages but delivers none.
 INTERVAL = 0.05
 #: Seconds without progress after which the consumer fails.
 STALLED = 60.0
 
 
 class Emptier:
-    """A consumer that removes messages until the queue is empty, ``limit`` messages are received, or it is stopped.
+    """A consumer that removes up to ``limit`` messages from a queue, until the queue is empty or a caller stops it.
 
-    Before it stops, the consumer acknowledges no more messages until its prefetch is used up or the queue is empty. It
-    handles these messages too, and only then cancels, because a quorum queue may move a message that is delivered
-    during the cancellation to its end. So no message is returned, which a quorum queue would count as a failed
-    delivery. The exceptions are a killed process and a message that cannot be saved. Subclasses implement ``_take``.
+    Before it stops, the consumer handles messages without acknowledging them, until its prefetch is used up or the
+    queue is empty. Only then it cancels its subscription. Otherwise a quorum queue might move a message that is
+    delivered during the cancellation to the end of the queue. So the queue gets no message back, which a quorum queue
+    would count as a failed delivery. The exceptions are a killed process and a message that cannot be saved. Subclasses
+    implement ``_take``.
     """
 
-    #: The largest number of unacked messages.
+    #: The maximum number of unacked messages.
     window = 500
 
     def __init__(
@@ -52,14 +53,14 @@ class Emptier:
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``name`` is the name of the connection; ``on_progress`` gets the number of removed messages."""
+        """``name`` is the connection's name. ``on_progress`` is called with the number of removed messages."""
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
         self._where = f"queue {queue!r}"
         self._session = Session(url, name, self._opened)
         self._acks = AckBatch()
-        #: The unconfirmed publishes that make deliveries safe, by delivery tag.
+        #: The unconfirmed copies of messages, by the delivery tag of the original.
         self._unconfirmed: ConfirmWindow[int] = ConfirmWindow(self._on_outcome, self._go_on)
-        #: The numbers of all deliveries, of those passed to ``_take``, and of the acknowledged ones.
+        #: The numbers of all deliveries, of the deliveries passed to ``_take``, and of the acknowledged deliveries.
         self._seen = self._taken = self._acked = 0
         self._prefetch = self.window if limit is None else max(1, min(self.window, limit))
         self._consumer_tag: str | None = None
@@ -71,10 +72,10 @@ class Emptier:
         self.done = 0
 
     def run(self) -> int:
-        """Remove the messages, and return their number. After an error, ``done`` is the number.
+        """Remove the messages, and return their number. After an error, ``done`` contains the number.
 
         Raises BrokerUnreachable, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it
-        refuses a publish, and the errors of ``_take``. After an error, the other messages stay in the queue.
+        refuses a message, and the errors of ``_take``. After an error, the other messages remain in the queue.
         """
         self._session.run()
         return self.done
@@ -87,25 +88,25 @@ class Emptier:
         """Save the messages that ``_take`` has collected, because the queue has no more messages for now."""
 
     def _publish_event(self, tag: int, event: Event) -> None:
-        """Publish an event that makes a delivery safe."""
+        """Publish an event, and acknowledge the delivery after the event's confirm."""
         one = encode(event)
         self._publish(tag, one.key, one.body, one.properties)
 
     def _publish(self, tag: int, place: ReturnKey, body: bytes, properties: Properties) -> None:
-        """Publish a message that makes a delivery safe. A delivery has at most one unconfirmed publish."""
+        """Publish a message for a delivery. A delivery has at most one unconfirmed message at a time."""
         if not self._unconfirmed:
             self._heard = time.monotonic()
         self._unconfirmed.publish(tag, place, body, properties)
 
     def _is_safe(self, tag: int) -> bool:
-        """Return True if the confirmed publish makes a delivery safe; else publish the missing message."""
+        """Return True if a delivery may be acknowledged after a confirm. Otherwise publish the next message for it."""
         return True
 
     def _lose(self, tag: int) -> None:
-        """Handle the refusal or return of the publish of a delivery."""
+        """Handle the refusal or the return of a message that was published for a delivery."""
 
     def _give_up(self) -> None:
-        """Settle deliveries that need no further confirm, because their messages must not be returned as duplicates."""
+        """Acknowledge deliveries that need no further confirm, because their messages would otherwise be duplicated."""
 
     def _settle(self, tags: list[int]) -> None:
         """Acknowledge deliveries whose messages are safe."""
@@ -153,7 +154,7 @@ class Emptier:
         self._seen += 1
         if self._problem is not None or self._session.is_finished:
             self._cancel_if_quiet()
-            return  # the broker returns it to the queue
+            return  # the broker requeues the message
         self._taken += 1
         try:
             self._take(method, properties, body)
@@ -164,7 +165,7 @@ class Emptier:
             self._leave()
 
     def _is_enough(self) -> bool:
-        """Return True if no further message is needed."""
+        """Return True if the consumer has received as many messages as it needs."""
         return self._limit is not None and self._taken >= self._limit
 
     def _on_outcome(self, tag: int, error: BrokerError | None) -> None:
@@ -177,7 +178,7 @@ class Emptier:
             self._settle([tag])
 
     def _break_off(self, error: Exception) -> None:
-        """Stop with an error; deliveries that are not safe stay in the queue."""
+        """Stop with an error. Messages that are not safe elsewhere remain in the queue."""
         if self._problem is None:
             self._problem = error
             self._leave()
@@ -198,7 +199,7 @@ class Emptier:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Finish if all messages are done, or ask for the number of further messages."""
+        """Finish if all messages are done. Otherwise ask the broker for the number of remaining messages."""
         if self._session.is_finished:
             return
         if self._is_cancelled:

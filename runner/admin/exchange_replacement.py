@@ -1,4 +1,4 @@
-"""The replacement of exchanges; stand-ins with the same bindings route the messages during the replacement."""
+"""The replacement of exchanges. Stand-ins with the same bindings route the messages during the replacement."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ExchangeReplacement:
         removed: Collection[BindingKey],
         broker: Administrator,
     ) -> None:
-        """``removed`` are the bindings no longer in topology.yaml; ``target`` is the desired state of the broker."""
+        """``removed`` lists bindings that topology.yaml no longer has. ``target`` is the broker's desired state."""
         self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker
         self._stand_ins = {one.name: f"{one.name}{STAND_IN}" for one in exchanges}
         said = {one.key for one in target.bindings}
         ends = {("queue", one.name) for one in target.queues} | {("exchange", one.name) for one in target.exchanges}
-        # An interrupted replacement may have removed bindings that topology.yaml no longer contains. These are not
-        # created again. A queue that is not in topology.yaml, such as one before its renaming, stays bound.
+        # An interrupted replacement may have removed bindings that topology.yaml no longer contains. They are not
+        # recreated. A queue that is not in topology.yaml remains bound, for example before it is renamed.
         absent = live.owned.bindings - said - live.bindings.keys()
         self._gone = {*removed, *(key for key in absent if (key[1], key[2]) in ends)}
         self._policies = {one.name: one for one in target.policies}
@@ -41,12 +41,12 @@ class ExchangeReplacement:
         """Replace the exchanges. Raises DeclarationRefused if the broker refuses one, before any deletion."""
         bindings = list(self._bindings())
         self._declare_stand_ins(bindings)
-        # A route through several of the exchanges must survive the deletion of the first.
+        # A route through several of the exchanges must survive the deletion of the first exchange.
         present = [self._live.exchanges[one.name] for one in self._exchanges if one.name in self._live.exchanges]
         self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, bindings))))
         for exchange in self._exchanges:
-            # While an exchange has no bindings, the publisher of a mandatory message gets it back only if there is no
-            # alternate exchange. With one, the broker would accept the message, but route it to the wrong queue.
+            # While an exchange has no bindings, the broker returns mandatory messages only if there is no alternate
+            # exchange. With an alternate exchange, the broker would accept a message, but route it to the wrong queue.
             if policy_name("exchange", exchange.name) in self._live.policies:
                 self._broker.delete_policy(policy_name("exchange", exchange.name))
             self._broker.delete_exchange(exchange.name)
@@ -73,14 +73,14 @@ class ExchangeReplacement:
             made.append(stand_in)
         moved = [_moved(one, self._stand_ins) for one in bindings]
         names = self._stand_ins.values()
-        # If the broker refuses a declaration, it does so while the old exchanges still exist.
+        # If the broker refuses a declaration, the old exchanges still exist.
         self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
 
     def _entrance(self, exchange: Exchange, bindings: Iterable[Binding]) -> Iterable[Binding]:
-        """Return bindings by which the stand-in gets every message.
+        """Return the bindings through which the stand-in gets every message.
 
-        The other bindings are created one after the other, so a message could reach only some of its queues and still
-        be confirmed. Exchanges of a plugin's type have no such binding.
+        Other bindings are created one after the other, so a message could reach only some of its queues and still be
+        confirmed. An exchange whose type comes from a plugin has no binding that matches every message.
         """
         ways: list[tuple[str, dict[str, str]]] = []
         match exchange.type:
@@ -98,12 +98,12 @@ class ExchangeReplacement:
         return [Binding(exchange.name, stand_in, "exchange", key, arguments) for key, arguments in ways]
 
     def _inmost_first(self, bindings: Iterable[Binding], names: Iterable[str]) -> list[Binding]:
-        """Sort bindings: those by which messages arrive come last, so that arriving messages always have a route."""
+        """Sort bindings. The bindings through which messages arrive are last, so that each message has a route."""
         inner = set(names)
         return sorted(bindings, key=lambda one: _end(one) in inner and one.source not in inner)
 
     def _bindings(self) -> Iterable[Binding]:
-        """Yield the bindings of the new exchanges: the present bindings, and those that topology.yaml adds."""
+        """Yield the bindings of the new exchanges, both the current bindings and the bindings to add."""
         back = {stand_in: name for name, stand_in in self._stand_ins.items()}
         found: dict[BindingKey, Binding] = {}
         for one in (*(there.binding for there in self._live.bindings.values()), *self._target.bindings):
@@ -121,13 +121,13 @@ class ExchangeReplacement:
                 yield binding
 
     def _absent_queues(self) -> set[str]:
-        """Return queues that an interrupted replacement has deleted. They get their bindings when it continues."""
+        """Return the queues that an interrupted replacement deleted. The continued replacement binds them again."""
         aside = {name.removesuffix(suffix) for name in self._live.queues for suffix in DRAIN_SUFFIXES}
         return {one.name for one in self._target.queues if one.name in aside and one.name not in self._live.queues}
 
 
 def _end(binding: Binding) -> str:
-    """Return the name of the exchange to which a binding leads; empty for a queue."""
+    """Return the name of the binding's destination exchange, or an empty name if the destination is a queue."""
     return binding.destination if binding.destination_type == "exchange" else ""
 
 

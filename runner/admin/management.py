@@ -1,4 +1,4 @@
-"""The objects of a vhost in RabbitMQ's HTTP API, and the record of those that are ours."""
+"""The objects of a vhost in RabbitMQ's HTTP API, and the record of the managed objects."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runner.topology.effective_settings import Policies
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
-#: The global parameter with this name and that of the vhost records our objects.
+#: The global parameter with this prefix and the name of the vhost contains the record of the managed objects.
 OWNED = "fastcommerce"
 _NOT_FOUND = 404
 
 
 class Management(ManagementApi):
-    """The objects of one vhost, by the HTTP API."""
+    """The objects of one vhost, read and changed through the HTTP API."""
 
     def live(self) -> Live:
         """Return all objects of the vhost. Raises ManagementError if some of them cannot be read."""
@@ -50,7 +50,7 @@ class Management(ManagementApi):
         )
 
     def _denied_features(self) -> frozenset[str] | None:
-        """Return the deprecated features that the broker denies; None if it does not report them (before 4.1)."""
+        """Return the deprecated features that the broker denies, or None if it does not report them (before 4.1)."""
         try:
             found = self.request("GET", "deprecated-features")
         except ManagementError as error:
@@ -62,7 +62,7 @@ class Management(ManagementApi):
         return frozenset(str(one["name"]) for one in found if one.get("state") == "denied")
 
     def owned(self) -> Owned:
-        """Return the record of our objects; empty if this user may not read it."""
+        """Return the record of the managed objects. It is empty if the user lacks the permission to read it."""
         try:
             return Owned.from_json(self.request("GET", "global-parameters", self._owned_name)["value"])
         except ManagementError as error:
@@ -71,7 +71,7 @@ class Management(ManagementApi):
             raise
 
     def remember(self, owned: Owned) -> None:
-        """Record our objects on the broker. Raises ManagementError if this user may not."""
+        """Record the managed objects on the broker. Raises ManagementError if the user lacks the permission."""
         body = {"name": self._owned_name, "value": owned.to_json()}
         self.request("PUT", "global-parameters", self._owned_name, body=body)
 
@@ -103,18 +103,18 @@ class Management(ManagementApi):
         return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
 
     def messages_of(self, queue: str) -> int | None:
-        """Return the number of ready and unacked messages, from statistics that are some seconds old.
+        """Return the number of ready and unacked messages, from statistics that are a few seconds old.
 
-        None if it is unknown: the queue is new, or the broker has no statistics (``management_metrics_collection``).
+        Return None if the queue is new, or if the broker has no statistics (``management_metrics_collection``).
         """
         return reported_count(self.queue(queue), "messages")
 
     def ready_of(self, queue: str) -> int | None:
-        """Return the number of ready messages, from statistics that are some seconds old; None if unknown."""
+        """Return the number of ready messages, from statistics that are a few seconds old, or None if unknown."""
         return reported_count(self.queue(queue), "messages_ready")
 
     def unacknowledged_of(self, queue: str) -> int | None:
-        """Return the number of unacked messages, from statistics that are some seconds old; None if unknown."""
+        """Return the number of unacked messages, from statistics that are a few seconds old, or None if unknown."""
         return reported_count(self.queue(queue), "messages_unacknowledged")
 
     def type_of(self, queue: str) -> str:
@@ -131,9 +131,10 @@ class Management(ManagementApi):
     ) -> dict[str, Any]:
         """Return the definition of the policy that applies to ``queue``, the HTTP API's object of a queue.
 
-        The API takes the definition from statistics, which lack it for some seconds after the start of a queue or of
-        its node: by default 5 s (RabbitMQ: "Configuration", collect_statistics_interval). Then the definition is
-        computed from the policies, or is ``assumed`` if this user may not read them. Raises ManagementError.
+        The API reads the definition from statistics. The statistics lack the definition for a few seconds after a queue
+        or its node starts, by default for 5 s (RabbitMQ: "Configuration", collect_statistics_interval). During this
+        time, the definition is computed from the policies. It is ``assumed`` if the user lacks the permission to read
+        the policies. Raises ManagementError.
         """
         found = queue.get("effective_policy_definition")
         if found and isinstance(found, dict):
@@ -168,7 +169,8 @@ class Management(ManagementApi):
     def delete_queue(self, queue: Queue) -> None:
         """Delete a queue, if it exists.
 
-        A classic queue is deleted only if it is empty and unused. RabbitMQ supports this condition for no other type.
+        A classic queue is deleted only if it is empty and unused. RabbitMQ does not support this condition for other
+        types.
         """
         query = "?if-empty=true&if-unused=true" if queue.type == "classic" else ""
         self._delete("queues", self.vhost, queue.name, query=query)
@@ -186,7 +188,7 @@ class Management(ManagementApi):
         return ("bindings", self.vhost, "e", binding.source, kind, binding.destination)
 
     def _delete(self, *parts: str, query: str = "") -> None:
-        # A repeated request also gets 404 if the broker had done the first one before it failed.
+        # A repeated request gets 404 if the broker deleted the binding before the first request failed.
         try:
             self.request("DELETE", *parts, query=query)
         except ManagementError as error:
@@ -195,7 +197,7 @@ class Management(ManagementApi):
 
 
 def reported_count(one: dict[str, Any], name: str) -> int | None:
-    """Return a count from the HTTP API's object of a queue; None if the count is unknown."""
+    """Return a count from the HTTP API's object of a queue, or None if the count is unknown."""
     value = one.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -222,7 +224,7 @@ def _queue(one: dict[str, Any]) -> LiveQueue:
 
 
 def _binding(one: dict[str, Any]) -> LiveBinding:
-    # The API reports a header without a value by this word, but does not accept the word.
+    # For a header without a value, the API reports the word UNDEFINED, but it does not accept this word.
     arguments = {name: None if value == UNDEFINED else value for name, value in (one.get("arguments") or {}).items()}
     binding = Binding(one["source"], one["destination"], one["destination_type"], one["routing_key"], arguments)
     return LiveBinding(binding, one.get("properties_key", "~"))

@@ -1,4 +1,4 @@
-"""Requests to RabbitMQ's HTTP API, with retries while it starts, with limits, and with readable errors."""
+"""Requests to RabbitMQ's HTTP API, with retries while the API starts, with limits, and with readable errors."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from runner.errors import RunnerError
 
 #: The difference between RabbitMQ's default ports for the HTTP API and for AMQP, 15672 and 5672.
 PORT_DISTANCE = 10_000
-#: Seconds for one answer, because an answer about thousands of queues takes several.
+#: Seconds for one answer. An answer about thousands of queues takes several seconds.
 TIMEOUT = 30.0
 #: Seconds for which requests to a failing HTTP API are repeated. RabbitMQ 4.3 answers 500 until shortly after its AMQP
-#: port is open, and a proxy answers 502 to 504 until RabbitMQ has started.
+#: port opens. A proxy answers 502 to 504 until RabbitMQ has started.
 PATIENCE = 5.0
-#: Seconds between two such requests.
+#: Seconds between two repeated requests to a failing HTTP API.
 PAUSE = 0.1
-#: The largest answer, in bytes; 100,000 queues need half of it.
+#: The maximum length of an answer in bytes. An answer about 100,000 queues has half this length.
 MAX_ANSWER = 128 * 1024 * 1024
 
 _DENIED = (401, 403)
 
 
 class ManagementError(RunnerError):
-    """A failed request to the HTTP API; ``status`` is the HTTP status, 0 if there was no answer."""
+    """A failed request to the HTTP API. ``status`` is the HTTP status, or 0 if there was no answer."""
 
     def __init__(self, text: str, status: int = 0, *, is_broken: bool = False) -> None:
-        """``is_broken`` is True for an unreadable answer, which was cut short or is not JSON."""
+        """``is_broken`` is True for an answer that was cut short or is not JSON."""
         super().__init__(text)
         self.status = status
-        #: True if the same request may succeed later, because the server failed and did not refuse the request.
+        #: True if the same request may succeed later, because the server failed without refusing the request.
         self.is_failure = is_broken or status >= 500
 
     @property
     def is_denied(self) -> bool:
-        """True if the user lacks the permission."""
+        """True if the user lacks the permission for the request."""
         return self.status in _DENIED
 
 
 def management_url(broker_url: str) -> str:
-    """Return the URL of a broker's HTTP API by RabbitMQ's convention for ports."""
+    """Return the URL of a broker's HTTP API, whose port follows RabbitMQ's convention."""
     address = Address.of(broker_url)
     return f"{'https' if address.is_tls else 'http'}://{authority(address.host, address.port + PORT_DISTANCE)}"
 
@@ -63,19 +63,19 @@ class ManagementApi:
         self._pool = urllib3.PoolManager(
             headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
             timeout=TIMEOUT,
-            # A retry is needed if the broker has closed a kept connection, as it does after a refusal. All requests
-            # of this class may be repeated.
+            # A retry is needed if the broker has closed a kept-alive connection, for example after it refused a
+            # request. All requests of this class may be repeated.
             retries=urllib3.Retry(total=2, connect=0, read=2, redirect=0, status=0, other=0, backoff_factor=0),
             maxsize=4,
         )
-        #: The time until which failures count as those of a starting server; set by the first failure.
+        #: The time until which a failing server counts as starting. The first failure sets this time.
         self._deadline: float | None = None
 
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
-        """Send a request to ``/api/PART/PART...``; return the JSON of the answer, or None. Raises ManagementError.
+        """Send a request to ``/api/PART/PART...``. Return the answer's JSON, or None. Raises ManagementError.
 
-        If the server fails, repeat the request for PATIENCE seconds. This time counts once for all requests until an
-        answer arrives.
+        If the server fails, repeat the request for PATIENCE seconds. All requests share these seconds until the server
+        answers.
         """
         while True:
             try:
@@ -83,7 +83,7 @@ class ManagementApi:
             except ManagementError as error:
                 if not error.is_failure:
                     if error.status:
-                        self._deadline = None  # it answers
+                        self._deadline = None  # the server answers
                     raise
                 now = time.monotonic()
                 self._deadline = self._deadline or now + PATIENCE

@@ -1,4 +1,4 @@
-"""The renames of one ``apply``: the bindings that wait for them, and the record of our objects afterwards."""
+"""The queue renames of one ``apply``, the bindings that wait for them, and the record of the managed objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PendingRenames:
-    """The queues of one decision that are renamed, either now or after the replacement of services."""
+    """The queues that one decision renames, either now or after the services are replaced."""
 
     def __init__(self, decision: Decision, live: Live) -> None:
         """``live`` is the broker before the first change."""
@@ -31,14 +31,15 @@ class PendingRenames:
         self._waiting = [one for one in created if any(leads_to(one.thing, name) for name in bound)]
         things = [one.thing for one in self._waiting if isinstance(one.thing, Binding)]
         former = before_renames(things, found.values(), live)
-        #: New bindings of the new queue, for the old queue, which gets all messages until it is renamed.
+        #: New bindings for the old queue, which gets all messages until it is renamed. The new queue gets them
+        #: afterwards.
         self.entrances = tuple(Change(Mark.CREATE, one) for one in former if one.key not in live.bindings)
         kept = [one for one in decision.target.bindings if one.key not in {thing.key for thing in things}]
         #: The objects of topology.yaml before any queue is renamed.
         self.target = replace(decision.target, bindings=(*kept, *former))
-        #: Our objects that no longer exist, and bindings that were not created.
+        #: The managed objects that no longer exist, and the bindings that were not created.
         self.gone = Owned()
-        #: The keys of our bindings to a queue that keeps its old name.
+        #: The keys of the managed bindings to a queue that keeps its old name.
         self.standing = frozenset(one.key for one in former)
 
     def others(self, created: Iterable[Change]) -> list[Change]:
@@ -47,13 +48,13 @@ class PendingRenames:
         return [one for one in created if id(one) not in waiting]
 
     def run(self, broker: Administrator, say: Callable[[str], None], did: Callable[[Change], None]) -> Iterator[Left]:
-        """Rename the queues; yield the changes that are left because a queue keeps its old name."""
+        """Rename the queues. Yield the changes that remain because a queue keeps its old name."""
         for change, one in self._pending:
             reason = broker.rename(one, self._live, self._decision.target, say)
             waiting = [entrance for entrance in self._waiting if leads_to(entrance.thing, one.new)]
             if reason is None:
                 self._note_gone(one)
-                # The administrator has reported the number of moved messages, so the number in the plan is left out.
+                # The administrator has reported the number of moved messages, so the plan's number is omitted.
                 for done in (replace(change, why=""), *waiting):
                     did(done)
                 continue
@@ -64,9 +65,9 @@ class PendingRenames:
             yield from (Left(entrance, f"it waits for {cause}", cause, is_implied=True) for entrance in waiting)
 
     def remembered(self, before: Owned) -> Owned:
-        """Return the record of our objects with the moved bindings, which keep the times of the old bindings.
+        """Return the record of the managed objects. Moved bindings have the times of the old bindings.
 
-        The record also gets the former names, because the notes of handled messages contain them.
+        The record also contains the old queue names, because the stored ids of handled messages include these names.
         """
         since, bindings = dict(before.since), set(before.bindings)
         for one in self._decision.target.bindings:

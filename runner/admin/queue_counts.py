@@ -1,4 +1,4 @@
-"""The current counts of queues, from the queues themselves."""
+"""The current message and consumer counts of queues, from the queues themselves."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from runner.errors import BrokerRefused, BrokerUnreachable, RunnerError
 
 #: Seconds without an answer after which a request fails.
 STALLED = 20.0
-#: A function that gets the counts of each queue, and the reason of each queue that cannot answer for now.
+#: A callback with the counts of each queue, and the reason for each queue that cannot answer at the moment.
 OnCounts = Callable[[dict[str, "QueueCounts | None"], dict[str, str]], None]
 
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """The current counts of a queue, from the queue itself and not from statistics."""
+    """The current counts of a queue. They come from the queue itself, not from statistics."""
 
     #: Ready messages.
     messages: int
@@ -42,13 +42,13 @@ def counts_of(url: str, queue: str) -> QueueCounts:
 def look(
     urls: Sequence[str], queues: Sequence[str], unknown: dict[str, str] | None = None, timeout: float = STALLED
 ) -> tuple[str, dict[str, QueueCounts | None]]:
-    """Return the URL of the broker that answers, and the counts of some queues; None for a missing queue.
+    """Return the URL of the broker that answers, and the counts of the queues, with None for each missing queue.
 
-    ``timeout`` is the seconds for one address to answer everything. ``unknown`` gets the reason of each queue that
-    cannot answer for now, for example while its node is down. Such a queue is left out of the result.
+    ``timeout`` is the time in seconds within which one address must give all counts. ``unknown`` receives the reason
+    for each queue that cannot answer at the moment, for example while its node is down. The result omits these queues.
 
-    Raises BrokerUnreachable if no broker answers or no queue can, or, without ``unknown``, if any queue cannot. Raises
-    BrokerRefused if this user may not see a queue.
+    Raises BrokerUnreachable if no broker or no queue answers. Without ``unknown``, one queue that does not answer is
+    enough for this error. Raises BrokerRefused if the user lacks the permissions for a queue.
     """
     problem: RunnerError = BrokerUnreachable("broker.url: no address")
     for url in urls:
@@ -68,19 +68,19 @@ def look(
 
 
 def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
-    """Read the counts of some queues every ``interval`` seconds over one connection, until an error.
+    """Read the counts of queues every ``interval`` seconds over one connection, until an error.
 
-    ``on_counts`` gets the counts, None for a missing queue, and the reason of each queue that cannot answer for now.
-    Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives, and
-    BrokerRefused.
+    ``on_counts`` gets the counts, with None for a missing queue, and the reason for each queue that cannot answer at
+    the moment. Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives,
+    and BrokerRefused.
     """
     _Watch(url, queues, interval, on_counts).run(None)
 
 
 def version_at(url: str) -> Version:
-    """Return the version that the broker at a URL reports when a connection opens.
+    """Return the version that a broker reports when a connection to ``url`` opens.
 
-    Raises BrokerUnreachable, and BrokerRefused.
+    Raises BrokerUnreachable and BrokerRefused.
     """
     found: list[str] = []
 
@@ -94,15 +94,16 @@ def version_at(url: str) -> Version:
 
 
 def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
-    """Return the counts of a quorum queue that reports 0 messages, as it also does while it is too busy to answer.
+    """Return the counts of a quorum queue. A queue that is too busy to answer also reports 0 messages.
 
-    ``patience`` is the time in seconds to wait for its count. Raises BrokerUnreachable if it stays unknown,
-    BrokerRefused, and RunnerError if the queue does not exist.
+    ``patience`` is the time in seconds to wait for the queue's count. Raises BrokerUnreachable if the count remains
+    unknown, BrokerRefused, and RunnerError if the queue does not exist.
     """
     is_any = has_messages(url, queue)
     deadline = time.monotonic() + patience
     while True:
-        # The counts are read again even for an empty queue: a queue that was too busy reported no consumers either.
+        # The counts are read again even if the queue is empty, because a queue that was too busy reported no consumers
+        # either.
         counts = look([url], [queue])[1][queue] or QueueCounts(0, 0)
         if counts.messages or not is_any:
             return counts
@@ -114,7 +115,7 @@ def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
 
 
 def has_messages(url: str, queue: str) -> bool:
-    """Get a message from a queue and return it; return True if there was one.
+    """Return True if a queue has a ready message. The message is fetched and requeued.
 
     Raises BrokerUnreachable, BrokerRefused, and RunnerError if the queue does not exist.
     """
@@ -140,7 +141,7 @@ class _Look:
     def __init__(self, url: str, queues: Sequence[str], *, may_be_unknown: bool) -> None:
         self._left = list(queues)
         self._may_be_unknown = may_be_unknown
-        #: The reason of each queue that cannot answer for now.
+        #: The reason for each queue that cannot answer at the moment.
         self.unknown: dict[str, str] = {}
         self._found: dict[str, QueueCounts | None] = {}
         self._session = Session(url, "runner dlq", self._opened)

@@ -1,4 +1,4 @@
-"""The renaming of a queue: its messages in order, its bindings, its retry queues and its dead letters."""
+"""The renaming of a queue, which moves its messages in order, its bindings, its retry queues and its dead letters."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from runner.topology.rename import Rename, leads_to
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
 
-#: Seconds until the broker has removed the consumers of a process that has just exited.
+#: Seconds that the broker needs to remove the consumers of a process that has just exited.
 CONSUMERS = 3.0
 
 
 class QueueRename:
-    """The renaming of one queue, which may be interrupted at any point: another run continues."""
+    """The renaming of one queue. It may be interrupted at any point, and another run continues it."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class QueueRename:
         objects: Objects,
         say: Callable[[str], None],
     ) -> None:
-        """``objects`` are those of topology.yaml; the new queue and its parts are already on the broker."""
+        """``objects`` is the compiled topology. The new queue and its retry queues already exist on the broker."""
         self._url, self._management, self._admin = url, management, admin
         self._rename, self._objects, self._say = rename, objects, say
         self._policy = policy_name("drain", rename.old)
@@ -51,14 +51,14 @@ class QueueRename:
         self._deleted: set[str] = set()
 
     def run(self, live: Live) -> str | None:
-        """Rename the queue, or continue an interrupted run; return the reason if the queue keeps its old name.
+        """Rename the queue, or continue an interrupted run. Return the reason if the queue keeps its old name.
 
-        The bindings move after the messages, so that newer messages follow the older ones. Raises RunnerError if a
-        message cannot be moved.
+        The bindings are moved after the messages, so that older messages precede newer messages. Raises RunnerError if
+        a message cannot be moved.
         """
         try:
             if (reason := self._obstacle(live) or self._relocate(live)) is not None:
-                # Without this policy the old queue has its own limits again.
+                # Without this policy, the old queue's own limits apply again.
                 self._admin.delete_policy(self._policy)
         except MessagesDeleted:
             raise
@@ -71,7 +71,7 @@ class QueueRename:
         return reason
 
     def _missing(self) -> set[str]:
-        """Return the queues that another run has deleted; none if the broker does not report its queues."""
+        """Return the queues that another run has deleted, or an empty set if the broker does not report its queues."""
         try:
             return set(self._rename.sources) - self._deleted - self._management.live().queues.keys()
         except ManagementError:
@@ -82,7 +82,7 @@ class QueueRename:
         self._say(f"renaming queue {one.old} to {one.new}")
         self._lift_limit(live)
         for source, target in one.retries:
-            # Retry queues return their messages to the old queue, so they are moved before it.
+            # Retry queues return their messages to the old queue, so their messages are moved first.
             if (reason := self._finish(source, target, live)) is not None:
                 return reason
         for source in one.queues:
@@ -122,11 +122,11 @@ class QueueRename:
         new = next(one for one in self._objects.queues if one.name == self._rename.new)
         old, version = live.queues.get(self._rename.old), live.version or None
         wanted = Policies(self._objects.policies, version).settings_of(new)
-        # If the old queue no longer exists, an earlier run has already checked the room.
+        # If the old queue no longer exists, an earlier run has already checked that the new queue has enough room.
         return wanted, wanted if old is None else Policies(live.policies.values(), version).settings_of(old.queue)
 
     def _lift_limit(self, live: Live) -> None:
-        """Lift the delivery limit, because an interrupted drain counts as a failed delivery of good messages."""
+        """Lift the delivery limit, because an interrupted drain counts as a failed delivery of each unacked message."""
         old = live.queues.get(self._rename.old)
         if old is not None and old.queue.type == QUORUM:
             definition = {"delivery-limit": NO_LIMIT}
@@ -134,7 +134,7 @@ class QueueRename:
             self._admin.put_policy(policy)
 
     def _catch_up(self, source: str) -> None:
-        """Move the messages of a queue that still gets new ones, so that few remain when the bindings move."""
+        """Move the messages of a queue that still gets new messages, so that few remain when the bindings are moved."""
         held = counts_of(self._url, source).messages
         if held:
             self._move(source, self._rename.new, enough=held)
@@ -147,18 +147,18 @@ class QueueRename:
         ours = {replace(binding, destination=name).key for binding in wanted for name in one.queues}
         there = [found for key, found in live.bindings.items() if one.brings(key)]
         for found in there:
-            # Our own bindings are kept only if topology.yaml still contains them.
+            # A managed binding is kept only if topology.yaml still contains it.
             if found.binding.key not in ours | live.owned.bindings:
                 self._admin.put_binding(one.moved(found.binding))
         for found in there:
             self._admin.delete_binding(found)
 
     def _finish(self, source: str, target: str, live: Live) -> str | None:
-        """Move all messages and delete the empty queue; return the reason if it is not empty, or has a consumer."""
+        """Move all messages, and delete the empty queue. Return the reason if it is not empty or has a consumer."""
         self._move(source, target)
         deadline = time.monotonic() + STATISTICS
         while (reason := self._admin.in_use(source)) is not None and time.monotonic() < deadline:
-            # The statistics may be some seconds old.
+            # The statistics may be a few seconds old.
             time.sleep(0.5)
             if counts_of(self._url, source).messages:
                 self._move(source, target)
@@ -173,7 +173,7 @@ class QueueRename:
         return None
 
     def _move(self, source: str, target: str, *, delete: str | None = None, enough: int | None = None) -> None:
-        """Move all messages, or ``enough``; ``delete`` is the type of the source if it is deleted afterwards."""
+        """Move all messages, or ``enough`` of them. ``delete`` is the type of a source to delete afterwards."""
         self._moved += move_messages(
             self._url, source, target, lambda text: self._say(f"queue {source}: {text}"), delete=delete, enough=enough,
             names=self._rename.names,

@@ -1,4 +1,4 @@
-"""The replacement of a queue by a queue with other properties, with its messages in order."""
+"""The replacement of a queue with a queue that has other properties. The messages keep their order."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from runner.topology.queue_limits import lacks_room
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
 
-#: The priority of the policy of a queue that is drained, above the generated policies.
+#: The priority of the policy for a drained queue. It is higher than the priority of the generated policies.
 DRAIN_PRIORITY = 2000
-#: A delivery limit beyond any number of interruptions.
+#: A delivery limit that no number of interruptions reaches.
 NO_LIMIT = 1_000_000_000
-#: Seconds after which RabbitMQ's statistics are correct after a consumer has exited. They are collected every 5 s, and
-#: later from a busy queue.
+#: Seconds until RabbitMQ's statistics are correct after a consumer has exited. RabbitMQ collects them every 5 s, and
+#: less often from a busy queue.
 STATISTICS = 30.0
 
 
 class QueueConsumed(RunnerError):
-    """An error: a queue that should be drained still has consumers."""
+    """An error for a queue that must be drained but still has consumers."""
 
     def __init__(self, queue: str, problem: str) -> None:
         super().__init__(f"queue {queue!r}: {problem}")
@@ -43,7 +43,7 @@ class QueueConsumed(RunnerError):
 
 
 class QueueReplacement:
-    """The replacement of one queue, which may be interrupted at any point: another run continues."""
+    """The replacement of one queue. It may be interrupted at any point, and another run continues it."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class QueueReplacement:
         self._policy = f"{GENERATED}drain.{queue.name}"
 
     def run(self, live: Live) -> None:
-        """Replace the queue, or continue an interrupted run. Raises RunnerError if that is not safe."""
+        """Replace the queue, or continue an interrupted replacement. Raises RunnerError if this is not safe."""
         name = self._queue.name
         there = live.queues.get(name)
         version = live.version or None
@@ -71,7 +71,7 @@ class QueueReplacement:
             self._check(there.queue, live)
         before = self._count(live)
         wanted = policies.settings_of(self._queue)
-        # If the queue does not exist, an interrupted run has already checked the room.
+        # If the queue does not exist, an interrupted run has already checked that the new queue has enough room.
         found = wanted if there is None else held.settings_of(there.queue)
         if (limit := lacks_room(wanted, found, before)) is not None:
             raise RunnerError(f"queue {name!r}: its {limit}")
@@ -99,7 +99,7 @@ class QueueReplacement:
             read = counted(consumers, "consumer")
             raise QueueConsumed(name, f"it has {read}; stop the services that consume it, and try again")
         deadline = time.monotonic() + STATISTICS
-        # An unknown count is no obstacle: the queue has no consumer, so no message is unacked.
+        # An unknown count is no obstacle, because a queue without a consumer has no unacked messages.
         while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:
             time.sleep(0.5)
         if held:
@@ -108,7 +108,7 @@ class QueueReplacement:
             )
         retry = self._objects.retry_delays.get(name)
         for _, retry_queue in retry.steps if retry is not None else ():
-            # A classic retry queue drops an expired message if its queue does not exist at that moment.
+            # A classic retry queue drops an expired message if the message's queue does not exist at that moment.
             is_classic = retry_queue in live.queues and live.queues[retry_queue].queue.type == CLASSIC
             waiting = counts_of(self._url, retry_queue).messages if is_classic else 0
             if waiting:
@@ -121,14 +121,15 @@ class QueueReplacement:
     def _set_aside(self, there: Queue) -> None:
         """Move the messages of the old queue to one extra queue, and its bindings to another extra queue."""
         if there.type == QUORUM:
-            # An interrupted drain counts as a failed delivery, and the limit would dead-letter good messages.
+            # An interrupted drain counts as a failed delivery, so the delivery limit would dead-letter good messages.
             pattern, definition = only(there.name), {"delivery-limit": NO_LIMIT}
             self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
         self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
         # An earlier replacement of the same run may have changed the bindings.
         bound = [one for one in self._management.live().bindings.values() if one.binding.destination == there.name]
         bound = [one for one in bound if one.binding.destination_type == "queue"]
-        # Binding precedes unbinding, so that a message may arrive twice, but is never lost.
+        # The new binding is created before the old binding is removed. So a message may arrive twice, but is never
+        # lost.
         for one in bound:
             self._admin.put_binding(replace(one.binding, destination=self._new))
         for one in bound:
@@ -145,13 +146,13 @@ class QueueReplacement:
         self._move(self._new, self._queue.name, None)
         wanted = [one for one in self._objects.bindings if one.destination_type == "queue"]
         ours = {one.key for one in wanted}
-        # New bindings too, before the bindings that they replace are removed.
+        # The new bindings are included, and are created before the bindings that they replace are removed.
         self._admin.declare(Objects(bindings=tuple(one for one in wanted if one.destination == self._queue.name)))
         for one in live.bindings.values():
             if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
                 continue
             binding = replace(one.binding, destination=self._queue.name)
-            # A binding of ours that topology.yaml no longer contains is not created again.
+            # A managed binding that topology.yaml no longer contains is not recreated.
             if binding.key in ours or binding.key not in live.owned.bindings:
                 self._admin.put_binding(binding)
             self._management.delete_binding(one)
@@ -163,7 +164,7 @@ class QueueReplacement:
         return Queue(name, True, {QUEUE_TYPE: kind, **limit})
 
     def _move(self, source: str, target: str, delete: str | None) -> None:
-        """Move all messages; ``delete`` is the type of the source if it is deleted afterwards, else None."""
+        """Move all messages. ``delete`` is the type of the source if it must be deleted afterwards, otherwise None."""
         name = self._queue.name
         move_messages(
             self._url, source, target, lambda text: self._say(f"queue {name}: {text}"), delete=delete,

@@ -1,7 +1,7 @@
 """A delay until new quorum queues survive a crash of the broker.
 
-This is a workaround: RabbitMQ 3.10 writes the list of its quorum queues up to a second after it has confirmed their
-declaration. Remove this module when the oldest supported RabbitMQ writes the list first.
+This is a workaround for RabbitMQ 3.10, which writes the list of its quorum queues up to a second after it has confirmed
+their declaration. Remove this module when the oldest supported RabbitMQ writes the list before the confirmation.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from runner.config.version import QUORUM, WRITES_EARLIER_NAMES, parsed
 from runner.errors import BrokerUnreachable
 
 #: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``), a second after the last change.
-#: Measured on 3.10.8: a queue is lost after up to 0.9 s, and kept from 1.0 s on.
+#: RabbitMQ 3.10.8 loses a queue in a crash up to 0.9 s after its declaration, and keeps it after 1.0 s (measured).
 PERIOD = 1.5
-#: Seconds for the declaration and deletion of one queue.
+#: Seconds to declare and delete the marker queue.
 TIMEOUT = 10.0
-#: Milliseconds after which that queue expires if its deletion fails.
+#: Milliseconds after which the marker queue expires if its deletion fails.
 _EXPIRES = 60_000
 
 
 def wait_until_durable(urls: Sequence[str]) -> None:
-    """Return when the quorum queues that a broker has just created would survive its crash.
+    """Wait until the quorum queues that a broker has just created would survive a crash of the broker.
 
-    Otherwise the broker would lose them with all confirmed messages, and they would wait forever for a leader. One
+    Without this wait, the queues would lose all confirmed messages in a crash, and would wait forever for a leader. One
     more quorum queue on every node makes RabbitMQ write the list early. RabbitMQ looks up the name of a new member
-    before the registration, and the lookup of an uncached name first writes the cache (Erlang's dets). If this is not
-    known to work for the version, or fails, the function waits for ``PERIOD``.
+    before it registers the member, and the lookup of an uncached name first writes the cache (Erlang's dets). If this
+    method fails, or is not known to work for the broker's version, the function waits for ``PERIOD``.
     """
     with contextlib.suppress(BrokerUnreachable):
-        # With several nodes it was not observed that one queue makes all of them write.
+        # In a cluster, it was not observed that one queue makes all nodes write the list.
         if len(urls) == 1 and _Marker(urls[0]).run():
             return
     time.sleep(PERIOD)
@@ -50,7 +50,7 @@ class _Marker:
         self._session = Session(url, "runner settle", self._declare)
 
     def run(self) -> bool:
-        """Return True if the queue was declared on a broker that then writes its list. Raises BrokerUnreachable."""
+        """Return True if the queue's declaration makes the broker write its list. Raises BrokerUnreachable."""
         self._session.run(TIMEOUT)
         return self._is_declared
 
@@ -59,7 +59,7 @@ class _Marker:
             self._session.finish()
             return
         channel.add_on_close_callback(lambda *_: self._session.finish())
-        # The large group puts a member on each node, even if one address stands for several nodes.
+        # The large group size puts a member on each node, even if one address belongs to several nodes.
         arguments = {"x-queue-type": QUORUM, "x-quorum-initial-group-size": 99, "x-expires": _EXPIRES}
         channel.queue_declare(self._name, durable=True, arguments=arguments, callback=lambda _: self._delete(channel))
 

@@ -1,4 +1,4 @@
-"""A counter of the ready messages in queues, over one lasting connection."""
+"""A counter of the ready messages in queues, which keeps one connection open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT = 5.0
 
 
 class ReadyCounter:
-    """A counter that connects at the first request. Any thread may call it, one request at a time."""
+    """A counter that connects at the first request. Any thread may call its methods, one request at a time."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
         self._io = IoThread(on_crash=lambda: self._fail(BrokerUnreachable("the AMQP thread has crashed")))
@@ -34,7 +34,8 @@ class ReadyCounter:
     def ready(self, queues: Sequence[str]) -> int:
         """Return the total number of ready messages in the queues.
 
-        Raises BrokerUnreachable if the broker does not answer, and BrokerRefused if this user may not see the queue.
+        Raises BrokerUnreachable if the broker does not answer, and BrokerRefused if the user lacks the permissions for
+        a queue.
         """
         with self._lock:
             if not self._is_started:
@@ -58,7 +59,7 @@ class ReadyCounter:
             return
         self._asked, counts = future, list[int]()
         for queue in queues:
-            # A passive declaration of a missing queue closes the channel, and the link opens a new one.
+            # A passive declaration of a missing queue closes the channel, and the link opens a new channel.
             channel.queue_declare(queue, passive=True, callback=self._counter(future, counts, len(queues)))
 
     def _counter(self, future: Future[int], counts: list[int], asked: int) -> Callable[[Any], None]:

@@ -32,33 +32,34 @@ from runner.topology.timeouts import acknowledgement_times, short_consumer_timeo
 
 @dataclass(frozen=True)
 class Comparison:
-    """The objects on a broker, compared with those of topology.yaml."""
+    """The objects on a broker, compared with the objects in topology.yaml."""
 
     project: Project
     objects: Objects
     plan: Plan
-    #: None if the HTTP API is unreachable. Then ``plan`` reports what could not be compared.
+    #: The HTTP API, or None if it is unreachable. In that case, ``plan`` reports the settings that it could not
+    #: compare.
     live: Live | None = None
     management: Management | None = None
 
     def decision(self, consent: Consent) -> Decision:
-        """Divide the plan into the changes that the consent allows, and the others."""
+        """Divide the plan into the changes that the consent allows and the remaining changes."""
         if self.live is None:
             return Decision(target=self.objects)
         return decide(self.plan, self.objects, self.live, consent)
 
     def place_of(self, thing: Exchange | Queue | Binding | Policy) -> str:
-        """Return the place of an object, such as ``topology.yaml:14``."""
+        """Return an object's file and line, such as ``topology.yaml:14``."""
         return self.project.topology_line(path_of(thing, self.project.topology))
 
 
 def compare(
     project: Project, management_url: str | None = None, patience: float = 0.0, *, prune: bool = False
 ) -> Comparison:
-    """Compare the project with its broker, without a change.
+    """Compare the project with its broker, without changing the broker.
 
     ``patience`` is the time in seconds to wait for an HTTP API that starts later than AMQP. With ``prune``, the plan
-    deletes our objects that are no longer in topology.yaml. Raises BrokerUnreachable if no broker answers.
+    deletes managed objects that are no longer in topology.yaml. Raises BrokerUnreachable if no broker answers.
     """
     topology, consumed = project.topology, project.consumed
     try:
@@ -102,7 +103,7 @@ def compare(
 def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[Management, Live]:
     """Return the first HTTP API of the broker's addresses that answers, and the objects that it reports.
 
-    ``url`` is its address if config.yaml has none. Raises ManagementError if no HTTP API answers.
+    ``url`` is the HTTP API's address if config.yaml has none. Raises ManagementError if no HTTP API answers.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -119,7 +120,7 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
 
 
 def _timeout_warnings(project: Project, objects: Objects, version: Version | None) -> Iterator[str]:
-    """Yield a warning for each service whose messages may exceed the broker's timeout, if no policy can raise it.
+    """Yield a warning for each service that may exceed the broker's consumer timeout if no policy can raise it.
 
     ``version`` is None if no policies can be set.
     """
@@ -150,12 +151,13 @@ def reconcile(
     did: Callable[[Change], None] = lambda _: None,
     denied: Callable[[], None] = lambda: None,
 ) -> list[Left]:
-    """Apply the decided changes; return the changes that are left, with their needs.
+    """Apply the selected changes. Return the remaining changes with their requirements.
 
-    ``denied`` is called if this user may not declare anything, like a user with the permissions of one service.
+    ``denied`` is called if the user lacks the permission to declare objects, like a user with only one service's
+    permissions.
 
-    ``did`` gets each change that is done. Raises DeclarationRefused if the broker refuses an object, and
-    BrokerUnreachable. Changes that are already done stay.
+    ``did`` is called with each change after it is made. Raises DeclarationRefused if the broker refuses an object, and
+    BrokerUnreachable. Changes that were made before the error are kept.
     """
     plan, urls = comparison.plan, comparison.project.config.broker.url
     if plan.problems:
@@ -172,13 +174,13 @@ def reconcile(
 
 
 def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool:
-    """Declare by AMQP alone, which reports a difference only as a refusal; return True if this user may not declare."""
+    """Declare through AMQP, where a difference causes a refusal. Return True if the user lacks the permission."""
     objects, urls = comparison.objects, comparison.project.config.broker.url
     if unmoved := _unmoved(comparison):
         raise DeclarationRefused("\n".join(unmoved))
     written = tuple(one for one in objects.queues if one.name not in objects.generated)
     refusals = declare(urls, Objects(objects.exchanges, written))
-    # If an exchange or queue is refused, its bindings and retry queues are not declared either.
+    # If the broker refuses an exchange or a queue, its bindings and retry queues are not declared either.
     held = {
         ("queue" if isinstance(one.thing, Queue) else "exchange", one.thing.name)
         for one in refusals
@@ -211,7 +213,7 @@ def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool
         else:
             lines.append(line)
     if denied:
-        # A user with the least permissions uses objects that another user has declared.
+        # A user with minimal permissions uses objects that another user has declared.
         say(f"not declared, {len(denied)} exchanges, queues and bindings: this user may not; they must already exist")
     if lines:
         raise DeclarationRefused("\n".join(lines))
@@ -221,7 +223,7 @@ def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool
 
 
 def _unmoved(comparison: Comparison) -> list[str]:
-    """Return a line for each queue that still has its former name: both queues, if bound, would get each message."""
+    """Return a line for each queue that still has its old name. Two bound queues would each get every message."""
     formerly, lines = comparison.objects.formerly, []
     for new, old in formerly.items():
         with suppress(BrokerRefused):  # this user may only use objects that another user has declared

@@ -1,4 +1,4 @@
-"""The statistics of queues in RabbitMQ's HTTP API: counts, rates, and their history over the last minutes."""
+"""The queue statistics in RabbitMQ's HTTP API: counts, rates, and their history over the last few minutes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.topology.live import Live
 STEP, HISTORY = 5, 600
 #: Seconds after the start of a node until it has statistics about a queue.
 SILENCE = 15.0
-#: Counters of deliveries that remove a message from its queue.
+#: The counters of deliveries that remove a message from its queue.
 _REMOVALS = ("ack", "deliver_no_ack", "get_no_ack")
 _COLUMNS = (
     "name", "messages", "messages_ready", "messages_unacknowledged", "messages_ready_details.samples",
@@ -27,15 +27,15 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Statistics:
-    """The statistics of one queue from the HTTP API, some seconds late. A value that is not reported is None."""
+    """The statistics of one queue from the HTTP API, a few seconds old. A value that is not reported is None."""
 
     messages: int | None = None
     unacked: int | None = None
     #: The rates at which messages are published to the queue and removed from it, in messages per second.
     published: float | None = None
     removed: float | None = None
-    #: The samples, oldest first: the time in seconds since the epoch, the number of ready messages, and the total
-    #: number of deliveries without redeliveries.
+    #: The samples, oldest first. Each has the time in seconds since the epoch, the number of ready messages, and the
+    #: total number of deliveries, without redeliveries.
     history: tuple[tuple[float, int, int], ...] = ()
 
 
@@ -44,15 +44,15 @@ class StatisticsReader:
 
     def __init__(self, management: Management) -> None:
         self._management = management
-        #: True if the broker computes rates; None before the first answer.
+        #: True if the broker computes rates, or None before the first answer.
         self._has_rates: bool | None = None
-        #: The time from which the history is complete, because a broker reports zeros for times before its start.
+        #: The time from which the history is complete. For times before its start, a broker reports zeros.
         self._started: float | None = None
 
     def read(self, now: float) -> dict[str, Statistics]:
         """Return the statistics of all queues by name. ``now`` is in seconds since the epoch.
 
-        Raises ManagementError, also for an answer that is not RabbitMQ's.
+        Raises ManagementError, including for an answer that does not come from RabbitMQ.
         """
         try:
             return self._read(now)
@@ -72,7 +72,7 @@ class StatisticsReader:
         return {str(one["name"]): self._of(one, now) for one in found}
 
     def _start(self, now: float) -> float | None:
-        """Return the time from which the history is complete; None if it is not known yet."""
+        """Return the time from which the history is complete, or None if it is not known yet."""
         try:
             nodes = self._management.request("GET", "nodes", query="?columns=uptime")
         except ManagementError as error:
@@ -90,11 +90,11 @@ class StatisticsReader:
                 reported_count(dict(one), "messages"), reported_count(dict(one), "messages_unacknowledged")
             )
         stats = one.get("message_stats") or {}
-        # A queue without any publish or delivery has no counters.
+        # A queue without published or delivered messages has no counters.
         rates = {name: float((stats.get(f"{name}_details") or {}).get("rate", 0.0)) for name in ("publish", *_REMOVALS)}
         lengths = _samples(one.get("messages_ready_details"))
         deliveries, again = (_samples(stats.get(f"{name}_details")) for name in ("deliver_get", "redeliver"))
-        # The sample of the current interval, which is incomplete, has a time after ``now``.
+        # The incomplete sample of the current interval has a time after ``now``.
         started = float("inf") if self._started is None else self._started
         times = [time for time in sorted(lengths) if started <= time <= now]
         if deliveries:
@@ -117,18 +117,18 @@ def _samples(details: Any) -> dict[float, int]:
 
 @dataclass(frozen=True)
 class MessageCounts:
-    """The messages of one queue."""
+    """The message counts of one queue."""
 
     #: The current count from the queue itself.
     ready: int = 0
-    #: The count from the statistics, some seconds old; None if it is not known.
+    #: The count from the statistics, a few seconds old, or None if it is unknown.
     unacked: int | None = 0
 
 
 def message_counts(url: str, management: Management, queues: Sequence[str]) -> dict[str, MessageCounts]:
-    """Return the counts of some queues, read in this order. A queue that does not exist has no messages.
+    """Return the counts of queues, which are read in the given order. A missing queue has no messages.
 
-    Raises BrokerUnreachable, and RunnerError if this user may not see a queue.
+    Raises BrokerUnreachable, and RunnerError if the user lacks the permissions for a queue.
     """
     try:
         columns = "?columns=name,messages_unacknowledged"
@@ -139,7 +139,7 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
     _, counts = look([url], list(queues))
     result = {}
     for name, count in counts.items():
-        # The statistics do not contain a new queue yet. Without a consumer no message is unacked.
+        # The statistics do not contain a new queue yet. A queue without a consumer has no unacked messages.
         known = unacked_of.get(name)
         unacked = known if known is not None or count is None or count.consumers else 0
         result[name] = MessageCounts() if count is None else MessageCounts(count.messages, unacked)
@@ -147,9 +147,10 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
 
 
 def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
-    """Return ``live`` with counts from the queues themselves for ``names``, whose counts the HTTP API does not report.
+    """Return ``live`` with the queues' own counts for ``names``, which the HTTP API reports without counts.
 
-    A queue reports only its ready messages. Without a consumer it has no unacked messages. Other counts stay unknown.
+    A queue reports only its ready messages. A queue without a consumer has no unacked messages. Other counts remain
+    unknown.
     """
     try:
         _, found = look(urls, names, {})
