@@ -6,16 +6,16 @@ from pika.channel import Channel
 
 
 class AckBatch:
-    """The delivery tags of one channel, which the broker counts from 1 (AMQP 0-9-1).
+    """The delivery tags of one channel, which the broker numbers from 1 (AMQP 0-9-1).
 
-    An ack with ``multiple`` answers all deliveries up to its tag, so all of them must be done. If an ack names a tag
-    that is already answered, the broker closes the channel with 406.
+    An ack with ``multiple`` acknowledges all deliveries up to its tag, so all of these deliveries must be done. If an
+    ack names a tag that was already answered, the broker closes the channel with 406.
     """
 
     def __init__(self) -> None:
         self._next = 1
         self._done: set[int] = set()
-        #: Deliveries after a gap that are already answered.
+        #: Answered deliveries after the first unanswered delivery.
         self._answered: set[int] = set()
 
     @property
@@ -28,11 +28,11 @@ class AckBatch:
         self._done.add(tag)
 
     def answered(self, tag: int) -> None:
-        """Mark a delivery as answered without an ack, as after a reject."""
+        """Mark a delivery as answered without an ack, for example after a reject."""
         self._answered.add(tag)
 
     def take(self) -> list[tuple[int, bool]]:
-        """Return the acks to send now, as pairs of tag and ``multiple``. Each delivery is acknowledged once."""
+        """Return the acks to send, as pairs of tag and ``multiple``. Each delivery is acknowledged once."""
         acks = []
         last = 0
         while self._next in self._done or self._next in self._answered:

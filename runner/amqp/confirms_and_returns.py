@@ -1,4 +1,4 @@
-"""Publishing on one channel, and matching of the broker's confirms and returns with the unconfirmed messages."""
+"""Publishing on one channel, where the broker's confirms and returns are matched with unconfirmed messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.errors import BrokerError, PublishRefused, Unroutable
 from runner.headers import name_of
 
 T = TypeVar("T")
-#: The contents of a return: message id, exchange and routing key. For the default exchange, the id is not needed.
+#: The message id, the exchange and the routing key of a return. For the default exchange, the id is not needed.
 ReturnKey = tuple[str, str, str]
 
 
@@ -28,16 +28,16 @@ class ConfirmWindow(Generic[T]):
     """A window of unconfirmed mandatory messages on one channel. It reports the outcome of each message.
 
     The publisher passes a note with each message. ``on_outcome`` gets the note and None for a confirm, PublishRefused
-    for a negative confirm, or Unroutable for a return. ``on_round`` is called after all outcomes of one frame. A closed
-    channel brings no outcome: see ``clear``.
+    for a negative confirm, or Unroutable for a return. ``on_round`` is called after all outcomes of one frame. When a
+    channel closes, its messages get no outcome (see ``clear``).
 
-    The broker counts publishes from 1 on each channel. It returns an unroutable message before it confirms that message
-    (RabbitMQ: "Consumer Acknowledgements and Publisher Confirms"), and the return does not contain the number. So all
-    unconfirmed messages with the same id, exchange and routing key count as returned. If one of these messages was
-    given up before, only the next confirm shows which message was returned.
+    The broker numbers the published messages of each channel from 1. It returns an unroutable message before it
+    confirms that message (RabbitMQ: "Consumer Acknowledgements and Publisher Confirms"), and the return does not
+    contain the message's number. So all unconfirmed messages with the same id, exchange and routing key count as
+    returned. If one of these messages was given up earlier, only the next confirm shows which message was returned.
 
-    A return by the default exchange means that the queue no longer exists. RabbitMQ confirms the messages of a deleted
-    queue, so all unconfirmed messages to this queue count as returned.
+    A return from the default exchange means that the queue no longer exists. RabbitMQ confirms the messages of a
+    deleted queue, so all unconfirmed messages to this queue count as returned.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class ConfirmWindow(Generic[T]):
         on_round: Callable[[], object] = _nothing,
         on_late: Callable[[ReturnKey, BrokerError | None], object] = _nothing,
     ) -> None:
-        """``on_late`` gets the contents of a return and the outcome, for each message that was given up."""
+        """``on_late`` gets the id, exchange and routing key, and the outcome, of each message that was given up."""
         self._on_outcome, self._on_round, self._on_late = on_outcome, on_round, on_late
         self._number = 0
         self._unconfirmed: dict[int, tuple[ReturnKey, T]] = {}
-        #: Messages that were given up. Their number may be large while a queue confirms nothing.
+        #: Messages that were given up. There may be many of them while a queue confirms no messages.
         self._late: dict[int, ReturnKey] = {}
         #: Returns that may belong to a message that was given up. The next confirm shows which message was returned.
         self._returns: Counter[ReturnKey] = Counter()
@@ -62,13 +62,13 @@ class ConfirmWindow(Generic[T]):
         channel.confirm_delivery(self.on_confirm, callback=lambda _: on_open())
 
     def use(self, channel: Channel) -> None:
-        """Use a channel on which ``on_return`` and ``on_confirm`` are already registered."""
+        """Use a channel that already has ``on_return`` and ``on_confirm`` as callbacks."""
         self._channel = channel
         self._number = 0
         self.clear()
 
     def __len__(self) -> int:
-        """Return the number of unconfirmed messages, except messages that were given up."""
+        """Return the number of unconfirmed messages, without messages that were given up."""
         return len(self._unconfirmed)
 
     def publish(self, note: T, place: ReturnKey, body: bytes, properties: Properties) -> None:
@@ -79,9 +79,10 @@ class ConfirmWindow(Generic[T]):
         self._channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
 
     def give_up(self, is_meant: Callable[[T], bool]) -> list[T]:
-        """Give up messages, chosen by their notes, and return these notes.
+        """Give up the messages whose notes ``is_meant`` accepts, and return these notes.
 
-        Late confirms and returns of these messages are not confused with the outcome of a second publish.
+        Late confirms and returns of these messages are not confused with the outcomes of messages that are published
+        again.
         """
         found = [(number, *one) for number, one in self._unconfirmed.items() if is_meant(one[1])]
         for number, place, _ in found:
@@ -90,7 +91,7 @@ class ConfirmWindow(Generic[T]):
         return [note for _, _, note in found]
 
     def clear(self) -> list[T]:
-        """Forget all unconfirmed messages after their channel was closed, and return their notes."""
+        """Forget all unconfirmed messages after the channel was closed, and return the notes of these messages."""
         notes = [note for _, note in self._unconfirmed.values()]
         self._unconfirmed.clear()
         self._late.clear()
@@ -113,40 +114,40 @@ class ConfirmWindow(Generic[T]):
         self._on_round()
 
     def on_confirm(self, frame: Any) -> None:
-        """Report the outcome of one message or several, which the broker has confirmed or refused."""
+        """Report the outcomes of one or more messages that the broker has confirmed or refused."""
         method = frame.method
         last = method.delivery_tag
         is_refused = isinstance(method, pika.spec.Basic.Nack)
         if self._late:
-            # While one message waits, RabbitMQ confirms all later messages one by one. So the slow search through
-            # ``_late`` must not happen for each single confirm.
+            # While one message waits, RabbitMQ confirms all later messages one by one. So a single confirm must not
+            # cause a slow search through ``_late``.
             for number in [one for one in self._late if one <= last] if method.multiple else (last,):
                 if (place := self._late.pop(number, None)) is not None:
                     self._on_late(place, self._error(place, is_refused=is_refused))
-        # The numbers are in ascending order, and most of them may be above ``last``.
+        # The numbers ascend, and most of them may be above ``last``.
         for number in list(takewhile(last.__ge__, self._unconfirmed)) if method.multiple else (last,):
             if (found := self._unconfirmed.pop(number, None)) is not None:
                 self._on_outcome(found[1], self._error(found[0], is_refused=is_refused))
         self._on_round()
 
     def _error(self, place: ReturnKey, *, is_refused: bool) -> BrokerError | None:
-        """Return the error that a confirm or a refusal means for a message, or None if the message was accepted."""
+        """Return the error for a confirmed or refused message, or None if the broker accepted the message."""
         if is_refused:
             return _refusal(place)
         if self._returns and self._returns[place]:
-            # RabbitMQ confirms a returned message at once, before an earlier message that waits for its queue.
+            # RabbitMQ confirms a returned message immediately, before an earlier message that waits for its queue.
             self._returns[place] -= 1
-            self._returns += Counter()  # removes counts of zero
+            self._returns += Counter()  # removes zero counts
             return _unroutable(place)
         return None
 
 
 class WindowPlaces:
-    """A semaphore that many threads acquire and one thread releases. It is cheap while places are free."""
+    """A semaphore for the places in a window, which many threads acquire and one thread releases."""
 
     def __init__(self, places: int, given: threading.Condition | None = None) -> None:
         self.places = places
-        # Appends and pops are atomic, so the lock is needed only while a thread waits.
+        # ``append`` and ``pop`` are atomic, so the lock is needed only while a thread waits.
         self._free = deque([None] * places)
         self._given = threading.Condition() if given is None else given
         self._waiting = 0
@@ -158,7 +159,8 @@ class WindowPlaces:
         with self._given:
             self._waiting += 1
             try:
-                # ``wait_for`` first checks again, because a place may have been released before ``_waiting`` was set.
+                # ``wait_for`` first checks for a place again, because one may have been released before ``_waiting``
+                # was set.
                 return self._given.wait_for(self._take, timeout)
             finally:
                 self._waiting -= 1
@@ -175,7 +177,7 @@ class WindowPlaces:
         self._free.append(None)
 
     def wake(self) -> None:
-        """Wake the waiting threads, once for many released places, so that a thread can send many messages together."""
+        """Wake the waiting threads after many places are released, so that a thread can send many messages together."""
         if self._waiting and self._free:
             with self._given:
                 self._given.notify_all()

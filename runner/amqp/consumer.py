@@ -1,4 +1,4 @@
-"""A consumer of queues: a callback gets the deliveries, and any thread may acknowledge them."""
+"""A consumer of queues. A callback gets the deliveries, and any thread may acknowledge them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUBSCRIBE_TIMEOUT = 30.0
 
 
 class Delivery:
-    """One delivery. Any thread answers it once with ``ack`` or ``reject``; otherwise the broker delivers it again."""
+    """One delivery. Any thread may call ``ack`` or ``reject`` once. Otherwise the broker redelivers the message."""
 
     __slots__ = ("_body", "_channel", "_consumer", "_method", "properties", "queue")
 
@@ -51,7 +51,7 @@ class Delivery:
 
     @property
     def is_alive(self) -> bool:
-        """True if the delivery can be answered. After its channel closes, the broker delivers the message again."""
+        """True if the delivery can be answered. After the channel closes, the broker redelivers the message."""
         return self._consumer.channel is self._channel
 
     def ack(self) -> None:
@@ -64,18 +64,20 @@ class Delivery:
 
 
 class Consumer:
-    """A connection that consumes queues. After a reconnection it subscribes to the queues again.
+    """A connection that consumes queues. After a reconnection, it subscribes to the queues again.
 
     All callbacks are called on the I/O thread:
 
     - ``on_delivery`` gets each delivery.
-    - ``on_state`` gets None when all queues are subscribed, and the reason when this is no longer the case.
+    - ``on_state`` gets None when all subscriptions are active, and the reason when one is no longer active.
     - ``on_missing`` gets the reason when a queue does not exist.
-    - ``on_refused`` gets the reason when the user may not consume.
-    - ``on_timeout`` is called when an ack may have exceeded the broker's ``consumer_timeout``. It gets the queue, or ""
-      if the queue is unknown, and the timeout in seconds, or None if the broker does not report it.
+    - ``on_refused`` gets the reason when the user lacks the permission to consume.
+    - ``on_timeout`` is called when an ack may have exceeded the broker's ``consumer_timeout``. Its arguments are the
+      queue, or "" if the queue is unknown, and the timeout in seconds, or None if the broker does not report the
+      timeout.
 
-    The prefetch of each queue is ``at_first``, until as many messages are answered as all queues prefetch afterwards.
+    The prefetch of each queue is ``at_first`` until as many messages are answered as all queues together prefetch
+    later.
     """
 
     def __init__(
@@ -103,17 +105,17 @@ class Consumer:
         self._scheduled = False
         self._acks = AckBatch()
         self._subscribed = 0
-        #: True if all queues were subscribed at some time.
+        #: True if all subscriptions have been active at the same time.
         self._was_subscribed = False
         self._opened_at = 0.0
-        #: The time of the question why the broker has cancelled a subscription on the current channel, or None.
+        #: The time at which the broker was asked why it had cancelled a subscription on the current channel, or None.
         self._asked_at: float | None = None
         #: The subscriptions that the broker has confirmed on the current channel.
         self._tags: set[str] = set()
         #: The queue of each subscription.
         self._queue_of: dict[str, str] = {}
         self._cancelled = False
-        #: The current channel. Deliveries of earlier channels can no longer be answered.
+        #: The current channel. Deliveries on earlier channels can no longer be answered.
         self.channel: Channel | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
@@ -147,19 +149,19 @@ class Consumer:
         self._link.close(on_closed)
 
     def answer(self, channel: Channel, tag: int, *, is_ack: bool) -> None:
-        """Queue an ack or a reject, from any thread. All answers that are queued together are sent together."""
+        """Queue an ack or a reject. Any thread may call this. Answers that are queued together are sent together."""
         self._waiting.append((channel, tag, is_ack))
         if not self._scheduled:
             self._scheduled = True
             self._io.call(self._send_acks)
 
     def _send_acks(self) -> None:
-        # The flag is cleared first, so that an answer that is appended during the loop schedules another round.
+        # The flag is cleared first, so that an answer appended during the loop schedules another round.
         self._scheduled = False
         current = self.channel
         while self._waiting:
             channel, tag, is_ack = self._waiting.popleft()
-            # The tags of a lost channel are no longer valid, and the broker delivers its messages again.
+            # The tags of a lost channel are no longer valid, and the broker redelivers the channel's messages.
             if current is not None and channel is current and current.is_open:
                 if is_ack:
                     self._acks.done(tag)
@@ -186,9 +188,9 @@ class Consumer:
             return
         channel.add_on_cancel_callback(lambda frame: self._find_cause(channel, frame.method.consumer_tag))
         # When a worker crashes or loses its connection, its unacked messages are delivered again, and the broker counts
-        # each of these deliveries. These messages arrive first. With a small prefetch, a second crash adds to the count
-        # of a message only if its handler has started. The small prefetch ends after as many messages as were possibly
-        # unacked.
+        # each redelivery. These messages arrive first. With a small prefetch, a second crash increases the count of a
+        # message only if its handler has started. The small prefetch is used until as many messages are answered as
+        # could have been unacked.
         self._careful_left = self._prefetch * len(self._queues) if self._prefetch > self._at_first else 0
         self._set_prefetch(channel, self._at_first)
 
@@ -196,9 +198,9 @@ class Consumer:
         channel.basic_qos(prefetch_count=prefetch, callback=lambda _: self._subscribe(channel))
 
     def _relax(self, channel: Channel) -> None:
-        """Prefetch as many messages as configured, because the first messages did no harm.
+        """Raise the prefetch to the configured number, because the first messages did no harm.
 
-        A second subscription prefetches the rest, because a subscription keeps its first prefetch.
+        A second subscription prefetches the additional messages, because the prefetch of a subscription cannot change.
         """
         if channel.is_open and not self._cancelled:
             self._set_prefetch(channel, self._prefetch - self._at_first)
@@ -226,13 +228,13 @@ class Consumer:
             self._on_state(None)
 
     def _find_cause(self, channel: Any, tag: str) -> None:
-        """Ask why the broker has cancelled a subscription, because the cancellation contains no reason.
+        """Find out why the broker has cancelled a subscription, because the cancellation contains no reason.
 
-        If the queue does not exist, the broker closes the channel. If the queue still exists, there are three causes,
-        and a new subscription is right for all of them:
+        If the queue does not exist, the broker closes the channel. If the queue still exists, there are three possible
+        causes, and each of them needs a new subscription:
 
         - RabbitMQ has moved the queue to another node.
-        - The user may no longer read the queue.
+        - The user has lost the permission to read the queue.
         - An ack for a quorum queue exceeded the ``consumer_timeout`` (RabbitMQ 4.3 and later).
         """
         queue = self._queue_of.get(tag, "")
@@ -258,36 +260,36 @@ class Consumer:
         if close.is_consumer_timeout:
             self._on_timeout("", close.consumer_timeout)
         is_hopeless = self._link.is_hopeless
-        # The broker may lack a backend for permissions for a while, such as LDAP or HTTP. So a user who was allowed to
-        # consume before is not refused at once.
+        # The broker's backend for permissions, such as LDAP or HTTP, may be unreachable for a while. So a refused user
+        # who was allowed to consume earlier gets another attempt.
         if (close.verdict is CloseKind.PERMANENT and is_hopeless) or (close.is_denial and not self._was_subscribed):
             self._on_refused(reason)
         elif close.verdict is CloseKind.MISSING or is_hopeless:
             self._on_missing(reason)
 
     def lost(self, now: float) -> str | None:
-        """Return why a reachable broker delivers nothing. Return None if it is unreachable, or if all is well.
+        """Return why a reachable broker delivers no messages. Return None if it is unreachable or there is no problem.
 
         ``now`` is in seconds of the monotonic clock. Call this on the I/O thread.
         """
         channel = self.channel
         if self._cancelled or channel is None or not channel.is_open:
-            return None  # the link reports the reason and reconnects by itself
+            return None  # the link itself reports the reason and reconnects
         if self._subscribed < len(self._queues):
             is_late = now - self._opened_at > SUBSCRIBE_TIMEOUT
             return f"not subscribed within {SUBSCRIBE_TIMEOUT:g} s" if is_late else None
-        # After a cancellation pika has forgotten the subscription, but the broker has not answered yet why.
+        # After a cancellation, pika has forgotten the subscription, but the broker's reason is not known yet.
         if self._asked_at is not None and now - self._asked_at <= SUBSCRIBE_TIMEOUT:
             return None
         return None if self._tags <= set(channel.consumer_tags) else "lost its consumer"
 
     @property
     def close_reason(self) -> Close:
-        """The close of the last connection or channel."""
+        """The code and the reason of the last close of the connection or the channel."""
         return self._link.close_reason
 
     def problem(self) -> str | None:
-        """Return the reason why the queues are not consumed now, or None."""
+        """Return the reason why the queues are not consumed at the moment, or None."""
         if self._link.problem is not None:
             return self._link.problem
         return None if self._subscribed >= len(self._queues) else "not subscribed yet"

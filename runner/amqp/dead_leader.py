@@ -1,14 +1,14 @@
 """A workaround for channels that publish to a dead node although a quorum queue has a new leader.
 
-RabbitMQ 3.10 has this problem. Remove the workaround when the oldest supported RabbitMQ uses the new leader on the same
-channel.
+RabbitMQ 3.10 has this problem. Remove the workaround when the oldest supported RabbitMQ can use the new leader on the
+same channel.
 """
 
 from __future__ import annotations
 
-#: Seconds of refusals before a new connection: the first pause and the longest pause. The pause is doubled each time.
+#: Seconds of refusals before a new connection. Each new connection doubles the pause, from the first to the longest.
 PAUSE = (0.5, 60.0)
-#: Seconds without a new connection, after which the next pause is the first pause again.
+#: Seconds without a new connection, after which the pause is reset to the first pause.
 RESET_AFTER = 300.0
 
 #: Exchange and routing key.
@@ -16,15 +16,15 @@ Route = tuple[str, str]
 
 
 class DeadLeaderRefusals:
-    """The refusals on a publisher's channel: for each route, the time of the first refusal.
+    """The refusals on a publisher's channel, with the time of the first refusal for each route.
 
-    A channel may publish to a quorum queue for the first time just after the node of the queue's leader has died. It
-    then keeps using that node. It refuses all events for the queue until the node is back, even if there is a new
-    leader. A new channel uses the new leader. (RabbitMQ 3.10.8, rabbit_fifo_client:enqueue/3. Measured: 17 s of
+    A channel may publish to a quorum queue for the first time just after the node of the queue's leader has died. The
+    channel then keeps using that node. All events for the queue are refused until the node is back, even if there is a
+    new leader. A new channel uses the new leader. (RabbitMQ 3.10.8, rabbit_fifo_client:enqueue/3. Measured: 17 s of
     refusals with a node that was down for 15 s.)
 
-    A full queue refuses events in the same way, even if it accepts an event now and then. So new connections for the
-    same route become rare.
+    A full queue refuses events in the same way, although it may accept an occasional event. So new connections for the
+    same route become less frequent.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ class IoThread:
     Connections get their clock, random numbers and sockets from this class, so that a simulation can replace them.
     """
 
-    #: Seconds of the monotonic clock.
+    #: The current time in seconds of the monotonic clock.
     clock = staticmethod(time.monotonic)
     random = random.Random()
 
@@ -43,7 +43,7 @@ class IoThread:
         self._thread.start()
 
     def call(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on the thread soon, or never if the thread has stopped. Any thread may call this."""
+        """Call ``callback`` on the thread soon, unless the thread has stopped. Any thread may call this."""
         if not self._is_stopped:
             self.loop.add_callback_threadsafe(callback)
 
@@ -56,14 +56,14 @@ class IoThread:
         self._links.append(link)
 
     def cut_off(self, reason: str | None) -> None:
-        """Drop all connections without a close, and open none until ``reason`` is None. Call this on the thread."""
+        """Drop all connections without closing them. Open none until ``reason`` is None. Call this on the thread."""
         self.cut = reason
         if reason is not None:
             for link in self._links:
                 link.drop(reason)
 
     def at_round_end(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` at the end of each round of the loop, after all written frames are sent."""
+        """Call ``callback`` at the end of each round of the event loop, after all written frames are sent."""
         self._round_ends.append(callback)
 
     def _end_round(self) -> None:
@@ -76,7 +76,7 @@ class IoThread:
         return self._is_stopped
 
     def stop(self, timeout: float) -> None:
-        """Stop the loop, and wait at most ``timeout`` seconds for the thread."""
+        """Stop the loop, and wait at most ``timeout`` seconds for the thread to exit."""
         self.call(self.loop.stop)
         self._is_stopped = True
         self._thread.join(timeout)

@@ -1,4 +1,4 @@
-"""A link: a connection with one channel, which is opened again after each loss."""
+"""A link, which is a connection with one channel that is reopened after each loss."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from runner.errors import BrokerRefused, BrokerUnreachable
 
 #: Seconds between heartbeats. A peer that misses two heartbeats counts as dead (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
-#: Seconds to open a connection.
+#: Seconds to open a connection, for TCP, TLS and the AMQP handshake together.
 OPEN_TIMEOUT = 5
 #: The delays before an attempt to reconnect, in seconds.
 RECONNECT_DELAYS = Backoff(0.1, max=5.0)
-#: Seconds for which a channel must stay open. If it is lost sooner, the next delay is longer.
+#: Seconds for which a channel must remain open. If a channel is lost sooner, the next delay is longer.
 STABLE_AFTER = 10.0
-#: The number of such losses in a row that makes a link hopeless.
+#: The number of consecutive early losses that make a link hopeless.
 MOST_LOSSES = 8
 
 log = logging.getLogger("runner.amqp")
@@ -33,11 +33,11 @@ log = logging.getLogger("runner.amqp")
 def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.URLParameters:
     """Return pika's parameters for a connection. RabbitMQ's management UI shows ``name`` for the connection.
 
-    ``timeout`` is the number of seconds for TCP, TLS and the AMQP handshake together.
+    ``timeout`` is the time in seconds for TCP, TLS and the AMQP handshake together.
     """
     parameters = pika.URLParameters(url)
     if not urlsplit(url).path:
-        # pika reads a missing path as a vhost with an empty name, but people mean the default vhost.
+        # pika reads a missing path as a vhost with an empty name, but users mean the default vhost.
         parameters.virtual_host = "/"
     if "heartbeat" not in urlsplit(url).query:
         parameters.heartbeat = HEARTBEAT
@@ -47,7 +47,7 @@ def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.UR
 
 
 class Link:
-    """A connection with one channel that is kept open. Only ``start`` and the properties may be used on any thread.
+    """A connection with one channel, both of which are kept open. Any thread may use ``start`` and the properties.
 
     ``on_open`` gets each new channel. ``on_lost`` gets the reason and the close when a channel is lost.
     """
@@ -61,7 +61,7 @@ class Link:
         on_lost: Callable[[str, Close], None],
     ) -> None:
         self._io = io
-        # The order is random, so that not all clients of a cluster connect to its first node.
+        # The order is random, so that the clients of a cluster do not all connect to its first node.
         self._urls = io.random.sample(list(urls), len(urls))
         self._name = name
         self._on_open, self._on_lost = on_open, on_lost
@@ -72,7 +72,7 @@ class Link:
         self._losses = 0
         self._opened_at: float | None = None
         self._closing = False
-        #: The close that ``problem`` describes.
+        #: The close whose reason is in ``problem``.
         self.close_reason = Close(0, "not connected yet", CloseKind.PASSES)
         self._on_closed: Callable[[], None] | None = None
         #: The reason why there is no channel now, or None if there is a channel.
@@ -104,10 +104,10 @@ class Link:
             terminate(connection, reason)
 
     def reopen(self, reason: str) -> None:
-        """Replace the connection by a new connection. ``reason`` is the problem of the present connection."""
+        """Replace the connection with a new one. ``reason`` is the problem of the current connection."""
         if not self._closing and not self._connection.is_closing and not self._connection.is_closed:
             self._report(Close(0, reason, CloseKind.PASSES))
-            self._opened_at = None  # our own close does not count as a loss
+            self._opened_at = None  # a close by this class does not count as a loss
             self._connection.close()
 
     def error(self) -> BrokerUnreachable | BrokerRefused:
@@ -139,7 +139,7 @@ class Link:
 
     @property
     def is_hopeless(self) -> bool:
-        """True if too many channels were lost soon after they were opened. A new process should then try."""
+        """True if too many channels were lost soon after they were opened. In that case, start a new process."""
         return self._losses >= MOST_LOSSES
 
     def _opened(self, channel: Channel) -> None:
@@ -151,7 +151,7 @@ class Link:
     def _channel_closed(self, channel: Channel, error: Exception) -> None:
         if self._closing or channel.connection.is_closing or channel.connection.is_closed:
             return
-        # The whole connection is closed and opened again, so that there is only one way to recover.
+        # The whole connection is closed and reopened, so that there is only one way to recover.
         self._report(close_of(error))
         channel.connection.close()
 
@@ -167,7 +167,7 @@ class Link:
             if self._on_closed is not None:
                 self._on_closed()
             return
-        # Code 200 is our own close after the error of a channel, and that error is more informative.
+        # Code 200 is a close by this class after an error of the channel. The channel's error is more informative.
         if self.problem is None or close.code != REPLY_SUCCESS:
             self._report(close)
         if self._opened_at is not None:

@@ -1,11 +1,11 @@
 """A faster connection on top of pika. This is the only module that uses private names of pika.
 
 pika creates an object for each frame, sends each frame with a call, and closes the connection if it cannot decode a
-property. So ``runner.amqp.wire`` reads and writes messages, acks and confirms. pika does everything else.
+property. So ``runner.amqp.wire`` reads and writes messages, acks and confirms. pika handles all other frames.
 
-With ``FASTCOMMERCE_PIKA=plain`` in the environment, pika reads and writes all frames. ``runner.amqp.wire`` then only
-decodes and encodes properties and the values of tables, because pika cannot handle all values that senders write. Every
-guarantee holds in both modes, and the tests run both.
+With ``FASTCOMMERCE_PIKA=plain`` in the environment, pika reads and writes all frames. In this mode,
+``runner.amqp.wire`` only decodes and encodes properties and table values, because pika cannot handle all values that
+senders write. All guarantees hold in both modes, and the tests cover both modes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runner.amqp.wire.frame_codec import BasicDeliver, FrameReader, write_ack, w
 from runner.amqp.wire.property_codec import Properties, read_properties
 from runner.errors import ConfigError
 
-#: The environment variable that selects the connection. ``plain`` selects pika's own.
+#: The environment variable that selects the connection class. ``plain`` selects pika's own class.
 VARIABLE = "FASTCOMMERCE_PIKA"
 #: The version of pika that has these private names. pyproject.toml allows no other version.
 KNOWN_VERSION = "1.4"
@@ -37,7 +37,7 @@ SEND_SIZE = 65536
 
 
 class _ReceivedProperties(pika.BasicProperties):  # type: ignore[misc]
-    """The properties in a frame that pika reads, with all attributes of ``Properties``."""
+    """The properties in a frame that pika has read, with all attributes of ``Properties``."""
 
     def decode(self, encoded: bytes, offset: int = 0) -> _ReceivedProperties:
         self.__dict__.update(read_properties(encoded[offset:]))
@@ -49,8 +49,8 @@ def _encode_value(pieces: list[bytes], value: Any) -> int:
     return len(pieces[-1])
 
 
-# These names of pika are public. pika's own functions decode a double as an integer and encode no double. They recurse
-# to any depth, and pika closes the connection if it cannot decode a value.
+# These names of pika are public. pika's own functions decode a double as an integer, and cannot encode a double. They
+# recurse without a limit. If they cannot decode a value, pika closes the connection.
 pika.spec.props[_ReceivedProperties.INDEX] = _ReceivedProperties
 data.encode_value = _encode_value
 # The link or the session reports each problem once, so pika does not need to log it.
@@ -83,7 +83,7 @@ def terminate(connection: Any, reason: str) -> None:
 
 
 class PikaLoop(IOLoop):  # type: ignore[misc]
-    """pika's loop. At the end of a round it sends all written frames with one call, then calls ``on_round``."""
+    """pika's event loop. At the end of a round, it sends all written frames with one call, then calls ``on_round``."""
 
     def __init__(self, on_round: Callable[[], None] = lambda: None) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class PikaLoop(IOLoop):  # type: ignore[misc]
         self.written: list[FastConnection] = []
 
     def process_timeouts(self) -> None:
-        """Finish a round; the poller calls this after it has called all ready handlers."""
+        """Finish a round. The poller calls this method after it has called all ready handlers."""
         super().process_timeouts()
         written, self.written = self.written, []
         for connection in written:
@@ -109,7 +109,7 @@ class FastChannel(Channel):  # type: ignore[misc]
     def basic_publish(
         self, exchange: str, routing_key: str, body: bytes, properties: Any = None, mandatory: bool = False
     ) -> None:
-        """Publish as pika's method does. All frames of one round of the I/O loop are sent together."""
+        """Publish a message, as pika's method does. All frames of one round of the I/O loop are sent together."""
         if isinstance(properties, Properties) and len(body) <= self.connection._body_max_length:
             self._raise_if_not_open()
             encoded = properties.encoded
@@ -120,14 +120,14 @@ class FastChannel(Channel):  # type: ignore[misc]
             super().basic_publish(exchange, routing_key, body, properties, mandatory)
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
-        """Acknowledge as pika's method does."""
+        """Acknowledge deliveries, as pika's method does."""
         self._raise_if_not_open()
         self.connection.write(write_ack(self.channel_number, delivery_tag, multiple=multiple))
 
     def confirm_delivery(
         self, ack_nack_callback: Callable[[Any], object], callback: Callable[[Any], object] | None = None
     ) -> None:
-        """Turn confirms on as pika's method does."""
+        """Turn on confirms, as pika's method does."""
         super().confirm_delivery(ack_nack_callback, callback)
         self.on_confirm = ack_nack_callback
 
@@ -151,7 +151,7 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         super().__init__(*arguments, **named)
 
     def write(self, encoded: bytes) -> None:
-        """Queue frames. They are sent in order, at the latest at the end of the loop's round."""
+        """Queue frames. They are sent in order, no later than at the end of the loop's round."""
         if not self._outgoing:
             self.ioloop.written.append(self)
         self._outgoing.append(encoded)
@@ -170,15 +170,15 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         sent = 0
         is_direct = self.params.ssl_options is None and transport._state == transport._STATE_ACTIVE
         if is_direct and not transport.get_write_buffer_size():
-            # Send at once instead of waiting a round for a writable socket. If this fails, pika's own attempt fails in
-            # the same way and handles the error.
+            # Send immediately instead of waiting a round for a writable socket. If sending fails, pika's own attempt
+            # fails in the same way, and pika handles the error.
             with contextlib.suppress(OSError):
                 sent = transport._sock.send(encoded)
         if sent < len(encoded):
             self._adapter_emit_data(encoded[sent:])
 
     def _output_marshaled_frames(self, marshaled_frames: list[bytes]) -> None:
-        self.flush()  # frames that were written before are sent first
+        self.flush()  # frames that were written earlier are sent first
         super()._output_marshaled_frames(marshaled_frames)
 
     def _create_channel(self, channel_number: int, on_open_callback: Callable[[Any], object] | None) -> FastChannel:
@@ -194,7 +194,7 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
             if isinstance(event, bytes):
                 self._process_frame(frame.decode_frame(event)[1])
             elif (channel := self._channels.get(event.channel)) is None:
-                continue  # the channel was closed meanwhile, and pika ignores its frames too
+                continue  # the channel was closed in the meantime, and pika ignores its frames too
             elif isinstance(event, BasicDeliver):
                 channel.deliver(event)
             else:

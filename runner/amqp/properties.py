@@ -1,7 +1,7 @@
 """Conversion of events to AMQP properties, and of deliveries to messages.
 
 ``type``, ``message_id``, ``correlation_id``, ``timestamp``, ``app_id`` and ``content_type`` are AMQP properties. AMQP
-has no property for the id of the causing message, so it is the header ``x-causation-id``.
+has no property for the id of the causing message, so this id is in the header ``x-causation-id``.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from runner.messages import Event, Message, name_based_id
 
 #: The delivery mode of a message that survives a restart of the broker (AMQP 0-9-1, class basic).
 PERSISTENT = 2
-#: Properties of the first publish that a copy must not have. RabbitMQ removes the time to live too when it
-#: dead-letters a message ("Time-To-Live and Expiration"), and accepts a user id only from that user ("Validated
+#: Properties of the original message that a copy must not have. RabbitMQ also removes the time to live when it
+#: dead-letters a message ("Time-To-Live and Expiration"), and accepts a user id only from the same user ("Validated
 #: User-ID").
 _NOT_COPIED = ("expiration", "user_id")
 #: The names of all properties except the headers.
 PROPERTIES = tuple(name for name in FLAGS if name != "headers")
-#: A timestamp below this number, the year 2286, is certainly in seconds.
+#: A timestamp below this number is certainly in seconds, because in seconds the number is a date in the year 2286.
 _SOON = 10**10
 #: The maximum number of bytes in a body. RabbitMQ 4 closes the channel after a larger message (``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
 
-#: The maximum number of bytes in a frame, and so in all headers. RabbitMQ closes the connection after a larger frame
-#: (``frame_max``).
+#: The maximum number of bytes in a frame, and therefore in all headers together. RabbitMQ closes the connection after a
+#: larger frame (``frame_max``).
 MAX_FRAME = 131_072
 
 
 def properties_of(event: Event) -> Properties:
-    """Return the AMQP properties of an event, always persistent. Raises Unencodable for a value that does not fit."""
+    """Return the AMQP properties of a persistent event. Raises Unencodable for a value that does not fit."""
     now = time.time()
     headers = {**event.headers, SENT_AT: int(now * 1000)}
     if event.causation_id:
@@ -73,7 +73,7 @@ def properties_of(event: Event) -> Properties:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An event that was encoded for AMQP, so that the I/O thread cannot fail when it sends the event."""
+    """An event that is already encoded for AMQP, so that the I/O thread cannot fail when it sends the event."""
 
     event: Event
     body: bytes
@@ -102,10 +102,10 @@ def encode(event: Event) -> Encoded:
 
 
 def encode_copy(event: Event, original: Properties) -> Encoded:
-    """Encode the copy of a message. The broker has accepted the original, so the size of the body is not checked.
+    """Encode the copy of a message. The size of the body is not checked, because the broker accepted the original.
 
     ``event`` contains the body, the exchange and routing key, the headers, and an id in case the original has none. All
-    other properties are the original's. Raises ValueError if AMQP cannot express the copy.
+    other properties come from the original. Raises ValueError if AMQP cannot express the copy.
     """
     headers = {**event.headers, SENT_AT: int(time.time() * 1000)}
     known = {name: getattr(original, name) for name in PROPERTIES}
@@ -116,7 +116,7 @@ def encode_copy(event: Event, original: Properties) -> Encoded:
 def copied_properties(
     known: Mapping[str, Any], headers: dict[Any, Any], remainder: bytes = b"", *, keep_expiration: bool = False
 ) -> Properties:
-    """Return the properties of a copy with these headers. The copy is persistent, and otherwise like the original.
+    """Return the properties of a copy with these headers. The copy is persistent, but otherwise like the original.
 
     Properties that a copy must not have are moved into the header ``x-original``. Raises ValueError if AMQP cannot
     express the copy.
@@ -138,7 +138,7 @@ def copied_properties(
 
 
 def _id_of(routing_key: str, properties: Properties, body: bytes) -> str:
-    """Return an id for a message without an id. It is the same for each delivery."""
+    """Return an id for a message without an id. The id is the same for each delivery."""
     seed = f"{routing_key}/{properties.timestamp}/{hashlib.sha256(body).hexdigest()}"
     return name_based_id(seed)
 
@@ -172,7 +172,7 @@ def message_of(method: Any, properties: Properties, body: bytes, queue: str) -> 
 
 
 def whole_seconds(timestamp: int) -> int | None:
-    """Return a timestamp in seconds since the epoch, also if its sender used milliseconds; None if it is not a date."""
+    """Return a timestamp in seconds since the epoch, even if the sender used milliseconds, or None if it is no date."""
     seconds = seconds_of(timestamp)
     return None if seconds is None else int(seconds)
 
@@ -180,11 +180,11 @@ def whole_seconds(timestamp: int) -> int | None:
 def moved_properties(
     method: Any, properties: Properties, *, is_aside: bool, names: Mapping[str, str] | None = None
 ) -> Properties:
-    """Return the properties for a message that moves to another queue.
+    """Return the properties for a message that is moved to another queue.
 
-    Headers record the exchange and routing key of its first publish. ``is_aside`` is True for a queue in which the
-    message waits; its time to live is then kept in a header. ``names`` maps old names of queues to new names. Raises
-    ValueError if AMQP cannot express the copy.
+    Headers record the exchange and routing key to which the message was first published. ``is_aside`` is True for a
+    queue in which the message only waits. In that case, a header contains the message's time to live. ``names`` maps
+    old names of queues to new names. Raises ValueError if AMQP cannot express the copy.
     """
     headers = properties.headers or {}
     if method.exchange:
@@ -203,5 +203,5 @@ def moved_properties(
     try:
         return copied_properties(known, {**headers, **notes}, properties.remainder, keep_expiration=True)
     except ValueError:
-        # If the headers already fill a frame, there is no room for more headers.
+        # If the headers already fill a frame, there is no room for additional headers.
         return copied_properties(known, headers, properties.remainder, keep_expiration=True)

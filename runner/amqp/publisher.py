@@ -32,7 +32,7 @@ log = logging.getLogger("runner.amqp")
 
 #: The maximum number of unconfirmed events.
 WINDOW = 1000
-#: A function that is called once with the outcome of an event: None after the broker's confirm, or the error.
+#: A function that is called once with an event's outcome, which is None after the broker's confirm, or the error.
 Done = Callable[[Encoded, BrokerError | None], object]
 #: Seconds after which an unconfirmed event fails. pika itself has no such limit.
 CONFIRM_TIMEOUT = 5.0
@@ -49,18 +49,18 @@ class _Outgoing(NamedTuple):
     done: Done
     deadline: float
     timeout: float
-    #: True if the event uses a place in the window.
+    #: True if the event occupies a place in the window.
     has_place: bool
 
 
 class Publisher:
-    """A connection only for publishing. A broker that blocks publishers stops reading from their whole connection.
+    """A connection only for publishing. To block a publisher, the broker stops reading from the whole connection.
 
     All callbacks are called on the I/O thread:
 
-    - ``on_state`` gets None when events can be published, and the reason when this is no longer the case.
+    - ``on_state`` gets None when events can be published, and the reason when they can no longer be published.
     - ``on_missing`` gets the reason when an exchange does not exist.
-    - ``on_refused`` gets the reason when the broker refuses all channels permanently.
+    - ``on_refused`` gets the reason when the broker permanently refuses all channels.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class Publisher:
         self._link.start()
 
     def abort(self, reason: str) -> None:
-        """Fail all unconfirmed events after the I/O thread has stopped."""
+        """Report an error for all unconfirmed events, after the I/O thread has stopped."""
         self._is_closed = True
         self._channel = None
         self._fail_all(BrokerUnreachable(reason))
         self._room.wake()
 
     def close(self, on_closed: Callable[[], None]) -> None:
-        """Close the connection, and fail all unconfirmed events. Call this on the I/O thread."""
+        """Close the connection, and report an error for all unconfirmed events. Call this on the I/O thread."""
         self._is_closed = True
         self._channel = None
         self._link.close(on_closed)
@@ -114,11 +114,11 @@ class Publisher:
 
     @property
     def close_reason(self) -> Close:
-        """The close of the last connection or channel."""
+        """The code and the reason of the last close of the connection or the channel."""
         return self._link.close_reason
 
     def problem(self) -> BrokerError | None:
-        """Return the error with which a publish would fail now, or None."""
+        """Return the error that ``publish`` would cause now, or None."""
         if self._blocked is not None:
             return BrokerBlocked(f"the broker accepts no messages at present, {self._blocked}")
         if self._channel is None:
@@ -126,7 +126,7 @@ class Publisher:
         return None
 
     def publish(self, event: Event, on_done: Callable[[BrokerError | None], object] = lambda _: None) -> Future[None]:
-        """Publish ``event`` to its ``exchange`` and ``routing_key``. The future is done after the broker's confirm.
+        """Publish ``event`` to its ``exchange`` with its ``routing_key``. The broker's confirm completes the future.
 
         ``on_done`` gets the outcome before the future does. Raises TypeError or ValueError for an event that does not
         fit AMQP or JSON. ``send`` describes the errors of the future.
@@ -144,11 +144,11 @@ class Publisher:
         return future
 
     def send(self, encoded: Encoded, done: Done, timeout: float | None = None, *, may_wait: bool = True) -> None:
-        """Send an encoded event. ``done`` gets the outcome within ``timeout`` seconds, by default the confirm timeout.
+        """Send an encoded event. ``done`` gets the outcome within ``timeout`` seconds.
 
-        The error is BrokerUnreachable, BrokerBlocked, Unroutable, PublishRefused, EventTooLarge or ConfirmTimeout. If
-        the window is full, this method waits for a place. Threads that must not wait, such as the I/O thread, pass
-        ``may_wait=False``, and their events exceed the window.
+        By default, ``timeout`` is the confirm timeout. The error is BrokerUnreachable, BrokerBlocked, Unroutable,
+        PublishRefused, EventTooLarge or ConfirmTimeout. If the window is full, this method waits for a place. Threads
+        that must not wait, such as the I/O thread, pass ``may_wait=False``, and their events exceed the window.
 
         ``done`` is called on the I/O thread, or on this thread before the method returns. It must not wait. An
         exception in ``done`` is only logged.
@@ -169,7 +169,7 @@ class Publisher:
             self._io.call(self._send)
 
     def _send(self) -> None:
-        # The flag is cleared first, so that an event that is appended during the loop schedules another round.
+        # The flag is cleared first, so that an event appended during the loop schedules another round.
         self._scheduled = False
         while self._waiting:
             outgoing = self._waiting.popleft()
@@ -221,7 +221,7 @@ class Publisher:
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self._blocked = frame.method.reason or "memory or disk alarm"
         reason = f"the broker accepts no messages at present, {self._blocked}"
-        # The channel stays open, so late confirms may still arrive.
+        # The channel remains open, so late confirms may still arrive.
         self._fail(self._window.give_up(lambda _: True), BrokerBlocked(reason))
         self._on_state(reason)
 
@@ -246,7 +246,7 @@ class Publisher:
             self._link.reopen("the node refuses events; connecting again")
 
     def _fail_larger(self, limit: int, reason: str) -> bool:
-        """Fail the events with a body of more than ``limit`` bytes, because the broker closed the channel for them.
+        """Report an error for events with bodies over ``limit`` bytes, because they made the broker close the channel.
 
         Return True if there are such events.
         """

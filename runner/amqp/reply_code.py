@@ -1,4 +1,4 @@
-"""Closes of connections and channels, classified by their reply code: permanent, or worth another attempt."""
+"""Closes of connections and channels, classified by reply code as permanent or worth another attempt."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from runner.errors import BrokerRefused, BrokerUnreachable, RunnerError
 class CloseKind(enum.Enum):
     """The reaction of a client to a close."""
 
-    #: The cause may pass by itself, so the client waits and tries again.
+    #: The cause may disappear by itself, so the client waits and tries again.
     PASSES = "passes"
-    #: A queue or an exchange does not exist, and a declaration creates it.
+    #: A queue or an exchange does not exist. A declaration would create it.
     MISSING = "missing"
     #: A person must change something before another attempt can succeed.
     PERMANENT = "permanent"
@@ -32,7 +32,7 @@ class ReplyCode(NamedTuple):
     """One reply code of AMQP 0-9-1, as RabbitMQ uses it (AMQP 0-9-1, "Reference: Constants")."""
 
     name: str
-    #: The usual verdict. ``_RULES`` contains the exceptions.
+    #: The usual kind of close. ``_RULES`` contains the exceptions.
     verdict: CloseKind
 
 
@@ -58,12 +58,12 @@ REPLY_CODES = {
     541: ReplyCode("internal-error", CloseKind.PASSES),
 }
 REPLY_SUCCESS, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 200, 403, 404, 406
-#: Reply codes for operations that this user may not do on this vhost.
+#: Reply codes for operations for which this user lacks the permission on this vhost.
 _DENIALS = (402, 403, 530)
 
 
 class _Rule(NamedTuple):
-    """A more exact verdict for some texts of a reply code, and the remedy."""
+    """A more exact kind of close for some texts of a reply code, and the remedy."""
 
     codes: tuple[int, ...]
     text: str
@@ -103,7 +103,7 @@ _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max si
 class Close:
     """One close of a connection or channel, or a failure to open one."""
 
-    #: AMQP's reply code, or 0 if the connection was lost without a close.
+    #: The AMQP reply code, or 0 if the connection was lost without a close.
     code: int
     #: The reason, as the broker or the operating system words it.
     text: str
@@ -128,7 +128,7 @@ class Close:
 
     @property
     def consumer_timeout(self) -> float | None:
-        """The broker's ``consumer_timeout`` in seconds, if an ack exceeded it and the text contains it."""
+        """The broker's ``consumer_timeout`` in seconds, if an ack exceeded it and the text contains its value."""
         found = _TIMEOUT.search(self.text) if self.is_consumer_timeout else None
         return None if found is None else int(found[1]) / 1000
 
@@ -139,13 +139,13 @@ class Close:
         return None if found is None else int(found[1])
 
     def error(self, where: str) -> RunnerError:
-        """Return the error for a waiting caller. It is BrokerUnreachable only if the cause may pass by itself."""
+        """Return the error for a waiting caller. It is BrokerUnreachable only if the cause may disappear by itself."""
         kind = {CloseKind.PASSES: BrokerUnreachable, CloseKind.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
         return kind(f"{where}: {self.reason}")
 
 
 def close_of(error: BaseException) -> Close:
-    """Classify the error with which pika reports a close or a failed connection."""
+    """Classify an error from pika that reports a close or a failed connection."""
     chain = list(_causes(error))
     for one in chain:
         if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
@@ -178,7 +178,7 @@ def coded(code: int, text: str) -> Close:
 
 
 def _while_opening(error: BaseException) -> Close:
-    """Return the close that pika quotes as a repr in an error with its own guess of the cause."""
+    """Return the close that pika quotes, as a repr, in an error with pika's own guess at the cause."""
     text = str(error.args[0]) if error.args else ""
     match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
     if match is None:
@@ -207,7 +207,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def reason_at(close: Close, url: str) -> str:
-    """Return the reason of a close with the address of the broker, without the password."""
+    """Return the reason for a close with the broker's address, without the password."""
     return f"{Address.of(url)}: {close.reason}"
 
 
@@ -216,7 +216,7 @@ _NUMBERS = re.compile(r"<<((?:\d{1,3},)*\d{1,3})>>")
 
 
 def readable(text: str) -> str:
-    """Return a text of the broker on one line, without HTML escapes and Erlang's notation for binaries."""
+    """Return a text from the broker on one line, without HTML escapes and Erlang's notation for binaries."""
     # The HTTP API escapes texts in its JSON, sometimes twice.
     plain = html.unescape(html.unescape(text))
     plain = _BINARY.sub(lambda match: f"'{match[1]}'", plain)

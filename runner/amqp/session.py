@@ -1,4 +1,4 @@
-"""A session: one connection for one job, while the caller waits."""
+"""A session, which is one connection for one job while the caller waits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from runner.amqp.reply_code import close_of
 from runner.errors import BrokerUnreachable, RunnerError
 
 #: Seconds to open a connection, equal to RabbitMQ's own limit (RabbitMQ: "Configuration", handshake_timeout). It is
-#: longer than the limit of a link: a session makes one attempt, and RabbitMQ may need 5 s to resolve a host name.
+#: longer than the limit of a link, because a session makes only one attempt, and RabbitMQ may need 5 s to resolve a
+#: host name.
 HANDSHAKE_TIMEOUT = 10
-#: Seconds for the broker to close the connection of a failed job. While RabbitMQ is out of memory or disk space, it
+#: Seconds for the broker to close the connection after a failed job. While RabbitMQ is out of memory or disk space, it
 #: reads nothing from a connection that publishes (RabbitMQ: "Memory and Disk Alarms").
 CLOSE_TIMEOUT = 5.0
 #: Seconds for pika to close a socket.
@@ -37,7 +38,7 @@ class Session:
         self._error: Exception | None = None
 
     def run(self, timeout: float | None = None) -> None:
-        """Do the job within ``timeout`` seconds; None means no limit.
+        """Do the job within ``timeout`` seconds, or without a limit if ``timeout`` is None.
 
         Raises the error that was passed to ``fail``. Raises BrokerRefused if the broker refuses the connection
         permanently. Raises BrokerUnreachable if the connection fails for another reason, or after ``timeout``.
@@ -71,19 +72,19 @@ class Session:
         """Mark the job as done, and close the connection."""
         if not self._is_finished:
             self._is_finished = True
-            # If the connection is already lost, its callback stops the loop.
+            # If the connection is already lost, its close callback stops the loop.
             if self._connection.is_open:
                 self._connection.close()
 
     def fail(self, error: Exception) -> None:
-        """Mark the job as failed, unless it is done already: then the close of its channel is no failure."""
+        """Mark the job as failed, unless it is already done. The channel of a finished job may close."""
         if not self._is_finished:
             self._error = error
             self.finish()
             self.loop.call_later(CLOSE_TIMEOUT, self._abandon)
 
     def _abandon(self) -> None:
-        """Close the socket. The broker still reads the sent frames, such as acknowledgements, when it reads again."""
+        """Close the socket. When the broker resumes reading, it still handles sent frames such as acknowledgements."""
         if not self._connection.is_closed:
             terminate(self._connection, f"the broker did not answer the close within {CLOSE_TIMEOUT:g} s")
 

@@ -1,7 +1,7 @@
 """A codec for field tables and their values (AMQP 0-9-1, 4.2.5, and RabbitMQ's errata).
 
-Time and depth of the decoder are limited. A decoded value is encoded with the same type again, because a message that
-is retried, dead-lettered or moved keeps its headers.
+The decoder's time and depth are limited. A decoded value is encoded with the same type again, because the headers of a
+message must not change when it is retried, dead-lettered or moved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from runner.headers import Timestamp, Undecoded
 
-#: The maximum number of nested tables and lists. RabbitMQ accepts as many as fit into a frame, 26,000.
+#: The maximum number of nested tables and lists. RabbitMQ accepts as many as fit into a frame, about 26,000.
 MAX_DEPTH = 64
 #: The maximum length of a short string in bytes, without its length byte.
 MAX_SHORT = 255
@@ -27,7 +27,7 @@ _SIZED = frozenset((_TEXT, _BYTES, _LIST, _TABLE))
 
 
 class Undecodable(ValueError):
-    """An error for bytes that are not an AMQP value, or for a value that is nested too deep."""
+    """An error for bytes that are not an AMQP value, or for a value that is nested too deeply."""
 
 
 class TooDeep(Undecodable):
@@ -42,7 +42,7 @@ class LongInt(int):
     """An integer that is encoded with 64 bits, even if it fits into 32 bits."""
 
 
-#: Types with a fixed size: their format and their type in Python.
+#: The format and the Python type of each AMQP type with a fixed size.
 _FIXED: dict[int, tuple[struct.Struct, Callable[[Any], Any]]] = {
     ord(kind): (struct.Struct(form), make)
     for kind, form, make in (
@@ -95,8 +95,8 @@ def read_table(raw: bytes, at: int, depth: int = 0) -> tuple[dict[str | bytes, A
 def read_value(raw: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
     """Return the value at ``at``, and the position of the next value.
 
-    The caller compares this position with the end of its data. Raises Undecodable, and IndexError or struct.error if
-    ``raw`` is too short.
+    The caller must check that this position is not beyond the end of its data. Raises Undecodable, and IndexError or
+    struct.error if ``raw`` is too short.
     """
     kind, at = raw[at], at + 1
     fixed = _FIXED.get(kind)
@@ -145,7 +145,7 @@ def _list(raw: bytes, at: int, end: int, depth: int) -> tuple[list[Any], int]:
 
 
 def extent(raw: bytes, at: int, end: int) -> int | None:
-    """Return the end of the value at ``at`` from its length; None if it has no length or ends after ``end``."""
+    """Return the end of the value at ``at``, computed from its length, or None if this is impossible."""
     if end - at < 5 or raw[at] not in _SIZED:
         return None
     after: int = at + 5 + _LONG.unpack_from(raw, at + 1)[0]
@@ -153,7 +153,7 @@ def extent(raw: bytes, at: int, end: int) -> int | None:
 
 
 def write_short(value: Any) -> bytes:
-    """Return a short string with its length. ``value`` is bytes if it is not UTF-8. Raises Unencodable."""
+    """Encode a short string with its length. ``value`` is bytes if the string is not UTF-8. Raises Unencodable."""
     if isinstance(value, str):
         encoded = value.encode()
     elif isinstance(value, bytes):
@@ -167,18 +167,18 @@ def write_short(value: Any) -> bytes:
 
 @lru_cache(maxsize=512)
 def write_frequent(value: Any) -> bytes:
-    """Return a short string that many messages contain, from a cache of ``write_short``."""
+    """Return the result of ``write_short`` from a cache, for a string that many messages contain."""
     return write_short(value)
 
 
 def write_table(table: Any) -> bytes:
-    """Return a table with its length. Raises Unencodable."""
+    """Encode a table with its length. Raises Unencodable."""
     if not isinstance(table, dict):
         raise Unencodable(f"not a table, {table!r:.60}")
     pieces: list[bytes] = []
     for name, value in table.items():
         pieces.append(write_frequent(name))
-        if type(value) is str:  # as most values
+        if type(value) is str:  # like most values
             encoded = value.encode()
             pieces.append(b"S" + _LONG.pack(len(encoded)))
             pieces.append(encoded)
@@ -192,7 +192,7 @@ def write_table(table: Any) -> bytes:
 
 
 def write_value(value: Any) -> bytes:
-    """Return one value with its type. Raises Unencodable."""
+    """Encode one value with its type. Raises Unencodable."""
     for kind in type(value).__mro__:
         write = _WRITERS.get(kind)
         if write is not None:
@@ -205,7 +205,7 @@ def _sized(kind: bytes, inner: bytes) -> bytes:
 
 
 def write_number(kind: bytes, form: struct.Struct, value: Any) -> bytes:
-    """Return a number with its type. Raises Unencodable if the number does not fit ``form``."""
+    """Encode a number with its type. Raises Unencodable if the number does not fit ``form``."""
     try:
         return kind + form.pack(value)
     except struct.error:
@@ -219,7 +219,7 @@ def _integer(value: int) -> bytes:
 
 
 def _decimal(value: Decimal) -> bytes:
-    # The value keeps its scale if the digits fit.
+    # The value is encoded with its own scale if the digits fit.
     for form in (value, value.normalize()):
         sign, digits, exponent = form.as_tuple()
         if not isinstance(exponent, int) or exponent < -MAX_SHORT or exponent > 9:

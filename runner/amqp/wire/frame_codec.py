@@ -1,8 +1,7 @@
 """A codec for the frames of publishes, deliveries, acks and confirms (AMQP 0-9-1, 2.3.5 and 4.2).
 
 It reads and writes all frames of a message in one step. A client library creates an object for each frame and makes a
-call for each field, and this was most of a worker's CPU time. The client library still reads all frames except
-deliveries and confirms.
+call for each field. This took most of a worker's CPU time. pika still reads all frames except deliveries and confirms.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from runner.amqp.wire.property_codec import Properties
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, 0xCE
 #: The class and method ids of the methods that each message needs.
 _PUBLISH, _DELIVER, _ACK = 0x3C0028, 0x3C003C, 0x3C0050
-#: The start of a protocol header, which a server with another AMQP version sends. All other data is frames.
+#: The start of a protocol header, which a server with another AMQP version sends. All other data consists of frames.
 _PROTOCOL = b"AMQP"
-#: The type, channel and size at the start of a frame; and the number of bytes around the payload, with the frame end.
+#: The type, channel and size at the start of a frame. The number of bytes around the payload, including the frame end.
 _HEAD, _OVERHEAD = struct.Struct(">BHI"), 8
 
 _ACK_FRAME = struct.Struct(">BHIIQBB")
@@ -50,7 +49,7 @@ class BasicDeliver:
 
 @dataclass(slots=True)
 class BasicAck:
-    """One ``basic.ack``. It confirms one publish, or all publishes up to this number."""
+    """One ``basic.ack``, which confirms one message, or all messages up to ``delivery_tag``."""
 
     channel: int
     delivery_tag: int
@@ -59,7 +58,7 @@ class BasicAck:
 
 @lru_cache(maxsize=1024)
 def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """Return the method frame of a publish, from a cache, because all events of a type have the same frame."""
+    """Return the method frame of a ``basic.publish``. A cache helps, as all events of a type have the same frame."""
     payload = b"".join(
         (_LONG.pack(_PUBLISH), b"\0\0", write_short(exchange), write_short(routing_key), b"\1" if mandatory else b"\0")
     )
@@ -137,7 +136,7 @@ def _deliver(raw: bytes, at: int, channel: int, header: int, body: int, after: i
 def _extent(raw: bytes, number: int, header: int, end: int) -> tuple[int, int]:
     """Return the position of a message's body frame, and the position of the next frame.
 
-    ``header`` is the expected position of the content header, and ``end`` the end of the received data. The second
+    ``header`` is the expected position of the content header, and ``end`` is the end of the received data. The second
     value is _PARTIAL if the message is not complete yet. It is _RARE if the body has several frames, or if the message
     is malformed. An empty body has no frame.
     """

@@ -1,6 +1,7 @@
 """A codec for the properties of messages (AMQP 0-9-1, 4.2.6).
 
-It decodes the properties of any sender. A value that cannot be decoded stays bytes, and all other values are decoded.
+It decodes the properties of any sender. A value that cannot be decoded is kept as bytes, and all other values are
+decoded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _NAMES = (
     "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id", "reply_to",
     "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
 )  # fmt: skip
-#: The flag of each property, in their order on the wire.
+#: The flag of each property, in the order on the wire.
 FLAGS = {name: 1 << (15 - place) for place, name in enumerate(_NAMES)}
 _CONTINUED = 1
 _OCTET, _QUAD = struct.Struct(">B"), struct.Struct(">Q")
@@ -29,18 +30,18 @@ _NOTHING: dict[str, Any] = {**dict.fromkeys(FLAGS), "problem": "", "remainder": 
 
 
 class Properties:
-    """The properties of a message as bytes, which are decoded when an attribute is first read.
+    """The properties of a message. They are stored as bytes, and decoded when an attribute is first read.
 
-    Each name in ``FLAGS`` is an attribute. It is None if the property was not sent. ``problem`` is the reason if the
-    bytes cannot be decoded completely. It is empty if only ``x-original`` is nested too deep. ``remainder`` contains
+    Each name in ``FLAGS`` is an attribute, which is None if the property was not sent. ``problem`` is the reason if the
+    bytes cannot be decoded completely. It is empty if only ``x-original`` is nested too deeply. ``remainder`` contains
     the bytes that belong to no property and no header. A message with such bytes cannot be copied.
     """
 
-    #: The id of the class ``basic``. pika reads this attribute and calls ``encode``.
+    #: The id of the AMQP class ``basic``. pika reads this attribute and calls ``encode``.
     INDEX = 60
 
     def __init__(self, encoded: bytes = b"\0\0") -> None:
-        #: The bytes of a content header from the flags on.
+        #: The bytes of a content header, starting with the flags.
         self.encoded = encoded
 
     @classmethod
@@ -70,12 +71,12 @@ def read_properties(raw: bytes) -> dict[str, Any]:
             return fields
     except (Undecodable, IndexError, struct.error):
         pass
-    # Decode again, slowly: keep the readable values, and never read beyond the end.
+    # Decode again with the slow method, which keeps the readable values and never reads beyond the end.
     return _salvaged(raw)
 
 
 def _read_fields(raw: bytes, fields: dict[str, Any]) -> int:
-    """Decode all properties and return their end, which is beyond the end of ``raw`` if a property is too long."""
+    """Decode all properties into ``fields``. Return their end, which is beyond ``raw`` if a property is too long."""
     (flags,) = _SHORT.unpack_from(raw, 0)
     if flags & _CONTINUED:
         raise Undecodable("more flags than AMQP has properties")
@@ -110,7 +111,7 @@ def _salvaged(raw: bytes) -> dict[str, Any]:
             raise Undecodable("more flags than AMQP has properties")
     except (Undecodable, IndexError, struct.error) as error:
         found["problem"] = found["problem"] or f"properties: cannot be decoded, {_words(error)}"
-        # Never empty, because these properties must not be copied.
+        # The remainder is never empty, because these properties must not be copied.
         found["remainder"] = found["remainder"] or raw[at:] or raw
     return found
 
@@ -119,7 +120,7 @@ def _salvage_field(found: dict[str, Any], raw: bytes, at: int, name: str) -> int
     if name == "headers":
         return _salvage_table(found, raw, at)
     fields: dict[str, Any] = {}
-    # The bytes of this property alone, after its flag.
+    # Only this property is decoded, as if the message had no other properties.
     after = at - 2 + _read_fields(_SHORT.pack(FLAGS[name]) + raw[at : at + 1 + field_table.MAX_SHORT], fields)
     if after > len(raw):
         raise Undecodable(f"{name} is longer than the message's header")
@@ -162,7 +163,7 @@ def _words(error: Exception) -> str:
 
 
 def write_properties(fields: Mapping[str, Any]) -> bytes:
-    """Return the bytes of properties, starting with the flags. None is not encoded. Raises Unencodable."""
+    """Encode properties, starting with the flags. A property that is None is omitted. Raises Unencodable."""
     flags, pieces = 0, [b""]
     for name, flag, write in _WRITERS:
         value = fields.get(name)
@@ -188,7 +189,8 @@ _TEXT, _FREQUENT = (
     (field_table.read_short, field_table.write_short),
     (field_table.read_short, field_table.write_frequent),
 )
-#: The decoder and the encoder of each property. Frequent texts are the same in most messages of a process.
+#: The decoder and the encoder of each property. The encoder caches texts that are the same in most messages of a
+#: process.
 _CODECS: dict[str, _Codec] = dict.fromkeys(FLAGS, _TEXT) | {
     "content_type": _FREQUENT,
     "type": _FREQUENT,
