@@ -1,1 +1,1 @@
-"""The broker of a project: one that answers, a private node, or a container."""
+"""The broker of a project, which is a running broker, a private node, or a container."""

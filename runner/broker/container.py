@@ -1,4 +1,4 @@
-"""RabbitMQ in a container of Docker or Podman, run by ``python -m runner.broker.container`` in the foreground."""
+"""RabbitMQ in a Docker or Podman container, run by ``python -m runner.broker.container`` in the foreground."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from runner.ipc.lifeline import Lifeline
 log = logging.getLogger("broker")
 
 IMAGE = "rabbitmq:4.3-management"
-# The time in which the engine must answer, in seconds.
+# Seconds within which the engine must answer.
 _ANSWER_SECONDS = 5.0
-# A container starts in tens of seconds, so that more frequent probes would only cost CPU.
+# A container takes tens of seconds to start, so more frequent probes would only waste CPU time.
 _PROBE_SECONDS = 0.25
 _GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Box:
-    """A container of RabbitMQ: its name, and the loopback address and the ports that it publishes."""
+    """A RabbitMQ container, with its name and the loopback address and ports that it publishes."""
 
     name: str
     host: str
@@ -41,11 +41,12 @@ class Box:
     def run_command(self, engine: str) -> list[str]:
         """Return the command that runs the container in the foreground. The login comes from the environment."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        # Without a value, the engine reads the variable from its environment. All users can read a command line.
+        # Without a value, the engine reads the variable from its environment. A value on the command line would be
+        # visible to all users.
         login = [word for name in (USER_VARIABLE, PASSWORD_VARIABLE, VHOST_VARIABLE) for word in ("-e", name)]
         return [
             *(engine, "run", "--rm", "--name", self.name),
-            # RabbitMQ names its data after the host, so that a new name for each run would lose the data.
+            # RabbitMQ names its data after the host, so a new host name for each run would lose the data.
             *("--hostname", "fastcommerce"),
             *("-v", f"{self.name}:/var/lib/rabbitmq"),
             *("-p", f"{host}:{self.port}:5672"),
@@ -56,7 +57,7 @@ class Box:
 
 
 def find_engine(path: str | None = None) -> str | None:
-    """Return the path of the first client whose engine answers, Docker or Podman; None if neither answers."""
+    """Return the path of the first client (Docker or Podman) whose engine answers, or None if neither answers."""
     for name in ("docker", "podman"):
         program = shutil.which(name, path=path)
         if program is not None and _answers(program):
@@ -85,7 +86,7 @@ def run(engine: str, box: Box, lifeline: Lifeline, events: queue.SimpleQueue[str
     words = f"starting {box.image} as container {box.name} on {address}"
     log.info("%s", words)
     lifeline.send(f"STATUS={words}")
-    # A container of a killed run still has the name. Its data are in the volume, which stays.
+    # A container from a killed run may still have this name. Its data are in the volume, which is kept.
     _quietly([engine, "rm", "-f", box.name], stop_seconds)
     process = subprocess.Popen(box.run_command(engine), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 

@@ -1,4 +1,4 @@
-"""The choice of the broker: a broker that answers, else a private node, else a container."""
+"""The choice of a broker. A running broker is preferred to a private node, and a private node to a container."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from runner.errors import BrokerError, BrokerMissing, BrokerUnreachable
 
 log = logging.getLogger(__name__)
 
-#: The time in which another listener at a broker's port must exit or speak AMQP, in seconds.
+#: Seconds within which another listener at a broker's port must exit or speak AMQP.
 DOUBT_SECONDS = 2.0
-#: The time in which a private broker must stop before it is killed, in seconds.
+#: Seconds within which a private broker must stop before it is killed.
 STOP_SECONDS = 3.0
 
 
@@ -31,38 +31,38 @@ STOP_SECONDS = 3.0
 class Answering:
     """A running broker."""
 
-    #: The address with the password, which must not be shown.
+    #: The address, which must not be shown because it contains the password.
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Startable:
-    """A broker to run as a supervised child in the foreground."""
+    """A broker that can be started as a supervised child process in the foreground."""
 
     command: list[str]
-    #: The future address with the password, which must not be shown.
+    #: The future address, which must not be shown because it contains the password.
     url: str = field(repr=False)
     #: The URL of RabbitMQ's management UI and HTTP API, without a login.
     management_url: str
-    #: Variables for the child's environment: the login, which must not be on a command line.
+    #: Environment variables for the child process, with the login, which must not be on a command line.
     environment: dict[str, str] = field(repr=False)
 
 
 class PrivateNode(Startable):
-    """The installed RabbitMQ, with its data in the project's folder."""
+    """The installed RabbitMQ server, with its data in the project's folder."""
 
 
 class Container(Startable):
-    """RabbitMQ in a container of Docker or Podman, with its data in a named volume."""
+    """RabbitMQ in a Docker or Podman container, with its data in a named volume."""
 
 
 def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering | PrivateNode | Container:
-    """Return the broker to use, or the one to start.
+    """Return the running broker to use, or the broker to start.
 
     The order of ``urls`` is random. If ``autostart`` is false, no broker is started. ``folder`` is the folder of the
-    private node. The search takes some seconds if hosts are silent. Raises BrokerUnreachable if a broker may answer
-    later, BrokerMissing if a person must install or start a broker, and BrokerError if another program uses a broker's
-    port.
+    private node. The search takes a few seconds if hosts do not respond. Raises BrokerUnreachable if a broker may
+    answer later, BrokerMissing if a person must install or start a broker, and BrokerError if another program uses a
+    broker's port.
     """
     findings: dict[Address, ProbeResult] = {}
     for url in random.sample(urls, len(urls)):
@@ -70,7 +70,8 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
         finding = _probe_patiently(address)
         if finding.kind is Kind.BROKER:
             if autostart and address.loopback and find_leftover(Folder(folder)) is not None:
-                # The node is about to stop, because its parent has exited. The new run waits for its exit.
+                # The node is about to stop, because its parent process has exited. The new run waits until the node has
+                # exited.
                 finding = ProbeResult(Kind.NOTHING, "a node of a killed run is stopping")
             else:
                 return Answering(url)
@@ -84,9 +85,9 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
 
 
 def known_management(urls: Sequence[str], folder: Path) -> str | None:
-    """Return the URL of the HTTP API of the private node in ``folder`` if it runs and is the broker, or None.
+    """Return the URL of the private node's HTTP API if the node in ``folder`` is the running broker, or None.
 
-    The port differs from the usual port if that was in use.
+    The port differs from the usual port if the usual port was in use when the node started.
     """
     node = Folder(folder)
     if node_pid(node) is None:
@@ -98,7 +99,7 @@ def known_management(urls: Sequence[str], folder: Path) -> str | None:
 
 
 def _probe_patiently(address: Address) -> ProbeResult:
-    """Probe an address again for some time if its answer is wrong, as that of a stopping broker is."""
+    """Probe an address, and repeat the probe for a while after a wrong answer, such as that of a stopping broker."""
     finding = probe(address)
     deadline = time.monotonic() + DOUBT_SECONDS
     while finding.kind is Kind.OTHER and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The folder of a private node: data, logs, configuration and cookie, readable only by their owner."""
+"""The folder of a private node, with data, logs, configuration and cookie that only their owner can read."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from runner.broker.port import Ports
 
 _GIGABYTE = 1_000_000_000
 _SALT_BYTES = 4
-#: The largest size of a file in the folder that this program reads. These files have a few lines.
+#: The maximum size in bytes of a file that this program reads from the folder. These files have only a few lines.
 _MAX_BYTES = 64 * 1024
 _ENABLED_PLUGINS = "[rabbitmq_management].\n"
-#: Erlang's "Inet Configuration": the node's own name resolves without /etc/hosts, which small systems lack. All other
-#: names resolve as the machine resolves them.
+#: Erlang's "Inet Configuration". With these lines, the node's own name resolves without /etc/hosts, which small systems
+#: lack. Other names resolve as usual on the machine.
 _NAMES = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
-#: The variables that a node inherits. Variables of RabbitMQ or Erlang would change the node.
+#: The environment variables that a node inherits. Variables for RabbitMQ or Erlang would change its configuration.
 _INHERITED = ("PATH", "TZ", "TMPDIR", "LANG", "LC_ALL")
 
 
 class Folder:
-    """The files of one node, and the environments with which RabbitMQ uses only these files."""
+    """The files of one node, and the environment variables that make RabbitMQ use only these files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
-        #: The name of the node, which depends only on the folder, because RabbitMQ's data are bound to it.
+        #: The name of the node. It depends only on the folder, because RabbitMQ's data are bound to the node's name.
         self.node_name = f"fastcommerce-{digest}@localhost"
         self.home = self.path / "home"
         self.data = self.path / "data"
@@ -52,7 +52,7 @@ class Folder:
         self._definitions_file = self.path / "definitions.json"
 
     def make(self) -> None:
-        """Create the folders for their owner only, and the cookie and the list of plugins if they are missing."""
+        """Create private folders, and create the cookie and the list of plugins if they are missing."""
         for folder in (self.path, self.home, self.data, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
@@ -63,13 +63,14 @@ class Folder:
             _write(self.enabled_plugins_file, _ENABLED_PLUGINS)
 
     def plugins(self) -> list[str]:
-        """Return the plugins to start, from a file that users may edit."""
+        """Return the plugins to enable, from a file that users may edit."""
         return re.findall(r"[a-z][a-z0-9_]*", read_bounded(self.enabled_plugins_file, _MAX_BYTES).decode())
 
     def configure(self, ports: Ports, host: str, login: Login) -> None:
         """Write RabbitMQ's configuration for this start."""
         free = shutil.disk_usage(self.path).free
-        # RabbitMQ blocks every publisher at the limit, so that an almost full disk gets a lower limit.
+        # RabbitMQ blocks all publishers when the free disk space is below the limit. So an almost full disk gets a
+        # lower limit.
         disk_limit = _GIGABYTE if free >= 2 * _GIGABYTE else free // 2
         _write(
             self._conf_file,
@@ -80,7 +81,7 @@ class Folder:
             f"disk_free_limit.absolute = {disk_limit}\n"
             "log.console = false\n"
             "log.file.level = info\n"
-            # At a lower level, each connection would write two lines.
+            # At a lower log level, each connection would write two lines.
             "log.connection.level = error\n"
             "log.file.rotation.size = 5242880\n"
             "log.file.rotation.count = 3\n",
@@ -89,12 +90,12 @@ class Folder:
         _write(self._names_file, _NAMES)
 
     def login_change(self, login: Login) -> str | None:
-        """Return a warning if the login differs from that of the last start, or None. RabbitMQ will accept both."""
+        """Return a warning if the login has changed since the last start, or None. RabbitMQ will accept both logins."""
         try:
             before = json.loads(read_bounded(self._definitions_file, _MAX_BYTES, 0.0))["users"][0]
             user, known = str(before["name"]), base64.b64decode(before["password_hash"])
         except (OSError, ValueError, LookupError, TypeError):
-            return None  # no earlier start
+            return None  # the node was never started
         if user != login.user:
             text = f"broker.url has another user than at the last start, {login.user!r} instead of {user!r}"
         elif known != _hashed(known[:_SALT_BYTES], login.password):
@@ -104,7 +105,7 @@ class Folder:
         return f"{text}; the private RabbitMQ accepts it from now on"
 
     def management_url(self, amqp_port: int) -> str | None:
-        """Return the URL of the HTTP API of the last configured node, or None if its AMQP port differs."""
+        """Return the URL of the HTTP API at the last start, or None if the AMQP port of that start differs."""
         try:
             text = read_bounded(self._conf_file, _MAX_BYTES, 0.0).decode()
         except OSError:
@@ -115,7 +116,7 @@ class Folder:
         return f"http://{authority(settings['management.tcp.ip'], int(settings['management.tcp.port']))}"
 
     def node_environment(self, epmd_port: int) -> dict[str, str]:
-        """Return the whole environment of the node."""
+        """Return the complete environment of the node."""
         return self._inherited() | {
             "HOME": str(self.home),
             "ERL_CRASH_DUMP_SECONDS": "0",
@@ -131,16 +132,17 @@ class Folder:
             "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_PID_FILE": str(self.data / "rabbitmq.pid"),
             "RABBITMQ_PLUGINS_DIR": str(self.server_home / "plugins"),
-            # The start script then executes Erlang without a shell between the node and its parent.
+            # With this setting, the start script replaces itself with Erlang, so there is no shell between the node and
+            # its parent.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
     def epmd_environment(self) -> dict[str, str]:
-        """Return the whole environment of epmd."""
+        """Return the complete environment of epmd."""
         return self._inherited()
 
     def write_env(self, server: Installation, epmd_port: int) -> None:
-        """Write the shell file with which ``rabbitmqctl`` and similar tools connect to this node."""
+        """Write a shell file that makes ``rabbitmqctl`` and similar tools connect to this node."""
         variables = {
             "HOME": str(self.home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -165,7 +167,7 @@ class Folder:
 
 
 def _definitions(login: Login) -> dict[str, object]:
-    """Return definitions with the user and virtual host of the configured URL, so that RabbitMQ gets a new password."""
+    """Return definitions with the user and vhost of the configured URL, so that RabbitMQ applies a changed password."""
     return {
         "users": [
             {
@@ -181,12 +183,12 @@ def _definitions(login: Login) -> dict[str, object]:
 
 
 def _hashed(salt: bytes, password: str) -> bytes:
-    """Return a password as RabbitMQ stores it (RabbitMQ: "Password Hashing")."""
+    """Return a password in the form that RabbitMQ stores (RabbitMQ: "Password Hashing")."""
     return salt + hashlib.sha256(salt + password.encode()).digest()
 
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file atomically, with ``mode`` from its creation on."""
+    """Replace a file atomically. The new file has ``mode`` from the moment of its creation."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -1,4 +1,4 @@
-"""The installed RabbitMQ server: its folder, and the part that a private node needs."""
+"""The installed RabbitMQ server, and a copy of it with only the plugins that a private node needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Folders that are not on an ordinary user's PATH, although this user may run their programs.
+#: Folders that are not on an ordinary user's PATH, although such a user may run programs in them.
 _FURTHER_FOLDERS = ("/usr/sbin", "/usr/lib/rabbitmq/bin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _APPLICATIONS = re.compile(r"\{\s*applications\s*,\s*\[([^\]]*)\]")
 
@@ -34,7 +34,7 @@ def installed_server(path: str | None = None) -> Installation | None:
         if name is None or not Path(name).is_file():
             continue
         real = Path(name).resolve()
-        # Debian links the command to a wrapper beside the link to the real script.
+        # Debian links the command to a wrapper. The link to the real script is in the same folder.
         for script in (real, (real.parent / "rabbitmq-server").resolve()):
             home = script.parent.parent
             version = _version(home)
@@ -52,8 +52,8 @@ def _version(home: Path) -> str | None:
 def link_needed(server: Installation, folder: Path, plugins: Iterable[str]) -> Installation:
     """Fill ``folder`` with links to the server, except its unused RabbitMQ plugins.
 
-    The node searches for each module in the folder of every plugin, with about 40,000 failing searches. Without the
-    unused plugins, it starts in half the time.
+    The node searches every plugin's folder for each module, which causes about 40,000 failed searches. Without the
+    unused plugins, the node starts in half the time.
     """
     entries = {_application(entry): entry for entry in sorted((server.home / "plugins").iterdir())}
     needed = _closure(entries, ["rabbit", *plugins])

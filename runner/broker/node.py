@@ -30,17 +30,17 @@ from runner.ipc.lifeline import Lifeline
 log = logging.getLogger("broker")
 
 _PROBE_SECONDS = 0.05
-#: The time in which the HTTP API must answer after AMQP, in seconds. While RabbitMQ boots, the API answers 500, since
-#: 4.3 until shortly after AMQP answers. A broker without the API, which is a plugin, is used after this time.
+#: Seconds within which the HTTP API must answer after AMQP answers. While RabbitMQ boots, the API answers 500, since
+#: 4.3 until shortly after AMQP answers. The API is a plugin, so a broker without the API is used after this time.
 _API_SECONDS = 10.0
-#: The time between two lines about a slow start, in seconds. The recovery of much data is slow.
+#: Seconds between two lines about a slow start. A start is slow if RabbitMQ must recover a lot of data.
 _PROGRESS_SECONDS = 15.0
-#: The time for a clean stop after the exit of the supervisor, in seconds.
+#: Seconds for a clean stop after the supervisor has exited.
 _GRACE_SECONDS = 10.0
 
 
 class NodeProcess:
-    """One run of the node: it starts RabbitMQ and epmd, waits for an exit or a stop, and leaves no process behind."""
+    """One run of the node. It starts RabbitMQ and epmd, waits for an exit or a stop, and leaves no processes."""
 
     def __init__(self, folder: Folder, host: str, ports: Ports, login: Login, lifeline: Lifeline) -> None:
         self._folder = folder
@@ -48,11 +48,11 @@ class NodeProcess:
         self._ports = ports
         self._lifeline = lifeline
         self._epmd_port = free_port()
-        #: The events "stop", "node ended" and "epmd ended", from the signal handler and the waiting threads.
+        #: The events "stop", "node ended" and "epmd ended". They come from the signal handler and the waiting threads.
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def stop(self) -> None:
-        """Ask the run to stop. May be called from a signal handler."""
+        """Request a stop of the run. A signal handler may call this method."""
         self._events.put("stop")
 
     def run(self, server: Installation, stop_seconds: float) -> int:
@@ -82,7 +82,7 @@ class NodeProcess:
         return EXIT_OK
 
     def _serve(self, server: Installation) -> str:
-        """Return "stop" or "node ended", whichever comes first."""
+        """Report the node's progress and restart epmd until an event ends the run. Return "stop" or "node ended"."""
         is_ready, api_due = False, 0.0
         progress_due = time.monotonic() + _PROGRESS_SECONDS
         while True:
@@ -100,12 +100,13 @@ class NodeProcess:
                 continue
             if word != "epmd ended":
                 return word
-            # Only rabbitmqctl needs epmd. But RabbitMQ would start another epmd that no process stops.
+            # Only rabbitmqctl needs epmd. But without it, RabbitMQ would start another epmd, which no process would
+            # stop.
             log.warning("epmd exited, restarting it")
             self._start_epmd()
 
     def _answers_http(self) -> bool:
-        """Return True if the HTTP API answers a request, also if it refuses the login."""
+        """Return True if the HTTP API answers a request, even if it refuses the login."""
         login = self._address.login
         token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
         connection = http.client.HTTPConnection(self._address.host, self._ports.management, timeout=1.0)
@@ -168,7 +169,7 @@ class NodeProcess:
         log.info("for rabbitmqctl: ( . %s; rabbitmqctl status )", self._folder.env_file)
 
     def _report(self, node: subprocess.Popen[bytes], offset: int) -> int:
-        """Log the reason of the exit, and return the exit code for it."""
+        """Log the reason for the node's exit, and return the matching exit code."""
         lines = explain(self._folder, offset)
         for line in lines:
             log.error("%s", line)
@@ -184,7 +185,7 @@ class NodeProcess:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, run the node, and turn expected errors into one line and an exit code."""
+    """Parse the command line and run the node. An expected error is logged as one line and becomes an exit code."""
     parser = argparse.ArgumentParser(prog="python -m runner.broker.node", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="folder for data, logs and configuration")
     parser.add_argument("--host", default="127.0.0.1", help="loopback address of the listeners")

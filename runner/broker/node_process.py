@@ -1,7 +1,7 @@
-"""The processes of a private node: RabbitMQ, its name server epmd, and leftover processes of a killed run.
+"""The processes of a private node: RabbitMQ, its name server epmd, and leftover processes from a killed run.
 
-The node has its own epmd, so that it neither uses nor leaves an epmd of the machine. A leftover node is found by its
-pid file and recognised by its command line.
+The node has its own epmd, so that it does not use the machine's epmd or leave one running. A leftover node is found by
+its pid file and recognised by its command line.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from runner.proc import command_line, read_stat
 
 log = logging.getLogger(__name__)
 
-#: The time in which epmd must listen, in seconds.
+#: Seconds within which epmd must start to listen.
 _EPMD_START_SECONDS = 10.0
-#: The time in which a node stops by itself after the death of its parent, in seconds.
+#: Seconds within which a node stops by itself after its parent process has exited.
 _OWN_STOP_SECONDS = 3.0
 _TERM_SECONDS = 8.0
 _KILL_SECONDS = 5.0
-# The shell kills epmd when its standard input ends, which happens at any exit of its parent. It ignores signals to the
-# whole process group, such as Ctrl-C, which only the parent handles.
+# The shell kills epmd when its standard input is closed, which happens whenever its parent exits. The shell ignores
+# signals to the whole process group, such as Ctrl-C, because only the parent handles them.
 _EPMD_SCRIPT = 'trap "" HUP INT TERM; "$@" & read -r _; kill -KILL "$!"'
-# After SIGTERM, RabbitMQ needs 6 s to stop: the removal of the management plugin's event handler waits 5 s for the
-# process that stops it. So the node removes the handler first. It does so when its standard input ends, which also
-# happens if its parent is killed. It ignores a SIGTERM to the whole process group, which only the parent handles.
+# After SIGTERM, RabbitMQ needs 6 s to stop, because the removal of the management plugin's event handler waits 5 s for
+# the process that stops the node. So the node removes the handler first, when its standard input is closed. This also
+# happens if its parent is killed. The node ignores a SIGTERM to the whole process group, because only the parent
+# handles the signal.
 _STOP_AT_END_OF_INPUT = (
     "os:set_signal(sigterm, ignore),"
     "spawn(fun() ->"
@@ -48,17 +49,17 @@ _STOP_AT_END_OF_INPUT = (
 
 
 def start_node(server: Installation, folder: Folder, ports: Ports, epmd_port: int) -> subprocess.Popen[bytes]:
-    """Start RabbitMQ as a child in the group of this process."""
+    """Start RabbitMQ as a child process in the process group of this process."""
     command = [
-        # A relative path, because RabbitMQ's scripts do not accept spaces in their own path.
+        # The path is relative, because RabbitMQ's scripts do not support spaces in their own path.
         os.path.relpath(server.script, folder.path),
-        # If the command has the name, RabbitMQ starts no second Erlang only for epmd.
+        # If the command line contains the node's name, RabbitMQ does not start a second Erlang only for epmd.
         *("-sname", folder.node_name),
         *("-start_epmd", "false"),
         *("-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
         *("-kernel", "inet_dist_listen_min", str(ports.distribution)),
         *("-kernel", "inet_dist_listen_max", str(ports.distribution)),
-        # Ctrl-C reaches every process of a terminal, but only the parent handles it.
+        # Ctrl-C sends a signal to every process of a terminal, but only the parent handles the signal.
         *("+B", "i"),
         *("-eval", _STOP_AT_END_OF_INPUT),
     ]
@@ -83,7 +84,7 @@ def stop_node(process: subprocess.Popen[bytes], seconds: float) -> bool:
         with contextlib.suppress(OSError):
             process.stdin.close()
     deadline = time.monotonic() + seconds
-    # A node that is still starting does not read its input yet, but handles the signal.
+    # A node that is still starting does not read its standard input yet, but handles SIGTERM.
     for share, ask in ((0.6, process.terminate), (1.0, process.kill)):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic() - seconds * (1 - share)))
@@ -138,7 +139,7 @@ def find_leftover(folder: Folder) -> int | None:
 
 
 def end_leftover(folder: Folder) -> None:
-    """Wait until a leftover node of this folder exits, and kill it if it does not. Two nodes would share the data."""
+    """Wait until a leftover node of this folder exits, or kill it. Two nodes must not share the same data."""
     pid = node_pid(folder)
     if pid is None:
         return
@@ -158,7 +159,7 @@ def node_pid(folder: Folder) -> int | None:
         pid = int(folder.pid_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    # The system reuses pids, so that another process may have this pid now.
+    # The system reuses pids, so another process may have this pid now.
     return pid if folder.node_name.encode() in command_line(pid) else None
 
 

@@ -21,7 +21,7 @@ class Ports:
 
 
 def ports_of(port: int, host: str = "127.0.0.1") -> Ports:
-    """Return the ports that go with an AMQP port: 10000 and 20000 above it, or other free ports."""
+    """Return a broker's ports for an AMQP port. The other two are 10000 and 20000 above it, or free ports."""
     return Ports(port, available("management", port + 10000, host), available("distribution", port + 20000))
 
 
@@ -45,7 +45,7 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free at this moment."""
+    """Return a port that is free at the moment."""
     with _bind(host, 0) as listener:
         number: int = listener.getsockname()[1]
         return number
@@ -54,7 +54,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # As servers do. The option allows lingering connections of an earlier server, but no other listener.
+        # Servers set this option too. It allows lingering connections of an earlier server, but no second listener.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except BaseException:

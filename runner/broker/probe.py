@@ -1,4 +1,4 @@
-"""Probes of a port for an AMQP broker. A TCP connection alone does not prove that there is one."""
+"""Probes for an AMQP broker at a port. A TCP connection alone does not prove that a broker is listening."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.address import Address
 
 #: The first bytes that a client of AMQP 0-9-1 sends.
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-#: The length of the broker's answer up to the method, in bytes. It is a method frame with Connection.Start.
+#: The length in bytes of the broker's answer up to the method. The answer is a method frame with Connection.Start.
 _ANSWER_BYTES = 11
 _FRAME_METHOD = b"\x01\x00\x00"
 _CONNECTION_START = b"\x00\x0a\x00\x0a"
-#: The time in which the host's name must resolve, in seconds: two attempts of 5 s each (resolv.conf(5)).
+#: Seconds within which the host's name must resolve. The resolver makes two attempts of 5 s each (resolv.conf(5)).
 RESOLVE_TIMEOUT = 11.0
-#: The timeout of a TCP connection to one address of the host, in seconds.
+#: The timeout in seconds of a TCP connection to one address of the host.
 CONNECT_TIMEOUT = 1.0
-#: The timeout of the first answer, in seconds. A broker first resolves names, and a failing attempt takes 5 s.
+#: The timeout in seconds of the first answer. A broker first resolves names, and a failed attempt takes 5 s.
 ANSWER_TIMEOUT = 7.0
-#: The first bytes of a TLS alert: the type and the version (RFC 8446, record layer).
+#: The first bytes of a TLS alert, which are its type and version (RFC 8446, record layer).
 _TLS_ALERT = b"\x15\x03"
 
 _Target = tuple[socket.AddressFamily, Any]
@@ -38,32 +38,32 @@ class Kind(enum.Enum):
 
     #: An AMQP broker.
     BROKER = "broker"
-    #: No program listens there.
+    #: No program listens at the port.
     NOTHING = "nothing"
     #: The host, or the route to it, does not exist.
     UNREACHABLE = "unreachable"
     #: A program listens, but no AMQP broker answered.
     OTHER = "other"
-    #: The port accepts the connection, but does not answer: another program, or a broker that waits.
+    #: The port accepts the connection, but sends no answer. It may belong to another program or to a broker that waits.
     SILENT = "silent"
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The result of a probe: the kind of the listener, and a text about it."""
+    """The result of a probe, with the kind of the listener and a description."""
 
     kind: Kind
     fact: str
 
 
-#: The order of kinds, by which the best result of several addresses is chosen.
+#: The kinds in order of preference, for the choice among the results of several addresses.
 _ORDER = (Kind.BROKER, Kind.OTHER, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
 
 def probe(address: Address, timeout: float | None = None) -> ProbeResult:
     """Send AMQP's protocol header (``amqps``: a TLS handshake) to each of the host's addresses until a broker answers.
 
-    ``timeout`` is the limit of each step, in seconds; by default, each step has its own limit.
+    ``timeout`` is the limit of each step in seconds. By default, each step has its own limit.
     """
     targets = _resolve(address, timeout or RESOLVE_TIMEOUT)
     if isinstance(targets, ProbeResult):
@@ -77,7 +77,7 @@ def probe(address: Address, timeout: float | None = None) -> ProbeResult:
 
 
 def _resolve(address: Address, timeout: float) -> Sequence[_Target] | ProbeResult:
-    """Return the addresses of the host. Uses a thread, because a caller cannot limit the time of the resolver."""
+    """Return the addresses of the host. A thread resolves them, because the resolver has no time limit of its own."""
     answers: queue.SimpleQueue[Sequence[_Target] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -101,7 +101,7 @@ def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: f
     limit = timeout or CONNECT_TIMEOUT
     try:
         connection = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:  # such as IPv6 on a machine without it
+    except OSError as error:  # such as IPv6 on a machine without IPv6
         return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
     with connection:
         try:
@@ -112,7 +112,7 @@ def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: f
         except TimeoutError:
             return ProbeResult(Kind.UNREACHABLE, f"no connection within {limit:g} s")
         except (ConnectionResetError, ConnectionAbortedError):
-            # The listener is closing. Linux reports this as a reset of connect(2).
+            # The listener is closing. Linux reports this as a reset in connect(2).
             return _judge(b"")
         except OSError as error:
             return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
@@ -134,7 +134,7 @@ def _greet(connection: socket.socket, timeout: float) -> ProbeResult:
     except TimeoutError:
         return ProbeResult(Kind.SILENT, f"no answer within {timeout:g} s")
     except OSError:
-        # A reset is handled like the end of the data: the bytes before it decide.
+        # A reset is handled like the end of the data. Only the bytes that arrived before it matter.
         pass
     return _judge(answer)
 

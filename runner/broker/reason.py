@@ -12,17 +12,17 @@ from runner.broker.folder import Folder
 _TAIL_BYTES = 128 * 1024
 _LINES = 12
 _ERRORS = 3
-#: A line of the log. The lines of one event have the same time and Erlang process.
+#: A line of the log. All lines of an event have the same time and the same Erlang process.
 _STAMPED = re.compile(r"(?P<event>\S+ \S+ \[(?P<level>\w+)\] <[\d.]+>) ?(?P<text>.*)")
 _SEVERE = ("error", "critical", "alert", "emergency")
-#: The lines after the reason: Erlang's report about the error, and the state of the process.
+#: The lines that follow the reason. They contain Erlang's error report and the state of the process.
 _REPORT = re.compile(r"\s*(crasher:|supervisor:|Kernel pid|Crash dump|\{\"Kernel pid)")
 _CONFIGURATION = re.compile(r"failed_to_\w+_configuration|cannot_read_enabled_plugins_file")
 _FRAME = re.compile(r"[\s=*-]*")
 
 
 def node_log_size(folder: Folder) -> int:
-    """Return the size of the node's log in bytes, at which the lines of the next run start."""
+    """Return the size of the node's log in bytes, which is the offset of the next run's lines."""
     try:
         return folder.node_log.stat().st_size
     except OSError:
@@ -30,9 +30,9 @@ def node_log_size(folder: Folder) -> int:
 
 
 def explain(folder: Folder, offset: int) -> list[str]:
-    """Return the lines of the log with the reason, or its last lines if there is no reason.
+    """Return the log lines with the reason, or the last lines of the log if it contains no reason.
 
-    ``offset`` is the size of the log before the run, in bytes.
+    ``offset`` is the size of the log in bytes before the run.
     """
     lines = [*_tail(folder.node_log, offset), *_tail(folder.console_log, 0)]
     plain = [_plain(line) for line in lines]
@@ -52,7 +52,7 @@ def last_line(folder: Folder) -> str:
 
 
 def is_configuration_error(lines: list[str]) -> bool:
-    """Return True if the reason is an error in a file that the user must fix."""
+    """Return True if the reason is a configuration error, which the user must fix."""
     return any(_CONFIGURATION.search(line) for line in lines)
 
 
