@@ -1,4 +1,4 @@
-"""``check``, ``lint`` and ``schema``: commands that check and describe the files and run nothing."""
+"""``check``, ``lint`` and ``schema``: commands that check and describe the files without running services."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def schema(folder: Path, file: str, form: str) -> None:
     if form == "markdown":
         if file != "config":
             raise click.BadParameter(f"not of {file}.yaml; allowed: config", param_hint="--format markdown")
-        # Imported only now, because a JSON Schema needs no plugin.
+        # Imported only here, because the command needs no plugin.
         from runner.plugins import load_plugin, plugin_names
 
         options = {name: load_plugin(name, folder).options for name in sorted(plugin_names(folder))}

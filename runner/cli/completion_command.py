@@ -1,4 +1,4 @@
-"""``completion``: print a script with which a shell completes the program's commands and options."""
+"""``completion``: a command that prints a shell script for completing the program's commands and options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.invocation import COMPLETION_VARIABLE, PROGRAM
 
 COMPLETIONS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
-#: A line of \b keeps the line ends of the paragraph below it (click: "Documenting Scripts", "Escaping Newlines").
+#: A line with \b keeps the line breaks of the next paragraph (click: "Documenting Scripts", "Escaping Newlines").
 HELP = f"""Print a script that completes commands and options in a shell.
 
 Add the line of your shell to its start-up file:

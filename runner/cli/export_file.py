@@ -1,4 +1,4 @@
-"""A new file for copies of messages, one JSON line each."""
+"""A new file for copies of messages, with one line of JSON per message."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Pat
 
 
 class ExportFile:
-    """A file for copies of messages, created with the first line and readable only by its user.
+    """A file for copies of messages. It is created when its first line is written, and only its owner can read it.
 
-    It never replaces an existing file.
+    An existing file is never replaced.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stream: IO[Any] | None = None
-        #: True if the entry of the file in its folder is on the disk.
+        #: True if the file's entry in its folder was written to the disk.
         self._is_named = False
 
     def check(self) -> None:
-        """Raise RunnerError if the file exists, so that the command fails before its question."""
+        """Raise RunnerError if the file exists, so that the command fails before it asks for confirmation."""
         if self.path.exists():
             raise RunnerError(f"{self.path}: exists; allowed: a new file")
 
@@ -55,7 +55,7 @@ class ExportFile:
 
     def _make(self) -> IO[Any]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Ctrl-C between the two steps would leave a file that ``remove`` does not know.
+        # Ctrl-C between these two steps would leave a file that ``remove`` does not delete.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -85,7 +85,7 @@ class ExportFile:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
 
     def sync(self) -> None:
-        """Close the file after it is on the disk with its entry. Raises RunnerError."""
+        """Write the file and its entry to the disk, then close the file. Raises RunnerError."""
         try:
             self.save()
         finally:

@@ -1,4 +1,4 @@
-"""``init``: write a project for an installation without a checkout: the shipped services, and a first plugin."""
+"""``init``: a command that writes a new project with the shipped services and a first plugin."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def init(context: click.Context, folder: Path) -> None:
 
 
 def write_project(folder: Path) -> list[str]:
-    """Write the files of a new project; return their names. Raises RunnerError, and then leaves no file of them."""
+    """Write the files of a new project, and return their names. After a RunnerError, no written file remains."""
     files = project_files()
     present = [name for name in files if os.path.lexists(folder / name)]
     if present:
@@ -60,16 +60,16 @@ def write_project(folder: Path) -> list[str]:
 
 def project_files() -> dict[str, str]:
     """Return the text of each file of a new project, by its name."""
-    # Copies of the shipped YAML files, because a user of a checkout edits those.
+    # The YAML files are copies, because the user of a checkout edits the shipped files.
     names = ("topology.yaml", "config.yaml", "plugins/large_orders.py", "test_large_orders.py", "compose.yaml")
     files = {name: (TEMPLATE / name).read_text("utf-8") for name in names}
-    # The first lines of both files lead editors there.
+    # The first lines of both YAML files refer editors to the schemas.
     files |= {f"docs/schema/{name}.json": f"{json.dumps(json_schema(name), indent=2)}\n" for name in sorted(MODELS)}
     return {**files, ".gitignore": (TEMPLATE / "gitignore").read_text("utf-8")}
 
 
 def _next_commands(folder: Path) -> list[str]:
-    """Return commands for the reader's shell, each with its purpose; after the first one the folder is the current."""
+    """Return the next commands to enter, each with its purpose. The first command changes to the new folder."""
     commands = {}
     if not folder.samefile(Path()):
         commands[f"cd {shlex.quote(str(folder))}"] = "the other commands run there"

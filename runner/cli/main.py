@@ -1,4 +1,4 @@
-"""The command line: the group of all commands, and their common options."""
+"""The command group with all commands and their common options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.cli.terminal import guarded
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 from runner.invocation import COMPLETION_VARIABLE, invocation, invoked_for
 
-#: A line of \\b keeps the line ends of the paragraph below it (click: "Documenting Scripts", "Escaping Newlines").
+#: A line with \\b keeps the line breaks of the next paragraph (click: "Documenting Scripts", "Escaping Newlines").
 EPILOG = """
 Write --project before the command.
 
@@ -33,7 +33,7 @@ Exit codes:
   78  configuration error
 """
 
-#: The commands by name. Only the chosen command is imported, so that it starts quickly.
+#: The commands by name. Only the chosen command is imported, so that each command starts quickly.
 LAZY = {
     "apply": "runner.cli.plan_command:apply",
     "check": "runner.cli.check_command:check",
@@ -67,7 +67,7 @@ LAZY = {
 }
 
 
-#: The key under which the context stores all arguments, for an error about their order.
+#: The key under which click's context stores all arguments, for an error about the order of arguments.
 ARGUMENTS = "runner.arguments"
 
 
@@ -75,8 +75,8 @@ class CommandGroup(click.Group):
     """The group of commands, which runs ``run`` by default and prints expected errors without a traceback."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """Run the command line with guarded output, so that foreign text cannot control the terminal."""
-        # The reader of completions is a shell, and click writes them as bytes.
+        """Run the command line with guarded output, so that text from elsewhere cannot control the terminal."""
+        # Completions are read by a shell, and click writes them as bytes.
         with contextlib.nullcontext() if os.environ.get(COMPLETION_VARIABLE) else guarded():
             return super().main(*args, **{"complete_var": COMPLETION_VARIABLE, **settings})
 
@@ -84,7 +84,7 @@ class CommandGroup(click.Group):
         """Add ``run`` if the command is missing."""
         ctx.meta[ARGUMENTS] = list(args)
         rest = super().parse_args(ctx, args)
-        # A shell that completes a line asks for the commands.
+        # When a shell completes a command line, it asks for the names of the commands.
         if not ctx._protected_args and not ctx.args and not ctx.resilient_parsing:
             return super().parse_args(ctx, [*args, "run"])
         return rest
@@ -103,16 +103,16 @@ class CommandGroup(click.Group):
                 raise click.UsageError(f"--project must precede the command: {command}", error.ctx) from None
             raise
         except KeyboardInterrupt:
-            # Until the supervisor runs, there is nothing to stop.
+            # Until the supervisor runs, there are no processes to stop.
             ctx.exit(EXIT_OK if ctx.invoked_subcommand == "run" else EXIT_INTERRUPTED)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command; the error about an unknown name suggests one, which click cannot do for lazy commands."""
+        """Return the command. The error for an unknown name suggests a known one, which click cannot do here."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
-            # Imported only now, so that the supervisor never has this module in memory.
+            # Imported only here, so that the supervisor never loads this module.
             unknown = importlib.import_module("runner.config.error_detail").unknown
             raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
@@ -122,7 +122,7 @@ class CommandGroup(click.Group):
         return sorted({*super().list_commands(ctx), *LAZY})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, and import its module."""
+        """Import the module of a command, and return the command."""
         if cmd_name in LAZY:
             module, _, name = LAZY[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(module), name)
@@ -131,7 +131,7 @@ class CommandGroup(click.Group):
 
 
 def _project_first(arguments: Sequence[str]) -> str:
-    """Return the command line with ``--project`` before the command; the current folder if it has no value."""
+    """Return a corrected command line, with ``--project`` and its value (by default ".") before the command."""
     place = next(place for place, one in enumerate(arguments) if one.partition("=")[0] == "--project")
     _, is_joined, value = arguments[place].partition("=")
     rest = list(arguments[place + 1 :])

@@ -19,9 +19,9 @@ from runner.invocation import invocation
 from runner.topology.consent import Consent
 from runner.topology.plan import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Left, Mark, Plan, change_line
 
-#: The time in which a broker must answer HTTP after it answers AMQP, in seconds.
+#: Seconds within which a broker must answer HTTP after it answers AMQP.
 PATIENCE = 2.0
-#: The largest number of unmanaged objects in the list for people.
+#: The maximum number of unmanaged objects in the output for people.
 MOST_UNMANAGED = 20
 
 _COLOURS = {
@@ -131,9 +131,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
 
 
 def _still_left(project: Project, management_url: str | None, left: list[Left]) -> list[Left]:
-    """Return the changes that are left after a supervisor of this folder has reloaded the files.
+    """Return the changes that remain after the supervisor of this folder has reloaded the files.
 
-    The supervisor itself renames a queue when its services consume the new name.
+    The supervisor itself renames a queue when the queue's services consume the new name.
     """
     if not any(one.change.mark is Mark.RENAME for one in left):
         return left
@@ -166,7 +166,7 @@ def _show_change(examination: Comparison, change: Change, waits_for: str = "") -
 
 
 def _waits(examination: Comparison) -> dict[int, str]:
-    """Return the object for which each change waits without ``--replace``, by the identity of the change."""
+    """Return the object for which each change waits without ``--replace``. The keys are the ids of the changes."""
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
 

@@ -16,8 +16,8 @@ from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 
-#: A function that gets the programs to run from now on, and a callback. The callback is called when these programs run
-#: and no process of the earlier programs is left.
+#: A function whose arguments are the programs to run from now on, and a callback. The callback is called when these
+#: programs run and no process of the earlier programs remains.
 Update = Callable[[Sequence[Program], Callable[[], None] | None], None]
 
 
@@ -25,28 +25,29 @@ class ReloadOutcome(Enum):
     """The result of a reload."""
 
     DONE = "done"
-    #: Everything is applied, except the objects that must be replaced on the broker.
+    #: All changes are applied, except to the objects that must be replaced on the broker.
     LEFT = "left"
     REFUSED = "refused"
     UNREACHABLE = "broker unreachable"
 
 
 class Reload:
-    """Reloads of the files. Each checks everything first, and changes nothing if there is an error.
+    """Reloads of the files. Each reload first checks all files and plugins, and makes no changes if there is an error.
 
-    The methods may be called from any thread. They run one at a time.
+    Any thread may call the methods. Only one method runs at a time.
     """
 
     def __init__(self, preparation: Preparation, update: Update, journal: Journal) -> None:
         self._preparation, self._update, self._journal = preparation, update, journal
         self._lock = threading.Lock()
-        #: The number of updates so far. The callback of an older update does nothing.
+        #: The number of updates until now. The callback of an older update has no effect.
         self._count = 0
 
     def prepare(self) -> None:
-        """Declare the topology, and run services that are no longer held back. Raises as ``Preparation.prepare`` does.
+        """Declare the topology, and run services that no longer wait. Raises the errors of ``Preparation.prepare``.
 
-        Waits for a reload, which would otherwise be followed by the programs of the older project.
+        This method waits for a running reload. Otherwise, it would replace the reloaded programs with the programs of
+        the older project.
         """
         with self._lock:
             prepared = self._preparation.prepare()
@@ -61,7 +62,7 @@ class Reload:
         """Remove the bindings and policies that only the earlier processes needed."""
         with self._lock:
             if count != self._count:
-                return  # a later update replaces processes
+                return  # a later update is replacing processes
             try:
                 prepared = self._preparation.finish()
             except RunnerError as error:
@@ -74,7 +75,7 @@ class Reload:
                     self._apply(prepared)
 
     def run(self) -> ReloadOutcome:
-        """Reload the files, and report the result in the journal."""
+        """Reload the files, and write the result to the journal."""
         with self._lock:
             try:
                 prepared = self._preparation.reload()
@@ -98,18 +99,18 @@ class Reload:
             return ReloadOutcome.LEFT if prepared.left else ReloadOutcome.DONE
 
 
-#: The watched files, and the folder whose files are all watched.
+#: The watched files, and the folder in which all files are watched.
 FILES, FOLDER = ("topology.yaml", "config.yaml"), "plugins"
-#: The time between two checks of the files, in seconds.
+#: Seconds between two checks of the files.
 INTERVAL = 0.3
-#: The time before a reload is repeated if the broker was unreachable, in seconds.
+#: Seconds before a reload is repeated after the broker was unreachable.
 RETRY_DELAY = 2.0
 
 Signature = tuple[tuple[int, int, int], ...]
 
 
 class Watch:
-    """A thread that checks the files for changes. It polls, because that works on every file system."""
+    """A thread that checks the files for changes. It polls, because polling works on every file system."""
 
     def __init__(self, folder: Path, reload: Reload) -> None:
         self._folder, self._reload = folder, reload
@@ -127,7 +128,7 @@ class Watch:
                 now = self._signature()
             except OSError:
                 continue  # a file is being replaced
-            # Two equal checks show that no file is half-written.
+            # Two checks with the same result show that no file is half-written.
             if now == before and now != self._seen:
                 self._seen = now
                 if self._reload.run() is ReloadOutcome.UNREACHABLE:

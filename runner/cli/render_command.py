@@ -1,4 +1,4 @@
-"""``render``, ``import`` and ``graph``: commands that convert topology.yaml to other forms, and from them."""
+"""``render``, ``import`` and ``graph``: commands that convert topology.yaml to and from other formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from runner.topology.model import Objects
 from runner.topology.picture import svg
 from runner.topology.write import write_flow, write_topology
 
-#: The largest export, in bytes. An export of 100,000 queues has about 30 MB.
+#: The maximum size of an export in bytes. An export with 100,000 queues has about 30 MB.
 MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -75,7 +75,7 @@ def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) ->
 
 
 def _brief(one: dict[str, Any]) -> dict[str, Any]:
-    # Empty arguments and false values are the defaults.
+    # Empty arguments and false values are omitted, because they are the defaults.
     return {key: value for key, value in one.items() if key != "vhost" and value is not False and value != {}}
 
 
@@ -104,7 +104,7 @@ def import_(folder: Path, source: str, vhost: str | None) -> None:
 
 
 def _remarks(text: str) -> Iterator[str]:
-    """Yield the errors and findings about an imported file that its source causes."""
+    """Yield the errors and lint findings in an imported file that come from its source."""
     document = Document(TOPOLOGY_FILE, text, {})
     topology = validate_document(Topology, document)
     check_references(topology, document)
@@ -114,11 +114,11 @@ def _remarks(text: str) -> Iterator[str]:
 
 
 def _live(folder: Path) -> Objects:
-    # Imported here, because a file needs no broker and these imports take time.
+    # Imported here, because an import from a file needs no broker, and loading these modules takes time.
     from runner.admin.reconciliation import connect
     from runner.cli.temporary_broker import broker_for
 
-    # Errors elsewhere must not prevent an import, which may replace these files.
+    # Errors in the project's files must not prevent an import, which may replace these files.
     project = read_project(folder)
     if project.config_document.is_unusable or project.config_document.is_faulty(("broker",)):
         project.raise_faults()

@@ -1,4 +1,4 @@
-"""``route``: a command that shows the queues of a message without a broker."""
+"""``route``: a command that shows, without a broker, the queues to which a message is routed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_js
 
 
 def _refusal(exchange: str, key: str, project: Project) -> str | None:
-    """Return the reason why the broker would refuse this message and close the channel, or None."""
+    """Return the reason why the broker would refuse a message and close the channel, or None."""
     if exchange in project.topology.exchanges and project.topology.exchanges[exchange].internal:
         return f"exchange {exchange!r} is internal and accepts only messages from other exchanges (403 ACCESS_REFUSED)"
     size = len(key.encode(errors="surrogateescape"))

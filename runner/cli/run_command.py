@@ -1,4 +1,4 @@
-"""``run``: the command that prepares the system and supervises it."""
+"""``run``: the command that prepares and supervises the system."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, l
     the processes that have not stopped yet.
     """
     take_foreground()
-    # The preparation reads the files in its own process while this process imports the rest.
+    # The preparation reads the files in a separate process, while this process imports the remaining modules.
     preparation = Preparation(PreparationRequest(str(folder), services, log_format, log_level))
     try:
         from runner.cli.supervise import supervise

@@ -1,4 +1,4 @@
-"""``start``, ``stop``, ``restart``, ``scale``, ``reload``, ``down``, ``logs``: commands to the running supervisor."""
+"""``start``, ``stop``, ``restart``, ``scale``, ``reload``, ``down``, ``logs``: commands for the running supervisor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.invocation import invocation
 from runner.supervisor.control.client import EndedMeanwhile, NoRunner, ask, wait_gone
 from runner.supervisor.output.line import Line, TextForm, json_form
 
-#: The width of the column of slots, in characters. Most names fit.
+#: The width of the slot column in characters. Most names fit.
 WIDTH = 14
-#: The shortest accepted beginning of an order id, in characters.
+#: The minimum length of an order id's prefix, in characters.
 SHORTEST_ID = 4
-#: The time in which the supervisor must answer after an ``apply``, in seconds.
+#: Seconds within which the supervisor must answer after an ``apply``.
 PATIENCE = 60.0
 
 _target = click.argument("target", metavar="SERVICE[.N]")
@@ -115,9 +115,10 @@ def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str 
 
 
 def reload_supervisor(folder: Path) -> None:
-    """Reload the supervisor of this folder, if one runs, after a change on the broker, and print its lines.
+    """Reload the supervisor of this folder after a change on the broker, and print its answer.
 
-    Services that were held back start then. If the reload fails, prints the error and the command to run after the fix.
+    The reload starts services that waited for the change. If it fails, this function prints the error and the command
+    to run after the fix. If no supervisor runs, there is no effect.
     """
     is_announced = False
     try:

@@ -14,13 +14,13 @@ from runner.cli.terminal import has_colour, redrawn
 from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.supervisor.control.client import NoRunner, ask
 
-#: The time between two updates with --watch, in seconds.
+#: Seconds between two updates with --watch.
 INTERVAL = 1.0
-#: The time between two requests to the broker with --watch, in seconds. The broker logs each request as a connection.
+#: Seconds between two requests to the broker with --watch. The broker logs each request as a connection.
 READY_INTERVAL = 5.0
-#: The time in which the supervisor must answer, in seconds.
+#: Seconds within which the supervisor must answer.
 PATIENCE = 10.0
-#: The time in which the broker must count the ready messages, in seconds.
+#: Seconds within which the broker must report the ready messages.
 READY_TIMEOUT = 1.0
 _HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "READY", "IN HAND", "WHY")
 _RIGHT = range(2, 10)
@@ -69,11 +69,12 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
 
 
 def ready_messages(folder: Path) -> dict[str, int | None]:
-    """Return the number of ready messages for each service that consumes queues; None if the broker does not answer.
+    """Return the number of ready messages for each consuming service, or None if the broker does not answer.
 
-    An invalid configuration gives an empty result, because the services run by an earlier one.
+    The result is empty if the configuration is invalid, because the running services use an earlier configuration.
     """
-    # Imported here, because AMQP and the models of the files take longer to import than the rest of this command.
+    # Imported here, because the AMQP client and the models of the files take longer to import than the rest of the
+    # command.
     from runner.admin.queue_counts import look
     from runner.config.project import load_project
 
@@ -114,7 +115,7 @@ def _is_well(slot: dict[str, Any]) -> bool:
 
 def _text(found: dict[str, Any]) -> str:
     ready = dict(found["ready"])
-    # The slots of a service share its queues, so that only the first slot shows their messages.
+    # The slots of a service share its queues, so only the first slot shows the messages in these queues.
     rows: list[tuple[str, ...]] = [_HEAD, *(_row(slot, ready.pop(slot["service"], None)) for slot in found["slots"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     runner = found["runner"]
@@ -162,7 +163,7 @@ def _details(slot: dict[str, Any]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the two largest units, such as ``3h 20m`` or ``12s``."""
+    """Return a duration in its two largest units, such as ``3h 20m`` or ``12s``."""
     whole = int(seconds)
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")]
     while len(parts) > 1 and not parts[0][0]:

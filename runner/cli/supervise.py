@@ -1,4 +1,4 @@
-"""The supervision behind ``run``, from the start of the services until all are stopped."""
+"""The supervision in ``run``, from the start of the services until all services are stopped."""
 
 from __future__ import annotations
 

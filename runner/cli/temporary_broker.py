@@ -1,4 +1,4 @@
-"""The broker of one command: the broker that answers, or the project's private node, started for that time."""
+"""The broker for one command, either a running broker or a private node that runs as long as the command."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from runner.supervisor.lock import holder_of, take_lock
 from runner.supervisor.processes.process import Process
 from runner.supervisor.program import Program
 
-#: The time in which a broker must start, and stop, in seconds.
+#: Seconds within which a broker must start, and within which it must stop.
 START_TIMEOUT, STOP_TIMEOUT = 90.0, 10.0
-#: The time in which a supervisor must report the address of its broker, in seconds.
+#: Seconds within which a supervisor must report the address of its broker.
 RUNNER_TIMEOUT = 5.0
 
 
 @contextlib.contextmanager
 def broker_for(project: Project) -> Iterator[str | None]:
-    """Yield the address of the HTTP API of a broker that answers meanwhile, or None if the address is the usual one.
+    """Yield the address of a running broker's HTTP API, or None if the address follows the convention.
 
     Raises BrokerUnreachable if no broker answers and none can be started.
     """
@@ -43,7 +43,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
     with _held(project, found):
         address = Address.of(found.url)
         click.echo(f"no broker answers: starting the private RabbitMQ on {address} for this command", err=True)
-        # The output of the node, with the same warning, is not shown.
+        # The node's own output, which contains the same warning, is not shown.
         change = Folder(folder).login_change(address.login)
         if change is not None and isinstance(found, PrivateNode):
             click.echo(f"warning: {change}", err=True)
@@ -55,7 +55,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
 
 
 def _reported_by_supervisor(project: Project, address: Address) -> str | None:
-    """Return the URL of the HTTP API if the supervisor of this folder runs this broker in a container, or None."""
+    """Return the HTTP API's URL if the supervisor of this folder runs this broker in a container, or None."""
     try:
         answers = list(ask(project.folder, "status", patience=RUNNER_TIMEOUT))
     except RunnerError:
@@ -72,7 +72,7 @@ def _held(project: Project, found: Startable) -> IO[str]:
     try:
         return take_lock(project.var)
     except AlreadyRunning:
-        # The error does not advise to stop the supervisor: its broker may be elsewhere, or about to answer.
+        # The error does not recommend stopping the supervisor. Its broker may be on another machine or about to answer.
         pid = holder_of(project.var) or "unknown"
         raise BrokerUnreachable(
             f"{Address.of(found.url)}: no broker answers, although a runner runs in this folder (pid {pid}); it waits"

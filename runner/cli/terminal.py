@@ -1,7 +1,7 @@
-"""The terminal of a command: colours, warnings, progress, Ctrl-C, and the last guard before the output.
+"""A command's terminal, with colours, warnings, progress, Ctrl-C, and a guard for all output.
 
-Commands escape the text of messages and other programs (``runner.escape``). The guard escapes any other text with
-control characters, such as the name of a file in an error, so that no command can forget it.
+Commands escape text from messages and other programs (``runner.escape``). The guard escapes control characters in all
+other text, such as a file name in an error, so that no text remains unescaped.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import click
 
 from runner.escape import escaped_json
 
-#: Colours (ECMA-48, SGR), which only this program sets. Foreign text with colours is escaped before.
+#: Colours (ECMA-48, SGR) that this program sets. Colours in text from elsewhere are escaped earlier.
 _COLOUR = re.compile(r"(\x1b\[[0-9;]{0,12}m)")
-#: The control sequences with which commands begin and end a line that they rewrite.
+#: The control sequences at the start and end of a line that a command rewrites.
 _BEGIN, _END = ("\r\x1b[K", "\r", "\x1b[H\x1b[J"), ("\x1b[K",)
 
 
 class Guarded:
-    """A text stream that escapes control characters, except the sequences that this program itself writes."""
+    """A text stream that escapes control characters, except in the sequences that this program itself writes."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -38,7 +38,7 @@ class Guarded:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Write the text. A character that the stream's encoding lacks is written as an escape."""
+        """Write the text. A character that the stream cannot encode is written as an escape."""
         shown = self._escaped(text)
         try:
             self.stream.write(shown)
@@ -57,7 +57,8 @@ class Guarded:
             return text
         before = next((mark for mark in _BEGIN if text.startswith(mark)), "")
         after = next((mark for mark in _END if text.endswith(mark) and len(text) > len(before)), "")
-        # Escapes of JSON, so that a JSON document stays valid. Tabs are harmless, and some tables contain them.
+        # JSON's escapes are used, so that a JSON document remains valid. Tabs are harmless, and some tables contain
+        # tabs.
         parts = _COLOUR.split(text[len(before) : len(text) - len(after)])
         return before + "".join(part if number % 2 else _guard(part) for number, part in enumerate(parts)) + after
 
@@ -74,7 +75,7 @@ def guarded() -> Iterator[None]:
     try:
         yield
     finally:
-        # click replaces the streams when the reader is gone.
+        # click replaces the streams if the reader of a pipe has exited.
         if sys.stdout is out:
             sys.stdout = out.stream
         if sys.stderr is err:
@@ -82,7 +83,7 @@ def guarded() -> Iterator[None]:
 
 
 def unguarded(stream: Any) -> Any:
-    """Return the stream behind the guard, for writers that escape by themselves in large batches."""
+    """Return the stream behind the guard, for writers that escape their output themselves in large batches."""
     return stream.stream if isinstance(stream, Guarded) else stream
 
 
@@ -95,21 +96,21 @@ def has_colour() -> bool:
 
 
 def terminal_width() -> int | None:
-    """Return the number of characters in a line of the terminal; None if standard output is no terminal."""
+    """Return the number of characters in a terminal line, or None if standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def redrawn(text: str) -> str:
-    """Return a text that replaces the content of a terminal, with its lines cut; elsewhere the text itself."""
+    """Return the text with codes that redraw a terminal and with cut lines, or unchanged without a terminal."""
     if not sys.stdout.isatty():
         return text
-    # Wrapped lines would push the first ones out of sight.
+    # Wrapped lines would push the first lines off the screen.
     width = shutil.get_terminal_size().columns
     return _CLEAR + "\n".join(cut_line(line, width) for line in text.splitlines())
 
 
 def cut_line(line: str, width: int) -> str:
-    """Return at most ``width`` characters of a line; colours do not count."""
+    """Return at most ``width`` characters of a line, not counting colours."""
     shown, place = "", 0
     for part in re.split(r"(\x1b\[[0-9;]*m)", line):
         shown += part if part.startswith("\x1b") else part[: width - place]
@@ -118,7 +119,7 @@ def cut_line(line: str, width: int) -> str:
 
 
 def take_foreground() -> None:
-    """Let Ctrl-C reach only this process if it runs under make.
+    """Make Ctrl-C reach only this process if the process runs under make.
 
     The terminal sends SIGINT to its whole foreground group, and make would then report a clean stop as a failure.
     """
@@ -129,28 +130,28 @@ def take_foreground() -> None:
             return  # in the background, the terminal belongs to the shell
     except OSError:
         return  # standard input is not the controlling terminal
-    # A background process that takes the terminal gets SIGTTOU (POSIX, tcsetpgrp).
+    # A background process that becomes the foreground group gets SIGTTOU (POSIX, tcsetpgrp).
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(sys.stdin.fileno(), os.getpgrp())
-    # Ctrl-Z would stop only this group, and make would wait while no process reads the terminal.
+    # Ctrl-Z would stop only this process group. make would then wait while no process reads the terminal.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
 
-#: The number of messages from which a progress bar is shown.
+#: The minimum number of messages for a progress bar.
 LONG = 5000
 
 
 def warn(text: str) -> None:
-    """Print a line on standard error; yellow on a terminal."""
+    """Print a line on standard error, in yellow if it is a terminal."""
     click.secho(text, err=True, fg="yellow" if sys.stderr.isatty() else None)
 
 
 @contextlib.contextmanager
 def progress(label: str, total: int, *, is_long: bool = False) -> Iterator[Callable[[int], None]]:
-    """Yield a function that gets the number of finished items, and show them in a progress bar on standard error.
+    """Show a progress bar on standard error. Yield a function that is called with the number of finished items.
 
-    There is no bar if standard error is no terminal or the work is short.
+    No bar is shown if standard error is not a terminal or the work is short.
     """
     if not sys.stderr.isatty() or (total < LONG and not is_long):
         yield lambda _: None
@@ -167,18 +168,18 @@ class StopRequest:
         self._number: int | None = None
 
     def take(self, number: int, _: object) -> None:
-        """Handle the first signal. The next signal ends the process immediately."""
+        """Handle the first signal. The next signal terminates the process immediately."""
         self._number = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def is_set(self) -> bool:
-        """Return True after a signal: the command must finish its current step and stop."""
+        """Return True after a signal, when the command must finish its current step and stop."""
         return self._number is not None
 
     @property
     def exit_code(self) -> int:
-        """The exit code: 128 plus the number of the signal, as in shells; 0 without a signal."""
+        """The exit code, which is 128 plus the signal's number, as in shells, or 0 without a signal."""
         return 0 if self._number is None else 128 + self._number
 
 
