@@ -1,1 +1,1 @@
-"""topology.yaml and config.yaml as frozen typed models, and every fault in them with its line."""
+"""topology.yaml and config.yaml as frozen typed models, with the line of every error in them."""

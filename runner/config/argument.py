@@ -1,7 +1,7 @@
-"""RabbitMQ's optional arguments and policy keys, 3.10 to 4.3: type, place and versions of each.
+"""The optional arguments and policy keys of RabbitMQ 3.10 to 4.3, each with its type, place and versions.
 
-Sources: RabbitMQ's guides "Queues", "Policies", "Quorum Queues", "Streams", "Dead Letter Exchanges", "Time-To-Live"
-and "Consumers", and the checks in its own source (``rabbit_amqqueue``, ``rabbit_policies``, each queue type's
+Sources: RabbitMQ's guides "Queues", "Policies", "Quorum Queues", "Streams", "Dead Letter Exchanges", "Time-To-Live" and
+"Consumers", and the checks in RabbitMQ's source (``rabbit_amqqueue``, ``rabbit_policies``, each queue type's
 capabilities). The broker accepts and ignores any unknown argument of a queue.
 """
 
@@ -22,9 +22,9 @@ from runner.config.version import (
     Version,
 )
 
-#: The longest time of RabbitMQ's timers, in milliseconds (``rabbit_misc:check_expiry``).
+#: The maximum time of RabbitMQ's timers in milliseconds (``rabbit_misc:check_expiry``).
 LONGEST_TIMER = 4_294_967_295
-#: The largest segment of a stream, in bytes (``rabbit_stream_queue``).
+#: The maximum size of a stream's segment in bytes (``rabbit_stream_queue``).
 LONGEST_SEGMENT = 3_000_000_000
 _BOTH = (CLASSIC, QUORUM)
 _ALL = (*_BOTH, STREAM)
@@ -113,12 +113,12 @@ QUEUE_ARGUMENTS = {one.argument_key: one for one in QUEUE_SETTINGS if one.is_arg
 QUEUE_POLICY_KEYS = {one.key: one for one in QUEUE_SETTINGS if one.is_policy}
 EXCHANGE_ARGUMENTS = {one.argument_key: one for one in EXCHANGE_SETTINGS if one.is_argument}
 EXCHANGE_POLICY_KEYS = {one.key: one for one in EXCHANGE_SETTINGS if one.is_policy}
-#: The argument that is written as ``type`` in topology.yaml.
+#: The argument that topology.yaml calls ``type``.
 QUEUE_TYPE = "x-queue-type"
 
 
 def name_problem(name: str) -> str | None:
-    """Return what is wrong with the name of an argument, or None."""
+    """Return the error in the name of an argument, or None."""
     if (size := len(name.encode())) <= MAX_NAME_BYTES:
         return None
     return f"a name that is too long, {size} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
@@ -134,10 +134,10 @@ def argument_problem(
     is_policy: bool = False,
     accepted: Collection[str] = (),
 ) -> str | None:
-    """Return what is wrong with one argument or policy key, or None.
+    """Return the error in an argument or a policy key, or None.
 
     ``queue_type`` is None if the setting is for queues of several types. RabbitMQ ignores unknown arguments, because
-    plugins have arguments of their own, but refuses unknown policy keys. ``accepted`` are unknown names to accept.
+    plugins add their own arguments, but refuses unknown policy keys. ``accepted`` contains unknown names to accept.
     """
     setting = known.get(key)
     if setting is None:
@@ -162,9 +162,9 @@ def version_problems(
     queue_type: str | None = None,
     denied: Collection[str] | None = None,
 ) -> dict[str, str]:
-    """Return the arguments or policy keys that this broker does not accept, each with the reason.
+    """Return the arguments or policy keys that the broker does not accept, each with the reason.
 
-    ``denied`` are the deprecated features that the broker denies; None if it does not report them.
+    ``denied`` contains the deprecated features that the broker denies, or is None if the broker does not report them.
     """
     known = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS} if is_policy else {**EXCHANGE_ARGUMENTS, **QUEUE_ARGUMENTS}
     found = (
@@ -176,9 +176,9 @@ def version_problems(
 
 
 def as_arguments(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a policy's definition as arguments, for a broker whose policies cannot be set.
+    """Return a policy's definition as arguments, for a broker where policies cannot be set.
 
-    The policy keys of plugins are left out, because they have no arguments.
+    Policy keys from plugins are omitted, because they have no corresponding arguments.
     """
     by_key = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
     known = ((by_key[key], value) for key, value in policy.items() if key in by_key)

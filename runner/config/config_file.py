@@ -18,7 +18,7 @@ from runner.config.value import BrokerUrls, Unshown
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _STORE_URLS = "sqlite:/// and a file's path, or postgresql://user:password@host:port/database, an @ in them as %40"
-#: The query parameters that a server's address may have. None of them is a secret.
+#: The allowed query parameters in the address of a database server. None of them is a secret.
 _SHOWN = frozenset({"application_name", "connect_timeout", "host", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 
 
@@ -32,12 +32,12 @@ def _check_template(template: str) -> str:
 
 
 def event_type(template: str) -> str:
-    """Return the type of a routing key template's events: ``order.created`` of ``order.created.{currency}``."""
+    """Return the event type of a routing key template, such as ``order.created`` for ``order.created.{currency}``."""
     return template.split("{", 1)[0].rstrip(".")
 
 
 def template_words(template: str) -> tuple[str | None, ...]:
-    """Return the words of a template's keys; a word with a field is None, because only the event determines it."""
+    """Return the words of a routing key template. A word with a field is None, because it depends on the event."""
     return tuple(None if "{" in word else word for word in template.split("."))
 
 
@@ -50,7 +50,7 @@ def _check_http(url: str) -> str:
 def _mapping_of(model: type[Part], allowed: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if not isinstance(value, dict | model):
-            # The value is probably the address itself, with its password.
+            # The value is probably the address itself, including its password.
             raise Unshown(f"not a mapping; allowed: {allowed}")
         return value
 
@@ -82,7 +82,7 @@ class BrokerSettings(Part):
 
 
 def _check_store_url(url: str) -> str:
-    # No error shows the address, because it may contain a password.
+    # Errors never show the address, because it may contain a password.
     if re.fullmatch(r"sqlite:///[^?#]+", url) and not url.endswith(":memory:"):
         return url
     try:
@@ -90,7 +90,7 @@ def _check_store_url(url: str) -> str:
         is_server = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
     except ValueError:
         is_server = False
-    # Output hides only the part before the one @. A password in any other place would be shown.
+    # Output hides only the part before a single @. A password elsewhere in the address would be shown.
     is_server = is_server and url.count("@") <= 1 and not re.search(r"[#,\s]", url)
     is_server = is_server and all(name in _SHOWN for name, _ in parse_qsl(parts.query, keep_blank_values=True))
     if not is_server:
@@ -99,7 +99,7 @@ def _check_store_url(url: str) -> str:
 
 
 class StoreSettings(Part):
-    """The database of services that store data. The file of an SQLite database is created at its first use."""
+    """The database for services that store data. An SQLite database file is created when it is first used."""
 
     url: Annotated[StrictStr, AfterValidator(_check_store_url)] = Field(
         DEFAULT_URL,
@@ -109,7 +109,7 @@ class StoreSettings(Part):
 
     @property
     def remote_hosts(self) -> list[str]:
-        """The server's hosts that are not this machine (PostgreSQL: "Connection Strings")."""
+        """The database server's hosts on other machines (PostgreSQL: "Connection Strings")."""
         if not self.url.startswith("postgresql"):
             return []
         parts = urlsplit(self.url)
@@ -117,7 +117,7 @@ class StoreSettings(Part):
         # libpq uses PGHOST if the address names no host, and PGHOSTADDR in any case.
         given = [*(host or os.environ.get("PGHOST", "") for host in named), os.environ.get("PGHOSTADDR", "")]
         hosts = (host for one in given for host in one.split(","))
-        # An empty host, a path or an abstract name is a socket of this machine.
+        # An empty host, a path or an abstract name means a socket on this machine.
         servers = (host for host in hosts if host and not host.startswith(("/", "@")))
         return [host for host in servers if Address.of(f"amqp://{authority(host, 1)}").loopback is None]
 
@@ -126,7 +126,7 @@ StoreMapping = Annotated[StoreSettings, _mapping_of(StoreSettings, "{url: ...}")
 
 
 class InboxSettings(Part):
-    """Deduplication: the ids of handled messages are stored, so that a second delivery changes nothing."""
+    """Deduplication, which stores the ids of handled messages so that a second delivery has no effect."""
 
     retention: AtLeastASecond = Field(
         "7d",
@@ -164,7 +164,7 @@ InboxSwitch = Annotated[
 
 
 class ServiceSettings(Supervision):
-    """One service: its plugin, its queues and events, and how its processes are kept running."""
+    """One service, with its plugin, its queues and events, and the supervision of its processes."""
 
     plugin: StrictStr | None = Field(
         None, description="The name of the plugin, if it is not the name of the service.", examples=["payment"]
@@ -221,14 +221,14 @@ class Config(Part):
 
 
 def is_service_name(name: str) -> bool:
-    """Return True if a name fits a log's prefix and a command line, as ``payment`` and ``order_api`` do."""
+    """Return True if a name is suitable for log prefixes and command lines, like ``payment`` and ``order_api``."""
     return _SERVICE_NAME.fullmatch(name) is not None
 
 
 def is_misplaced_key(name: str, value: object) -> bool:
-    """Return True if a name under ``services`` is a key of a service, such as ``inbox``, and its value is no service.
+    """Return True if an entry under ``services`` is a misplaced key of a service, such as ``inbox``.
 
-    A value is a service if it has ``plugin``, ``consumes`` or ``publishes``, even if its name is a key.
+    An entry with ``plugin``, ``consumes`` or ``publishes`` is a service, even if its name equals a key.
     """
     is_service = isinstance(value, dict) and not {"plugin", "consumes", "publishes"}.isdisjoint(value)
     return name in ServiceSettings.model_fields and not is_service

@@ -1,4 +1,4 @@
-"""Checks across the objects of topology.yaml: their names, types and arguments must fit each other."""
+"""Checks between the objects in topology.yaml, whose names, types and arguments must match."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from runner.config.topology_file import PREDEFINED_EXCHANGES, PolicySettings, Qu
 from runner.config.value import MAX_NAME_BYTES, check_name, retry_queue_name
 from runner.config.version import CLASSIC, STREAM
 
-#: The beginning of the names of generated policies.
+#: The prefix of the names of generated policies.
 GENERATED = "fastcommerce."
 #: The characters that RabbitMQ removes from the names of queues and exchanges (``rabbit_channel:strip_cr_lf``).
 _LINE_BREAK = re.compile("[\r\n]")
-#: The code of the finding about unknown arguments and policy keys; ``lint.ignore`` accepts a name.
+#: The code of the lint finding about unknown arguments and policy keys. ``lint.ignore`` accepts a name with this code.
 UNKNOWN_ARGUMENT = "unknown-argument"
 
 
 def exchange_names(document: Document) -> set[str]:
-    """Return the exchanges that may be referred to: those of the file, including invalid ones, and the broker's own."""
+    """Return all exchanges that a reference may name, both in the file (even if invalid) and built into the broker."""
     return {*PREDEFINED_EXCHANGES, *document.keys_of("exchanges")}
 
 
 def check_references(topology: Topology, document: Document) -> None:
-    """Report each error of topology.yaml that concerns more than one value."""
+    """Report each error in topology.yaml that concerns more than one value."""
     exchanges = exchange_names(document)
     queues = document.keys_of("queues")
     for section in ("exchanges", "queues"):
@@ -85,7 +85,7 @@ def check_references(topology: Topology, document: Document) -> None:
 
 
 def _check_bindings(topology: Topology, document: Document) -> None:
-    """Refuse bindings that RabbitMQ refuses because of the type of their exchange."""
+    """Report bindings that RabbitMQ refuses because of their exchange's type."""
     own = {name: routing_type(one.type, one.arguments) for name, one in topology.exchanges.items()}
     types = PREDEFINED_EXCHANGES | own
     found: list[tuple[Path, str | None]] = []
@@ -154,7 +154,7 @@ def _check_queue(name: str, queue: QueueSettings, topology: Topology, document: 
 
 
 def _check_together(values: Mapping[str, Any], start: str, path: Path, document: Document) -> None:
-    """Refuse a key that RabbitMQ accepts only together with another key, if that key is missing."""
+    """Report keys that RabbitMQ refuses in this combination."""
     kind, least, most = (f"{start}delayed-retry-{end}" for end in ("type", "min", "max"))
     if values.get(kind, "disabled") != "disabled" and least not in values:
         document.fault((*path, kind), f"without {least!r}; add it")
@@ -201,7 +201,7 @@ def _check_retry(name: str, queue: QueueSettings, document: Document) -> None:
 
 
 def _check_generated(name: str, queue: QueueSettings, topology: Topology, document: Document) -> None:
-    """Refuse ``retry`` and ``dead_letter`` if the names of their queues are in use or too long."""
+    """Report ``retry`` and ``dead_letter`` if the names of their queues are in use or too long."""
     for index, delay in enumerate(queue.retry):
         waiting = retry_queue_name(name, delay)
         if waiting in document.keys_of("queues"):
@@ -234,7 +234,7 @@ def _check_policy(name: str, policy: PolicySettings, topology: Topology, documen
 
 
 def _check_pattern(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
-    """Refuse a pattern that cannot be evaluated, because the generated policies of its queues would lack its keys."""
+    """Report a pattern that cannot be evaluated, because generated policies could not include the policy's keys."""
     place: Path = ("policies", name, "pattern")
     if (problem := pattern_problem(policy.pattern)) is not None:
         document.fault(place, f"not a regular expression of RabbitMQ, {document.shown(place)}; {problem}")

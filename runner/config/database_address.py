@@ -1,6 +1,6 @@
 """The address of the database in config.yaml, read without pydantic.
 
-Commands that only read the database use it, because the full check takes longer than the rest of such a command.
+Commands that only read the database use this module, because the full check takes longer than the rest of the command.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PLAIN_URL = re.compile(r"sqlite:///[^?#]+(?<!:memory:)")
 
 
 def read_quickly(folder: Path) -> str | None:
-    """Return the address from the ``config.yaml`` of ``folder``; None if the file needs the full check."""
+    """Return the address from ``config.yaml`` in ``folder``, or None if the file needs the full check."""
     try:
         document = Document("config.yaml", read_bounded(folder / "config.yaml", MAX_BYTES, 0.0).decode("utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -31,5 +31,5 @@ def read_quickly(folder: Path) -> str | None:
     if "url" in store and not (isinstance(url, str) and _PLAIN_URL.fullmatch(url)):
         return None
     if any("store" in one for one in services.values()):
-        return None  # only the plugins know which service has the event history
+        return None  # only the plugins determine which service records the event history
     return url or DEFAULT_URL

@@ -1,7 +1,7 @@
-"""Conversion of YAML text to plain values, with the line of each value and with variables expanded.
+"""Conversion of YAML text to plain values, with expanded variables and the line of each value.
 
-Plain scalars follow YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema), so that ``no``
-and ``on`` are words and not booleans.
+Plain scalars follow YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema), so ``no`` and ``on`` are
+words and not booleans.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import yaml
 from runner.config.error_detail import ErrorDetail, Path, dotted, shown, value_at
 from runner.config.variable import find_variable
 
-#: The largest allowed file, in bytes.
+#: The maximum size of a file in bytes.
 MAX_BYTES = 1024 * 1024
-#: The largest number of values that a file may contain after its aliases are expanded.
+#: The maximum number of values in a file after its aliases are expanded.
 MAX_VALUES = 100_000
-#: The deepest allowed nesting. Python's own recursion limit would end in a traceback.
+#: The maximum nesting depth. Without this limit, Python's recursion limit would cause a traceback.
 MAX_DEPTH = 50
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -38,13 +38,13 @@ def plain_value(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        # No setting needs a longer number, and Python refuses to convert very long numbers.
+        # Longer numbers remain text. No setting needs them, and Python refuses to convert very long numbers.
         return text if len(text) > 300 else int(text, 0) if text[:2] in ("0x", "0o") else int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
 class Document:
-    """One YAML file: its values, their lines, and the errors found so far."""
+    """One YAML file, with its values, their lines, and the errors found so far."""
 
     def __init__(self, file: str, text: str, environment: Mapping[str, str] | None = None) -> None:
         self.file = file
@@ -58,7 +58,7 @@ class Document:
         self._load(text)
 
     def fault(self, path: Path, text: str) -> None:
-        """Add an error at ``path``, with the line of the nearest value that is in the file."""
+        """Add an error at ``path``, with the line of the nearest value in the file."""
         self.faults.append(ErrorDetail(self.file, self.line(path), dotted(path), text))
 
     def forget_faults(self, path: Path) -> None:
@@ -87,20 +87,20 @@ class Document:
         return value_at(self.data, path)
 
     def is_mapping(self, section: str) -> bool:
-        """Return True if a section at the top is a mapping or is missing."""
+        """Return True if a top-level section is a mapping or is missing."""
         return isinstance(self.data.get(section, {}), dict)
 
     def keys_of(self, section: str) -> set[str]:
-        """Return the keys of a section at the top, or no keys if it is no mapping."""
+        """Return the keys of a top-level section, or an empty set if the section is not a mapping."""
         value = self.data.get(section)
         return set(value) if isinstance(value, dict) else set()
 
     def shown(self, path: Path) -> str:
-        """Return the value at ``path`` as an error may show it: a variable by its name, never by its value."""
+        """Return the value at ``path`` in the form for errors, where a variable's name replaces its value."""
         return repr(self._unexpanded[path]) if path in self._unexpanded else shown(self.at(path))
 
     def is_unknown(self, path: Path) -> bool:
-        """Return True if an error makes the value at ``path`` unknown. Other errors there would only follow from it."""
+        """Return True if an error makes the value at ``path`` unknown, so that further errors would mislead."""
         return path in self._unknown
 
     def _load(self, text: str) -> None:
@@ -144,7 +144,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             items = []
             for index, item in enumerate(node.value):
-                # The node of an alias has the line of its anchor, which may be far above.
+                # The YAML node of an alias has the line of its anchor, which may be far above the alias.
                 self._lines[(*path, index)] = max(item.start_mark.line, node.start_mark.line) + 1
                 items.append(self._value(item, (*path, index), (*outer, node)))
             return items
@@ -179,7 +179,7 @@ class Document:
             text = expanded
         if quoted and not (path in self._unexpanded and node.style == '"' and not _is_option(path)):
             return text
-        # People write variables in quotes, because a brace starts a mapping. The value still has a type.
+        # Users quote variables, because a brace starts a mapping. The value of a quoted variable is still typed.
         value = plain_value(text)
         return text if quoted and value is None else value
 
@@ -190,7 +190,7 @@ class Document:
         try:
             value = find_variable(name, self._environment)
         except ValueError as error:
-            # The default is no substitute, because it may be the login of another server.
+            # The default value is no substitute, because it may be the login for another server.
             problem = str(error)
         else:
             if value is not None:
@@ -204,12 +204,12 @@ class Document:
 
 
 def _is_option(path: Path) -> bool:
-    # A plugin's own model converts text to numbers where necessary. A password of digits must stay text.
+    # A plugin's own model converts text to numbers if necessary. A password of digits must remain text.
     return len(path) > 3 and path[0] == "services" and path[2] == "options"
 
 
 def _check_depth(text: str) -> None:
-    # This check precedes yaml.compose, whose recursion in C would crash the process.
+    # This check must precede yaml.compose, whose recursion in C would crash the process.
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -222,7 +222,8 @@ def _check_depth(text: str) -> None:
 
 
 def _line_of(error: yaml.MarkedYAMLError, lines: int) -> int:
-    # An unclosed bracket or quote is detected at the end of the file. The line on which it opens is more useful.
+    # An unclosed bracket or quote is detected at the end of the file. The line with the opening character is more
+    # useful.
     for mark in (error.problem_mark, error.context_mark):
         if mark is not None and mark.line < lines:
             return mark.line + 1
@@ -232,7 +233,7 @@ def _line_of(error: yaml.MarkedYAMLError, lines: int) -> int:
 def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
     lines = text.splitlines()
-    # libyaml's message about a tab in the indentation does not name the tab.
+    # libyaml's message about a tab in the indentation does not mention the tab.
     if mark is not None and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
         return "a tab; allowed: spaces for indentation"
     if error.problem == "but found another document":
@@ -241,7 +242,7 @@ def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
 
 
 class _TooMuch(Exception):
-    """The error about a file that exceeds a limit, with the line."""
+    """An error for a file that exceeds a limit, with the line."""
 
     def __init__(self, text: str, line: int = 1) -> None:
         super().__init__(text)

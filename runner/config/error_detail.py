@@ -1,4 +1,4 @@
-"""An error in a YAML file, and its parts: the allowed values, the probable spelling, the right place of a key."""
+"""An error in a YAML file, and its details: allowed values, the probable spelling, and the right place of a key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Path = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-#: The keys of former versions, by file, and the keys that replace them. ``NAME`` is the name of a service.
+#: The keys of earlier versions, by file, and the keys that replace them. ``NAME`` is the name of a service.
 FORMER_KEYS = {
     "config.yaml": {
         "broker.start": "autostart",
@@ -27,7 +27,7 @@ FORMER_KEYS = {
 
 @dataclass(frozen=True, order=True)
 class ErrorDetail:
-    """An error, printed as ``file:line: path: text``; the text has the problem, the value, and what is allowed."""
+    """An error, printed as ``file:line: path: text``. The text has the problem, the value, and the allowed values."""
 
     file: str
     line: int
@@ -40,7 +40,7 @@ class ErrorDetail:
 
 
 def dotted(path: Path) -> str:
-    """Return a path as text, such as ``services.payment.consumes.0``; a key with special characters is quoted."""
+    """Return a path such as ``services.payment.consumes.0`` as text. Keys with special characters are quoted."""
     return ".".join(
         str(part) if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else f'"{_on_one_line(part)}"' for part in path
     )
@@ -61,7 +61,7 @@ def value_at(data: Any, path: Path) -> Any:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error shows it: on one line, with at most 60 characters."""
+    """Return a value for an error, on one line and with at most 60 characters."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -75,12 +75,12 @@ def shown(value: object) -> str:
 
 
 def misspelt(name: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed name that differs from ``name`` in a letter or two, or None."""
+    """Return the allowed name that differs from ``name`` by one or two characters, or None."""
     return next(iter(difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.85)), None)
 
 
 def one_of(name: str, allowed: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` if an allowed name is close to ``name``, else the list of allowed names."""
+    """Return ``did you mean 'x'?`` if an allowed name is similar to ``name``, otherwise the list of allowed names."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
@@ -92,18 +92,18 @@ def one_of(name: str, allowed: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str], shown_name: str | None = None) -> str:
-    """Return the text about a name that refers to nothing; ``shown_name`` replaces a name that must not be shown."""
+    """Return the error text for an unknown name. ``shown_name`` replaces a name that must not be shown."""
     return f"unknown {kind} {shown_name or repr(name)}; {one_of(name, allowed)}"
 
 
 def new_key(file: str, path: Path) -> str | None:
-    """Return the key that replaces the key at ``path`` of a former version's file, or None."""
+    """Return the key that replaces an earlier version's key at ``path``, or None."""
     name = dotted(("services", "NAME", *path[2:]) if path[:1] == ("services",) else path)
     return FORMER_KEYS.get(file, {}).get(name)
 
 
 def belonging(key: str) -> str | None:
-    """Return text that names the right place of a key, or None if no other place has this key."""
+    """Return a text with the right place of a key, or None if no other place has this key."""
     places = _places().get(key, ())
     return f"it belongs {' or '.join(places)}" if places else None
 
@@ -114,7 +114,7 @@ def _places() -> dict[str, tuple[str, ...]]:
     for key, place in _keys():
         if place not in found.setdefault(key, []):
             found[key].append(place)
-    # If more places have the key, such as `url`, the right one cannot be guessed.
+    # If several places have the key, such as `url`, the right one cannot be guessed.
     return {key: tuple(places) for key, places in found.items() if len(places) <= 2}
 
 

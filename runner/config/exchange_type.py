@@ -1,8 +1,8 @@
-"""The types of exchanges: the arguments of each type, and the rules for its bindings.
+"""The exchange types, with the arguments of each type and the rules for its bindings.
 
 Sources: RabbitMQ's guides "Exchanges" and "Local Random Exchange", the READMEs of its plugins, and the functions
 ``validate`` and ``validate_binding`` of each type's module. An integration test compares the types that need no plugin
-with the answers of a real broker.
+with answers from a real broker.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ HASH, HISTORY, LOCAL, DELAYED = "x-consistent-hash", "x-recent-history", "x-loca
 BUILT_IN = ("direct", "fanout", "headers", "topic")
 #: The types that RabbitMQ and its plugins add.
 EXCHANGE_TYPES = (*BUILT_IN, HASH, DELAYED, LOCAL, "x-modulus-hash", "x-random", HISTORY)
-#: The beginning of the names of types that plugins add.
+#: The prefix of the names of types that plugins add.
 PLUGIN_PREFIX = "x-"
 
-#: The argument of an exchange for delayed messages that contains its routing type.
+#: The argument that contains the routing type of an exchange for delayed messages.
 DELAYED_TYPE = "x-delayed-type"
 _HASHED = ("correlation_id", "message_id", "timestamp")
-#: Common values of these arguments. No policy has them. When an exchange is declared again, RabbitMQ compares only its
-#: alternate exchange.
+#: Common values of the settings below. Policies do not have these settings. When an exchange is redeclared, RabbitMQ
+#: compares only its alternate exchange.
 _OWN: dict[str, Any] = {"is_policy": False, "compared": None}
 _OWN_ARGUMENTS = {
     HASH: (
@@ -42,14 +42,14 @@ _OWN_ARGUMENTS = {
 
 MATCH = "x-match"
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
-#: The largest weight of a binding, the number of parts of the ring that its queue gets. RabbitMQ 4.3 refuses a larger
-#: weight. Older versions run out of memory, because each part is an entry in a table.
+#: The maximum weight of a binding, which is the number of parts of the hash ring for its queue. RabbitMQ 4.3 refuses a
+#: larger weight. Older versions run out of memory, because each part is an entry in a table.
 MOST_WEIGHT = 10_000
 _WEIGHT = re.compile(r"[+-]?[0-9]+")
 
 
 def check_type(value: object) -> object:
-    """Refuse a misspelt exchange type, and an unknown one that cannot be a plugin's. Raises ValueError."""
+    """Return a known exchange type, or one that a plugin may add. Raises ValueError for any other type."""
     allowed = f"allowed: {', '.join(BUILT_IN)}, or the x-… type of a plugin"
     if not isinstance(value, str):
         raise ValueError(f"not text; {allowed}")
@@ -63,18 +63,18 @@ def check_type(value: object) -> object:
 
 
 def arguments_of(kind: str) -> Mapping[str, Setting]:
-    """Return the arguments that exchanges of a type have."""
+    """Return the arguments of exchanges with a type."""
     return {**EXCHANGE_ARGUMENTS, **{one.argument_key: one for one in _OWN_ARGUMENTS.get(kind, ())}}
 
 
 def routing_type(kind: str, arguments: Mapping[str, Any]) -> str:
-    """Return the type by which an exchange routes; for a delayed exchange, the value of its ``x-delayed-type``."""
+    """Return the routing type of an exchange. For a delayed exchange, this is its ``x-delayed-type``."""
     behind = arguments.get(DELAYED_TYPE)
     return behind if kind == DELAYED and isinstance(behind, str) else kind
 
 
 def problem_together(kind: str, arguments: Mapping[str, Any]) -> tuple[str | None, str] | None:
-    """Return the key of an argument and the reason why RabbitMQ refuses it beside the others, or None.
+    """Return the key of a conflicting argument and the reason for the conflict, or None if there is no conflict.
 
     The key is None if an argument is missing.
     """
@@ -100,7 +100,7 @@ def key_problem(kind: str, key: str) -> str | None:
 
 
 def match_problem(kind: str, arguments: Mapping[str, Any], shown_value: str) -> str | None:
-    """Return the reason why a headers exchange refuses a binding's ``x-match``, or None."""
+    """Return the reason why a headers exchange refuses a binding's ``x-match`` value, or None."""
     value = arguments.get(MATCH, MATCHES[0])
     if kind != "headers" or value in MATCHES:
         return None

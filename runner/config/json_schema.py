@@ -1,4 +1,4 @@
-"""The JSON Schemas of both files, for editors."""
+"""The JSON Schemas of topology.yaml and config.yaml, for editors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.config.exchange_type import EXCHANGE_TYPES, arguments_of
 from runner.config.setting import Setting
 from runner.config.topology_file import Topology
 
-#: The files that ``python -m runner schema`` knows.
+#: The files for which ``python -m runner schema`` has a schema.
 MODELS: dict[str, type[BaseModel]] = {"config": Config, "topology": Topology}
 
 
@@ -34,7 +34,7 @@ def json_schema(name: str) -> dict[str, Any]:
         if not isinstance(node, dict):
             return node
         node = {
-            # The keys below these are names, which may equal keywords of JSON Schema.
+            # The keys inside these mappings are names, which may equal JSON Schema keywords.
             key: {name: widened(one) for name, one in value.items()}
             if key in ("properties", "$defs")
             else widened(value)
@@ -59,7 +59,7 @@ def json_schema(name: str) -> dict[str, Any]:
 
 
 def _name_settings(definitions: dict[str, Any]) -> None:
-    """Add the known arguments and policy keys to the definitions, so that an editor offers them."""
+    """Add the known arguments and policy keys to the definitions, so that editors can suggest them."""
     policy_keys = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
     for part, key, known in (
         ("QueueSettings", "policy", QUEUE_POLICY_KEYS),
@@ -70,7 +70,7 @@ def _name_settings(definitions: dict[str, Any]) -> None:
         place["properties"] = {name: _setting_schema(setting) for name, setting in known.items()}
         if key != "arguments":
             place["additionalProperties"] = False
-    # Plugins have arguments of their own.
+    # Other keys are allowed, because plugins add their own arguments.
     place = definitions["ExchangeSettings"]["properties"]["arguments"]
     known_arguments = {key: one for kind in EXCHANGE_TYPES for key, one in arguments_of(kind).items()}
     place["properties"] = {name: _setting_schema(setting) for name, setting in known_arguments.items()}

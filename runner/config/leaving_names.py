@@ -1,4 +1,4 @@
-"""Checks of ``retire`` and ``formerly``: a name that leaves topology.yaml must not belong to an object that stays."""
+"""Checks of ``retire`` and ``formerly``, whose names must not belong to objects that remain in topology.yaml."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _check_retire(topology: Topology, document: Document) -> None:
 
 
 def _check_formerly(topology: Topology, document: Document) -> None:
-    """Refuse former names that are still in use: a queue would be moved into itself, or two queues into one."""
+    """Report old names that are still in use, because a queue would be moved into itself, or two queues into one."""
     renamed: dict[str, str] = {}
     for name, queue in topology.queues.items():
         old = queue.formerly
@@ -62,7 +62,7 @@ def _is_part(name: str, queue: str) -> bool:
 
 
 def _maker_of(name: str, topology: Topology) -> str | None:
-    """Return the queue whose retries or dead letters need a queue of this name, or None."""
+    """Return the queue whose retries or dead letters need a queue with this name, or None."""
     for origin, queue in topology.queues.items():
         if any(name == retry_queue_name(origin, delay) for delay in queue.retry):
             return origin

@@ -1,4 +1,4 @@
-"""The page about config.yaml, docs/configuration.md, generated from the models that read the file."""
+"""The page about config.yaml (docs/configuration.md), generated from the models that read the file."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ line. `fastcommerce schema config` prints a JSON Schema, with which editors comp
 class Section:
     """A mapping in the file, and the model that reads it."""
 
-    #: Its keys from the top of the file; ``NAME`` is the name of a service.
+    #: The path to the mapping from the top of the file. ``NAME`` is the name of a service.
     path: tuple[str, ...]
     model: type[BaseModel]
 
     @property
     def title(self) -> str:
-        """The title of the chapter: the path as people write it."""
+        """The title of the chapter, which is the path in the usual notation."""
         return f"`{'.'.join(self.path)}`" if self.path else "Keys at the top"
 
     @property
     def link(self) -> str:
-        """A link to the chapter, with the anchor that GitHub makes of a title."""
+        """A link to the chapter, with the anchor that GitHub generates from the title."""
         return f"[{self.title}](#{''.join(self.path).lower()})"
 
     def fields(self) -> dict[str, FieldInfo]:
-        """Return the keys: those of the model itself, then those that it inherits."""
+        """Return the keys of the model itself, followed by the keys that it inherits."""
         found = self.model.model_fields
         own = [name for name in found if name in self.model.__annotations__]
         return {name: found[name] for name in [*own, *(name for name in found if name not in own)]}
 
     def inside(self, name: str) -> Section | None:
-        """Return the section of the mapping that is the value of a key; None if the value has no known keys."""
+        """Return the section for a key whose value is a mapping, or None if the value has no known keys."""
         kind = stripped(self.model.model_fields[name].annotation)
         model, is_named = _model_in(kind), get_origin(kind) is dict
         return None if model is None else Section((*self.path, name, *(["NAME"] if is_named else [])), model)
@@ -76,19 +76,19 @@ class Section:
         return {name: field.examples[0] for name, field in self.fields().items() if field.examples}
 
     def example(self) -> str:
-        """Return YAML that sets every key for which the model has an example; empty text if there is none."""
+        """Return YAML that sets every key with an example in the model, or an empty text if there is no example."""
         found: Any = self.examples()
         if not found:
             return ""
         for part in reversed(self.path):
             found = {EXAMPLE_SERVICE if part == "NAME" else part: found}
-        # If mappings are nested, each innermost one is on one line.
+        # If mappings are nested, each innermost mapping is on one line.
         style = None if len(self.path) > 1 else False
         return yaml.safe_dump(found, sort_keys=False, width=110, default_flow_style=style)
 
 
 def sections(start: Section = Section((), Config)) -> Iterator[Section]:
-    """Yield the whole file, and then each mapping inside it."""
+    """Yield the section for the whole file, followed by a section for each mapping inside it."""
     yield start
     for name in start.fields():
         if (inside := start.inside(name)) is not None:
@@ -96,7 +96,7 @@ def sections(start: Section = Section((), Config)) -> Iterator[Section]:
 
 
 def page(options: Mapping[str, type[BaseModel]]) -> str:
-    """Return the whole page; ``options`` are the models of the plugins' options, by plugin."""
+    """Return the whole page. ``options`` contains the model of each plugin's options, by plugin."""
     plugins = [Section(("services", name, "options"), model) for name, model in options.items() if model.model_fields]
     every = [*sections(), *(section for start in plugins for section in sections(start))]
     return "\n".join([INTRODUCTION, *(_chapter(section) for section in every)])
@@ -116,7 +116,7 @@ def _chapter(section: Section) -> str:
 
 
 def _marked_up(text: str) -> str:
-    """Return a text of a model as Markdown: names in braces become code, and special characters are escaped."""
+    """Return a model's text as Markdown. Names in braces become code, and special characters are escaped."""
     text = text.strip().replace("``", "`").replace("|", "\\|").replace("<", "&lt;")
     return re.sub(r"\$?\{[^{}]*\}", lambda found: f"`{found[0]}`", text)
 
@@ -131,7 +131,7 @@ def _model_in(kind: Any) -> type[BaseModel] | None:
 
 def _kind(field: FieldInfo) -> str:
     kind = stripped(field.annotation)
-    # Compared by name, because plugins have their own copies of these functions.
+    # The functions are compared by name, because plugins have their own copies of them.
     reads = {getattr(one.func, "__name__", "") for one in _metadata(field) if isinstance(one, BeforeValidator)}
     limits = {name: getattr(one, name) for one in _metadata(field) for name in ("ge", "gt", "le") if hasattr(one, name)}
     if parse_duration.__name__ in reads:
@@ -173,7 +173,7 @@ def _range(limits: dict[str, Any]) -> str:
 
 
 def _metadata(field: FieldInfo) -> list[Any]:
-    """Return the annotations of a field, also those inside of ``X | None``."""
+    """Return the annotations of a field, including the annotations inside ``X | None``."""
     found = list(field.metadata)
     for member in get_args(field.annotation):
         found += getattr(member, "__metadata__", ())

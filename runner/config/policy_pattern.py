@@ -1,9 +1,9 @@
-r"""Patterns of policies, which are regular expressions of PCRE.
+r"""Policy patterns, which are PCRE regular expressions.
 
-RabbitMQ searches a policy's pattern in the bytes of a name with Erlang's ``re`` (``rabbit_policy:matches``), without
-the option ``unicode``. Classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28. A match that
-needs too many steps counts as no match: more than 10,000,000 up to RabbitMQ 4.2.8 and 4.3.1, more than 50,000 since
-(``rabbit_re``).
+RabbitMQ searches the bytes of a name for a policy's pattern with Erlang's ``re`` (``rabbit_policy:matches``), without
+the ``unicode`` option. Classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28. A match that
+exceeds the limit of steps counts as no match. The limit is 10,000,000 steps up to RabbitMQ 4.2.8 and 4.3.1, and 50,000
+steps in later versions (``rabbit_re``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pcre2
 
-#: The longest pattern, in bytes, since RabbitMQ 4.2.9 and 4.3.2 (``rabbit_re:max_pattern_length``).
+#: The maximum length of a pattern in bytes, since RabbitMQ 4.2.9 and 4.3.2 (``rabbit_re:max_pattern_length``).
 MAX_PATTERN_BYTES = 1024
-#: The largest number of steps of a match. It is below RabbitMQ's smallest limit, because Erlang's PCRE and PCRE2 count
+#: The maximum number of steps in a match. It is below RabbitMQ's lowest limit, because Erlang's PCRE and PCRE2 count
 #: steps in different ways.
 MAX_STEPS = 20_000
 
-#: Forms that PCRE 8 (Erlang/OTP up to 27) and PCRE2 (28) read in different ways. PCRE2: "ChangeLog", 10.30 and 10.43.
+#: Forms that PCRE 8 (up to Erlang/OTP 27) and PCRE2 (since 28) interpret in different ways (PCRE2: "ChangeLog", 10.30
+#: and 10.43).
 _AMBIGUOUS = (
     (re.compile(rb"\A\(\*"), "begins with an option, '(*…)'"),
     (
@@ -32,7 +33,7 @@ _AMBIGUOUS = (
     (re.compile(rb"\[:\^?ascii:\]"), "has the class [:ascii:]"),
     (re.compile(rb"\(\?(R|[+-]?\d|&|P>)|\\g(<|')"), "calls itself or a group"),
 )
-#: Classes whose non-ASCII bytes differ in both readings from Erlang's table of Latin-1.
+#: Classes whose non-ASCII bytes differ, in both readings, from Erlang's Latin-1 table.
 _UNSURE = re.compile(rb"\[:\^?(punct|graph|lower):\]")
 
 
@@ -45,7 +46,7 @@ def only(name: str) -> str:
 
 
 def only_names(pattern: str) -> tuple[str, ...] | None:
-    """Return the names that a pattern matches if it is one escaped name; None for any other pattern."""
+    """Return the names that a pattern matches if it is an escaped name, or None for any other pattern."""
     for end in (r"\z", "$"):
         if pattern.startswith("^") and pattern.endswith(end):
             escaped = pattern[1 : -len(end)]
@@ -62,7 +63,7 @@ def pattern_problem(pattern: str) -> str | None:
 
 
 def matches(pattern: str, name: str) -> bool | None:
-    """Return True if RabbitMQ finds ``pattern`` in ``name``; None if the match cannot be evaluated."""
+    """Return True if RabbitMQ finds ``pattern`` in ``name``, or None if the match cannot be evaluated."""
     if (names := only_names(pattern)) is not None:
         return name in names
     reading = _read(pattern)
@@ -71,7 +72,7 @@ def matches(pattern: str, name: str) -> bool | None:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A pattern that was compiled twice: with classes of about Latin-1, and with classes of ASCII.
+    """A pattern that was compiled twice, with classes that approximate Latin-1 and with ASCII classes.
 
     Erlang/OTP uses Latin-1 up to 27, and ASCII since 28.
     """
@@ -110,7 +111,7 @@ def _read(pattern: str) -> _Reading | str:
             return f"it {words}, which RabbitMQ reads in different ways, depending on its version of Erlang"
     limit = b"(*LIMIT_MATCH=%d)" % MAX_STEPS
     try:
-        # Just-in-time compilation would count steps in another way.
+        # Just-in-time compilation would count steps differently.
         latin = pcre2.compile(b"(*UCP)" + limit + raw, jit=False)
         return _Reading(latin, pcre2.compile(limit + raw, jit=False), _UNSURE.search(raw) is not None)
     except pcre2.PatternError as error:

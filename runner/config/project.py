@@ -1,4 +1,4 @@
-"""A project: the folder with topology.yaml and config.yaml, read and checked together."""
+"""A project, which is a folder with a topology.yaml and a config.yaml that are checked together."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from runner.messages import ATTEMPTS, EVENTS
 
 TOPOLOGY_FILE = "topology.yaml"
 CONFIG_FILE = "config.yaml"
-#: Seconds for which a pipe in place of a file may stay silent.
+#: Seconds within which a pipe in place of a file must send data.
 SILENCE_SECONDS = 2.0
-#: The names of the runner and of its private broker in logs and commands.
+#: The names of the supervisor and of its private broker in logs and commands.
 RESERVED = ("broker", "runner")
 
 
@@ -38,17 +38,17 @@ class Project:
     config: Config
     topology_document: Document
     config_document: Document
-    #: The terms of the services whose plugins have a contract, by service; empty until the plugins are checked.
+    #: The terms from plugins with a contract, by service. It is empty until the plugins are checked.
     terms: Mapping[str, Terms] = field(default_factory=dict)
 
     @property
     def var(self) -> Path:
-        """The folder for data of a run: the lock, the private broker, the database."""
+        """The folder for the data of a run, such as the lock, the private broker and the database."""
         return self.folder / "var"
 
     @property
     def consumed(self) -> frozenset[str]:
-        """The queues that services consume."""
+        """The queues that the project's services consume."""
         return frozenset(queue for service in self.config.services.values() for queue in service.consumes)
 
     def recorders(self, what: str) -> list[str]:
@@ -68,39 +68,39 @@ class Project:
 
     @property
     def attempts_queue(self) -> str | None:
-        """The queue that gets a report of each attempt: the first queue of the service that records attempts."""
+        """The queue for reports of attempts, which is the first queue of the service that records attempts."""
         return next((self.config.services[name].consumes[0] for name in self.recorders(ATTEMPTS)), None)
 
     @property
     def statuses(self) -> dict[str, str]:
-        """The status of an order after an event, by the event's type."""
+        """The status of an order after an event, by event type."""
         return {event: status for terms in self.terms.values() for event, status in terms.statuses.items()}
 
     def topology_line(self, path: KeyPath) -> str:
-        """Return ``topology.yaml:14``, the line of a path in that file."""
+        """Return the line of a path in topology.yaml, such as ``topology.yaml:14``."""
         return self.place(TOPOLOGY_FILE, path)
 
     def place(self, file: str, path: KeyPath) -> str:
-        """Return ``topology.yaml:14`` or ``config.yaml:9``, the line of a path in a file."""
+        """Return the line of a path in a file, such as ``topology.yaml:14`` or ``config.yaml:9``."""
         document = self.topology_document if file == TOPOLOGY_FILE else self.config_document
         return f"{file}:{document.line(path)}"
 
     def raise_faults(self) -> None:
-        """Raise ConfigError with all errors by file and line, if there are any; topology.yaml comes first."""
+        """Raise ConfigError with all errors, if there are any, sorted by file (topology.yaml first) and line."""
         faults = [*sorted(set(self.topology_document.faults)), *sorted(set(self.config_document.faults))]
         if faults:
             raise ConfigError([str(fault) for fault in faults])
 
 
 def load_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read both files of ``folder``. Raises ConfigError with every error in both."""
+    """Read topology.yaml and config.yaml in ``folder``. Raises ConfigError with every error in the two files."""
     project = read_project(folder, environment)
     project.raise_faults()
     return project
 
 
 def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read both files of ``folder``. The documents contain the errors, and the models lack the invalid values."""
+    """Read both files in ``folder``. The documents contain the errors, and the models lack the invalid values."""
     topology_document = _read(folder, TOPOLOGY_FILE, environment)
     config_document = _read(folder, CONFIG_FILE, environment)
     topology = validate_document(Topology, topology_document)
@@ -133,7 +133,7 @@ def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Doc
 
 
 def _check_fault_injection(config: Config, document: Document) -> None:
-    """Refuse ``fault_injection: true`` with a broker or a database on another machine."""
+    """Report ``fault_injection: true`` if the broker or the database is on another machine."""
     if not config.fault_injection:
         return
     there = [f"broker on another machine, {one}" for one in map(Address.of, config.broker.url) if one.loopback is None]
@@ -147,7 +147,7 @@ def _check_fault_injection(config: Config, document: Document) -> None:
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
     for name in document.keys_of("services"):
         if is_misplaced_key(name, document.at(("services", name))):
-            # Its values are not those of a service. Other errors below this key follow from the one mistake.
+            # The entry is not a service, so other errors below this key follow from the misplaced key.
             document.forget_faults(("services", name))
             document.fault(("services", name), f"{name!r} belongs under a service; indent it below the service's name")
         elif not is_service_name(name):
@@ -197,7 +197,7 @@ def _check_dependencies(config: Config, document: Document) -> None:
 
 
 def _way_back(config: Config, start: str, here: str, seen: tuple[str, ...] = ()) -> list[str] | None:
-    """Return the services from ``here`` to ``start``, each depending on the next; None if there is no such path."""
+    """Return a path of dependencies from ``here`` to ``start``, or None if there is no such path."""
     if here == start:
         return [here]
     for other in config.services[here].depends_on if here in config.services and here not in seen else ():
@@ -213,7 +213,7 @@ def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: 
         if queue not in queues and queue not in dead_letters:
             document.fault(place, _unknown_queue(queue, queues, topology, document.shown(place)))
         elif queue in topology.queues and topology.type_of(queue) == STREAM:
-            # A stream stores no offset for the consumer, so that a restarted worker would miss messages.
+            # A stream stores no offset for the consumer, so a restarted worker would miss messages.
             text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue bound to the same keys"
             document.fault(place, text)
         elif queue in topology.queues and len(topology.dead_letter_of(queue).encode()) > MAX_NAME_BYTES:
@@ -241,7 +241,7 @@ def _check_published(
 
 
 def choose_services(config: Config, names: tuple[str, ...]) -> list[str]:
-    """Return the services with some names, or all services. Raises ConfigError for a name that no service has."""
+    """Return the named services, or all services if ``names`` is empty. Raises ConfigError for an unknown name."""
     for name in names:
         if name not in config.services:
             raise ConfigError([f"run: unknown service {name!r}; {one_of(name, config.services)}"])

@@ -1,4 +1,4 @@
-"""One argument or policy key of RabbitMQ: its values, its place and its versions."""
+"""One argument or policy key of RabbitMQ, with its values, its place and its versions."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ _AGE = re.compile(r"\d+[YMDhms]")
 class Setting:
     """A setting of a queue or an exchange."""
 
-    #: The policy key; the argument is ``x-`` and this key, unless ``argument`` is set.
+    #: The policy key. The argument is ``x-`` followed by this key, unless ``argument`` is set.
     key: str
     #: ``integer``, ``text``, ``boolean``, ``age`` (such as ``7D``) or ``any``.
     kind: str
-    #: The queue types with this setting; none for a setting of exchanges.
+    #: The queue types with this setting. It is empty for a setting of exchanges.
     types: Collection[str] = ()
     minimum: int | None = None
     maximum: int | None = None
-    #: The allowed words, if not every text is allowed.
+    #: The allowed words, if the setting does not accept any text.
     words: tuple[str, ...] = ()
     #: The first broker version with this setting, and the first version without it.
     since: Version = OLDEST
     until: Version | None = None
-    #: True if the setting is allowed in a policy, and as an argument.
+    #: True if the setting is allowed in a policy, and True if it is allowed as an argument.
     is_policy: bool = True
     is_argument: bool = True
     argument: str = field(default="")
-    #: The versions that accept it as an argument of a queue type, if they differ.
+    #: The versions that accept the setting as an argument of a queue type, if other versions accept it elsewhere.
     by_type: Mapping[str, Span] = field(default_factory=dict)
-    #: The versions that accept a value, if they differ: as an argument, and in a policy.
+    #: The versions that accept a value as an argument, and in a policy, if they differ from the setting's versions.
     by_value: Mapping[object, Span] = field(default_factory=dict)
     policy_by_value: Mapping[object, Span] = field(default_factory=dict)
-    #: The versions that compare it when a queue or an exchange is declared again; None if no version does.
+    #: The versions that compare the setting when a queue or an exchange is redeclared, or None if no version does.
     compared: Span | None = EVERY_VERSION
-    #: The deprecated feature to which the setting belongs, and which a broker may deny.
+    #: The deprecated feature that the setting belongs to. A broker may deny the feature.
     deprecation: Deprecation | None = None
 
     @property
     def argument_key(self) -> str:
-        """Its name among the arguments of ``queue.declare`` or ``exchange.declare``."""
+        """The setting's name in the arguments of ``queue.declare`` or ``exchange.declare``."""
         return self.argument or f"x-{self.key}"
 
     def is_compared(self, version: Version) -> bool:
-        """Return True if a broker of this version refuses to declare a queue again with another value."""
+        """Return True if a broker of this version refuses to redeclare a queue with another value."""
         return self.compared is not None and self.compared.covers(version)
 
     def version_problem(
@@ -62,7 +62,7 @@ class Setting:
         queue_type: str | None = None,
         denied: Collection[str] | None = None,
     ) -> str | None:
-        """Return the reason if a broker of this version does not accept this setting, or None."""
+        """Return the reason why a broker of this version does not accept this setting, or None."""
         if self.deprecation is not None and (problem := self.deprecation.problem(version, denied)) is not None:
             return problem
         span = Span(self.since, self.until)
@@ -79,7 +79,7 @@ class Setting:
         return None
 
     def problem(self, value: object, shown_value: str) -> str | None:
-        """Return the error about a value, with what is allowed; None if the value is right."""
+        """Return the error in a value, with the allowed values, or None if the value is valid."""
         wrong = ""
         match self.kind:
             case "integer" if isinstance(value, bool) or not isinstance(value, int):

@@ -1,4 +1,4 @@
-"""The settings of supervision in config.yaml: start, restart, watchdog, limits and log files."""
+"""The supervision settings in config.yaml, for start, restart, watchdog, limits and log files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runner.config.topology_file import Part
 from runner.config.value import Duration, Size, Unshown, format_duration
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: The beginning of the names of FastCommerce's own variables.
+#: The prefix of FastCommerce's own environment variables.
 RESERVED = "FASTCOMMERCE_"
 
 Positive = Annotated[Duration, Field(gt=0)]
-#: A duration of at least 1 s. A shorter limit would kill processes that are busy for a moment.
+#: A duration of at least 1 s. A shorter limit would kill processes that are only briefly busy.
 AtLeastASecond = Annotated[Duration, Field(ge=1)]
 
 
@@ -48,7 +48,7 @@ Variable = Annotated[StrictStr, AfterValidator(_check_variable)]
 
 
 class BackoffSettings(Part):
-    """The delay before a restart; the first one of a process that had been ready is immediate."""
+    """The delay before a restart. The first restart of a process that was ready is immediate."""
 
     initial: Positive = Field("500ms", validate_default=True, description="The first delay.", examples=["200ms"])
     factor: float = Field(
@@ -74,12 +74,12 @@ class BackoffSettings(Part):
         return Backoff(self.initial, self.max, self.factor, self.jitter)
 
     def longest_delays(self, count: int) -> float:
-        """Return the longest total delay before ``count`` restarts, in seconds; the first restart is immediate."""
+        """Return the maximum total delay in seconds before ``count`` restarts. The first restart is immediate."""
         return sum(self.backoff().delay(attempt, draw=1.0) for attempt in range(2, count + 1))
 
 
 class RestartLimitSettings(Part):
-    """The limit of failures within the window, or of failed starts in a row, after which a slot becomes FATAL."""
+    """The number of failures within the window, or of consecutive failed starts, that makes a slot FATAL."""
 
     count: StrictInt = Field(5, ge=1, le=100, description="The number of failures.", examples=[3])
     window: Positive = Field(
@@ -197,7 +197,7 @@ class Supervision(Part):
 
 
 class Logs(Part):
-    """Log files in var/log, one for each slot."""
+    """The log files in var/log, with one file for each slot."""
 
     max_size: Size = Field(
         "10MB", validate_default=True, gt=0, description="A larger file is renamed, and a new file is started.",

@@ -28,7 +28,7 @@ from runner.config.value import (
     check_short,
 )
 
-#: Exchanges that every vhost has (RabbitMQ: "AMQP 0-9-1 Model Explained").
+#: The exchanges of every vhost (RabbitMQ: "AMQP 0-9-1 Model Explained").
 PREDEFINED_EXCHANGES = {
     "amq.direct": "direct",
     "amq.fanout": "fanout",
@@ -107,7 +107,7 @@ class BindingSettings(Part):
 
 
 class PolicySettings(Part):
-    """A policy of RabbitMQ: settings of all exchanges or queues with a matching name."""
+    """A RabbitMQ policy, which contains settings for all exchanges or queues with a matching name."""
 
     pattern: StrictStr = Field(description="A regular expression for names.")
     apply_to: AppliesTo = Field("queues", description="The kind of objects to which the policy applies.")
@@ -146,7 +146,7 @@ class Topology(Part):
 
     @property
     def renamed(self) -> dict[str, str]:
-        """The present names of renamed queues, by former name."""
+        """The current names of renamed queues, by old name."""
         return {one.formerly: name for name, one in self.queues.items() if one.formerly is not None}
 
     def dead_letter_of(self, queue: str) -> str:
@@ -159,7 +159,7 @@ class Topology(Part):
         return self.defaults.durable if said is None else said
 
     def durable_path(self, queue: str) -> Path:
-        """Return the path of the setting ``durable`` that applies to a queue: its own, or that of ``defaults``."""
+        """Return the path of the ``durable`` setting that applies to a queue, either its own or in ``defaults``."""
         is_inherited = self.queues[queue].durable is None and "durable" in self.defaults.model_fields_set
         return ("defaults", "durable") if is_inherited else ("queues", queue, "durable")
 

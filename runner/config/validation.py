@@ -1,4 +1,4 @@
-"""Validation of plain values by a pydantic model, with error texts in the form of this project."""
+"""Validation of plain values by a pydantic model, with error texts in this project's form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runner.config.document import Document
 
 M = TypeVar("M", bound=BaseModel)
-#: The path of an error, and a function from the shown value to the text.
+#: The path of an error, and a function that returns the error's text for a shown value.
 Complaint = tuple[Path, Callable[[str], str]]
 
 #: The texts for the error types of pydantic (https://docs.pydantic.dev/latest/errors/validation_errors/).
@@ -52,8 +52,8 @@ _KINDS = {
 def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
     """Return the model, or None, and each error as a path with its text.
 
-    An unknown key is an error even if the model itself would ignore it. Otherwise a typo in the options of a plugin
-    would go unnoticed.
+    An unknown key is an error even if the model itself would ignore it. Otherwise, a typo in a plugin's options would
+    go unnoticed.
     """
     faults: dict[Path, Callable[[str], str]] = {}
     instance: M | None = None
@@ -63,7 +63,7 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
         for detail in error.errors(include_url=False):
             path, text = _translate(model, detail)
             faults.setdefault(path, text)
-        # An error about a container follows from errors about its items, which pydantic did not count.
+        # An error about a container follows from errors in its items, because pydantic did not count invalid items.
         for path in [one for one in faults if any(one == other[: len(one)] != other for other in faults)]:
             del faults[path]
     for path, text in _ignored_keys(model, data):
@@ -74,7 +74,7 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
 def validate_document(model: type[M], document: Document) -> M:
     """Return the document as a ``model``, and add its errors to the document.
 
-    The model lacks the invalid values, so that the rest can be checked further.
+    The model lacks the invalid values, so that the remaining values can be checked further.
     """
     data = document.data
     noted = False
@@ -91,20 +91,20 @@ def validate_document(model: type[M], document: Document) -> M:
 
 
 def _former_key(file: str, path: Path) -> Callable[[str], str] | None:
-    """Return the text about a key of a former version, or None for any other path."""
+    """Return the error text for a key of an earlier version, or None for any other path."""
     new = new_key(file, path)
     return None if new is None else lambda _: f"unknown key {str(path[-1])!r}; it is now {new!r}"
 
 
 def note(document: Document, path: Path, text: Callable[[str], str]) -> None:
-    """Add an error of ``validate`` to the document, with the value as it may be shown."""
+    """Add an error from ``validate`` to the document. The error shows the value only if it is no secret."""
     place = _in_file(document.data, path)
     if not document.is_unknown(place):
         document.fault(place, text(document.shown(place)))
 
 
 def _without(data: Any, path: Path) -> Any:
-    """Return ``data`` without the value at ``path``; if there is none, without the mapping that lacks it."""
+    """Return ``data`` without the value at ``path``, or without the mapping that lacks this value."""
     if not path:
         return {}
     while path and value_at(data, path[:-1]) is None:
@@ -132,7 +132,7 @@ def _copy_without(data: Any, path: Path) -> Any:
 
 
 def _ignored_keys(kind: Any, data: Any, path: Path = ()) -> Iterator[Complaint]:
-    """Yield errors about the keys that pydantic ignores, in ``kind`` and the models inside it."""
+    """Yield errors for the keys that pydantic ignores, in ``kind`` and the models inside it."""
     kind = stripped(kind)
     if isinstance(data, dict) and (_is_model(kind) or get_origin(kind) is dict):
         ignores = _is_model(kind) and kind.model_config.get("extra") in (None, "ignore")
@@ -167,7 +167,7 @@ def _translate(model: type[BaseModel], detail: ErrorDetails) -> Complaint:  # no
         return path, lambda text: f"unknown value {text}; {one_of(str(value), allowed)}"
     if kind == "value_error":
         reason, _, remedy = str(context["error"]).partition(";")
-        # An error of a whole model concerns several values, so none is shown.
+        # An error in a whole model concerns several values, so the error shows no value.
         if isinstance(context["error"], Unshown) or _is_model(_type_at(model, path)):
             return path, lambda _: str(context["error"])
         return path, lambda text: f"{reason}, {text};{remedy}" if remedy else f"{reason}, {text}"
@@ -180,7 +180,7 @@ def _translate(model: type[BaseModel], detail: ErrorDetails) -> Complaint:  # no
 
 
 def _path(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path:
-    """Return pydantic's location without the names of union members, which are no keys of the file."""
+    """Return pydantic's location without the names of union members, which are not keys in the file."""
     path: Path = ()
     here: Any = model
     for part in loc:
@@ -201,7 +201,7 @@ def _keys(model: type[BaseModel]) -> set[str]:
 
 
 def stripped(kind: Any) -> Any:
-    """Return a type without Annotated and None; of other unions the first model or container."""
+    """Return a type without Annotated and None. For any other union, return its first model or container."""
     if get_origin(kind) is typing.Annotated:
         return stripped(get_args(kind)[0])
     if get_origin(kind) in (typing.Union, types.UnionType):
@@ -230,7 +230,7 @@ def _type_at(model: type[BaseModel], path: Path) -> Any:
 
 
 def _in_file(data: Any, path: Path) -> Path:
-    """Return the part of ``path`` that is in the file, which may have a single value in place of a list."""
+    """Return the part of ``path`` that is in the file. The file may have a single value instead of a list."""
     for index, part in enumerate(path):
         if not isinstance(data, dict | list):
             return path[:index]

@@ -1,4 +1,4 @@
-"""Kinds of values that YAML itself lacks: names, durations, sizes, broker addresses."""
+"""Kinds of values that YAML itself lacks, such as names, durations, sizes and broker addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return seconds in the largest unit that gives a whole number: 90 is ``90s``, 120 is ``2m``."""
+    """Return a duration in the largest unit that gives a whole number. For example, 90 is ``90s`` and 120 is ``2m``."""
     milliseconds = round(seconds * 1000)
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds and milliseconds % size == 0:
@@ -37,7 +37,7 @@ def retry_queue_name(origin: str, delay: float) -> str:
     return f"{origin}.retry.{format_duration(delay)}"
 
 
-#: A duration in seconds, written as ``500ms``, ``5s``, ``2m``.
+#: A duration in seconds, written in a form such as ``500ms``, ``5s`` or ``2m``.
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -56,7 +56,7 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * _BYTES[match[2]])
 
 
-#: A size in bytes, written as ``64KiB``, ``10MB``.
+#: A size in bytes, written in a form such as ``64KiB`` or ``10MB``.
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
@@ -65,29 +65,29 @@ Size = Annotated[
     ),
 ]
 
-#: The largest integer of AMQP 0-9-1.
+#: The largest integer in AMQP 0-9-1.
 LONGEST_INTEGER = 2**63 - 1
-#: The longest name of an exchange or a queue, and the longest routing key, in bytes (AMQP 0-9-1, short strings).
+#: The maximum length in bytes of an exchange name, a queue name and a routing key (AMQP 0-9-1, short strings).
 MAX_NAME_BYTES = 255
-#: The longest text among the arguments of a declaration, in bytes. The declaration must fit into one frame of 128 KiB
-#: (RabbitMQ: frame_max).
+#: The maximum length in bytes of a text in a declaration's arguments. The declaration must fit into one frame of 128
+#: KiB (RabbitMQ: frame_max).
 MAX_TEXT_BYTES = 64 * 1024
 
 
 class Unshown(ValueError):
-    """An error whose value must not be shown, because it may contain a password."""
+    """An error with a value that must not be shown, because it may contain a password."""
 
 
 def check_name(text: str) -> str:
-    """Return the text if it can name a queue. Raises ValueError."""
+    """Return the text if it is a valid name for a queue. Raises ValueError otherwise."""
     if not text:
         raise Unshown("an empty name; allowed: text")
     return check_short(text)
 
 
 def check_short(text: str) -> str:
-    """Return the text if it fits an AMQP short string. Raises ValueError."""
-    # A character has at most four bytes, so that short text needs no encoding.
+    """Return the text if it fits into an AMQP short string. Raises ValueError otherwise."""
+    # A character has at most four bytes, so a short text need not be encoded to check its length.
     if len(text) > MAX_NAME_BYTES // 4 and len(text.encode()) > MAX_NAME_BYTES:
         raise ValueError(f"too long, {len(text.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)")
     return text

@@ -1,4 +1,4 @@
-"""The value of a ``${VAR}`` in YAML: from the environment, or from a file that the environment names."""
+"""The value of a ``${VAR}`` in YAML, which comes from the environment or from a file that the environment names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from pathlib import Path
 
 from runner.bounded_file import FileTooLarge, read_bounded
 
-#: ``VAR_FILE`` names the file that contains the value of ``VAR``, as the official images of databases do it (Docker
+#: ``VAR_FILE`` names the file that contains the value of ``VAR``, as in the official Docker images of databases (Docker
 #: Hub: "postgres", section "Docker Secrets").
 SUFFIX = "_FILE"
-#: A larger file is not a value. Docker's own secrets have at most 500 KB, a URL or a password less than one.
+#: The maximum size of the file in bytes. Docker allows secrets of up to 500 KB, but a URL or a password has less than 1
+#: KB.
 MAX_BYTES = 64 * 1024
 
 
 def find_variable(name: str, environment: Mapping[str, str]) -> str | None:
     """Return the value of a variable, or None if it is unset or empty.
 
-    If ``NAME_FILE`` is set instead, the value is the content of that file, in UTF-8 and without one newline at its
-    end. Raises ValueError if both are set or the file cannot be used. The error never contains the value.
+    If ``NAME_FILE`` is set instead, the value is the content of the file that it names. The file is read as UTF-8, and
+    one newline at its end is removed. Raises ValueError if both are set or the file cannot be used. The error never
+    contains the value.
     """
     value, path = environment.get(name), environment.get(f"{name}{SUFFIX}")
     if not path:
@@ -29,8 +31,8 @@ def find_variable(name: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _content(where: str, path: str) -> str:
-    # The processes of a runner may have different working directories. Text that is no path may be the secret itself,
-    # so that the error does not show it.
+    # The processes of a supervisor may have different working directories. A text that is not a path may be the secret
+    # itself, so the error does not show the text.
     if not Path(path).is_absolute():
         raise ValueError(f"{where} is not an absolute path; allowed: the path of a file, which begins with /")
     try:
@@ -38,14 +40,14 @@ def _content(where: str, path: str) -> str:
     except FileTooLarge:
         raise ValueError(f"{where} names a file that is too large, {path!r}; allowed: {MAX_BYTES} bytes") from None
     except UnicodeDecodeError:
-        # The codec's own error contains the bytes.
+        # The codec's own error contains the bytes, which may be secret.
         raise ValueError(f"{where} names a file that is not UTF-8, {path!r}; allowed: text in UTF-8") from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(
             f"{where} names a file that cannot be read, {path!r}, {reason}; allowed: a file that this user can read"
         ) from None
-    # An editor writes a newline at the end, and Windows a carriage return before it.
+    # An editor writes a newline at the end. On Windows, a carriage return precedes the newline.
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise ValueError(f"{where} names an empty file, {path!r}; write the value into it, or unset the variable")
