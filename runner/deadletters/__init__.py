@@ -1,1 +1,1 @@
-"""Dead letters: read, group, select, replay and discard them."""
+"""Dead letters, and how they are read, grouped, selected, replayed and discarded."""

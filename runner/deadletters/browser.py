@@ -1,7 +1,7 @@
-"""Readers of a dead-letter queue: a browser, which leaves the messages there, and a remover of known messages.
+"""Readers of a dead-letter queue. A browser leaves the messages in the queue, and a remover removes known messages.
 
-A reader consumes messages without an acknowledgement. When its channel closes, the broker returns every message to
-its place.
+A reader consumes messages without acknowledging them. When its channel closes, the broker requeues every message at its
+original position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.deadletters.json_record import fingerprint
 from runner.errors import RunnerError
 
-#: The prefetch count of a consumer: AMQP's largest number, because quorum queues replace 0 by 2000.
+#: The prefetch count of a consumer. It is AMQP's largest number, because quorum queues replace 0 with 2000.
 MAX_PREFETCH = 65_535
 #: The number of messages that are acknowledged together.
 ACK_BATCH = 1000
@@ -30,24 +30,24 @@ ACK_BATCH = 1000
 COUNT_INTERVAL = 0.05
 #: Seconds without a delivery after which reading fails although the queue has ready messages.
 DELIVERY_TIMEOUT = 20.0
-#: Seconds without a delivery after which an empty queue counts as read although it delivered fewer messages than it
-#: had at the start.
+#: Seconds without a delivery after which an empty queue counts as read, even if it delivered fewer messages than it
+#: contained at the start.
 SILENCE_TIMEOUT = 2.0
-#: Seconds for which reading continues after the messages of the first count, if new messages arrive.
+#: Seconds for which reading continues after all messages of the first count, while new messages arrive.
 MAX_OVERTIME = 2.0
 
 
 class Reader:
-    """A consumer that gets each message of ``queue`` once and acknowledges none; ``limit`` is the largest number.
+    """A consumer that gets up to ``limit`` messages of ``queue``, each of them once, and acknowledges none.
 
-    ``_on_message`` gets each message with its delivery tag.
+    ``_on_message`` is called with each message and its delivery tag.
     """
 
     def __init__(self, url: str, queue: str, *, credit: int = MAX_PREFETCH, limit: int | None = None) -> None:
-        """``credit`` is the number of messages that the broker may deliver beyond the kept, unacked ones."""
+        """``credit`` is the number of messages that the broker may deliver in addition to unacked messages."""
         self._queue, self._step, self._limit = queue, credit, limit
-        # Without acknowledgements, each consumer gets all its messages before the next consumer gets its first one.
-        # A quorum queue takes back the messages of one consumer after the other, so their order stays.
+        # Without acknowledgements, each consumer gets all its messages before the next consumer gets its first message.
+        # A quorum queue requeues the messages of one consumer after the other, so the messages keep their order.
         self._low = 1 if credit == MAX_PREFETCH else max(1, credit // 2)
         self._consumers: list[str] = []
         self._is_closing = False
@@ -58,37 +58,38 @@ class Reader:
         self._zeros = 0
         self._seen_before = 0
         self._heard = time.monotonic()
-        #: The number of received messages, and the number of those that were acknowledged.
+        #: The number of received messages, and the number of acknowledged messages.
         self.seen = 0
         self.answered = 0
 
     def run(self) -> None:
-        """Read. Raises BrokerUnreachable, and RunnerError if the queue delivers none of its messages."""
+        """Read the messages. Raises BrokerUnreachable, and RunnerError if the queue delivers none of its messages."""
         self._session.run()
 
     def _on_message(self, tag: int, message: DeadLetter) -> None:
         raise NotImplementedError
 
     def _on_end(self) -> None:
-        """Handle the end of the messages."""
+        """Handle the end of reading. By default, the reader stops."""
         self._close()
 
     def _close(self) -> None:
-        """Stop consuming, so that the broker takes the unacked messages back."""
+        """Stop consuming, so that the broker requeues the unacked messages."""
         if self._is_over:
             return
         self._is_closing = True
         if not self._consumers:
             self._session.finish()
-        # Otherwise a quorum queue would deliver the returned messages of one consumer to the next one, which stops
-        # too. The order would change, and 100,000 messages would keep the queue busy for minutes.
+        # In any other order, a quorum queue would deliver the requeued messages of one consumer to the next consumer,
+        # which also stops. The order of messages would change, and 100,000 messages would keep the queue busy for
+        # minutes.
         for tag in reversed(self._consumers[1:]):
             self._channel.basic_cancel(tag)
         if self._consumers:
             self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._give_back())
 
     def _give_back(self) -> None:
-        """End the session: when its channel closes, the queue gets the unacked messages back."""
+        """Close the session and its channel, so that the queue gets the unacked messages back."""
         self._session.finish()
 
     def _opened(self, channel: Channel) -> None:
@@ -107,7 +108,8 @@ class Reader:
         self._ask()
 
     def _subscribe(self) -> None:
-        # Unacked messages use up the prefetch of their consumer. Another consumer on the channel has its own prefetch.
+        # Unacked messages use up the prefetch of their consumer. Another consumer on the same channel has a separate
+        # prefetch.
         self._credit += self._step
         self._channel.basic_qos(prefetch_count=self._step)
         tag = f"dlq-{len(self._consumers):06}"
@@ -116,7 +118,7 @@ class Reader:
 
     @property
     def _is_over(self) -> bool:
-        """True if no more requests to the broker are possible or wanted."""
+        """True if further requests to the broker are impossible or unwanted."""
         return self._is_closing or self._session.is_finished or not self._channel.is_open
 
     @property
@@ -125,7 +127,7 @@ class Reader:
 
     def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_read or self._is_over:
-            return  # the broker had sent it before the cancellation
+            return  # the broker had sent the message before the cancellation
         self.seen += 1
         try:
             self._on_message(method.delivery_tag, dead_letter_of(self._queue, method, properties, body))
@@ -139,7 +141,7 @@ class Reader:
 
     @property
     def _held(self) -> int:
-        """The number of messages that stay unacked until the reader stops."""
+        """The number of messages that remain unacked until the reader stops."""
         return self.seen - self.answered
 
     def _refill(self) -> None:
@@ -158,8 +160,8 @@ class Reader:
         is_quiet = self.seen == self._seen_before
         if not is_quiet or self._is_waiting:
             self._heard = now
-        # The count may arrive before messages that the queue sent earlier. So no message is under way only if none
-        # arrived between two counts.
+        # The count may arrive before messages that the queue sent earlier. So all messages have arrived only if none
+        # arrives between two counts.
         self._zeros = self._zeros + 1 if is_quiet and not frame.method.message_count else 0
         if self._enough is None and self.seen >= self._expected:
             self._enough = now
@@ -179,13 +181,13 @@ class Reader:
 
     def _is_exhausted(self, now: float) -> bool:
         if self._enough is None:
-            # Another consumer received the rest, or a busy quorum queue reports 0 messages although it has some.
+            # Another consumer received the remaining messages, or a busy quorum queue incorrectly reports 0 messages.
             return self._zeros >= EMPTY_ANSWERS and now - self._heard > SILENCE_TIMEOUT
         return self._zeros >= EMPTY_ANSWERS or now - self._enough > MAX_OVERTIME
 
     @property
     def _is_waiting(self) -> bool:
-        """True if the reader itself is the reason that no more messages arrive."""
+        """True if the reader itself is the reason why no further messages arrive."""
         return False
 
     def _later(self) -> None:
@@ -211,7 +213,7 @@ class Browser(Reader):
 
 
 class Remover(Reader):
-    """A reader that removes known messages from the queue, each fingerprint as often as ``known`` counts it."""
+    """A reader that removes known messages from the queue. ``known`` is the number of messages per fingerprint."""
 
     def __init__(self, url: str, queue: str, known: Counter[bytes], on_removed: Callable[[int], None]) -> None:
         super().__init__(url, queue)

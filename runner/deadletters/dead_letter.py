@@ -1,4 +1,4 @@
-"""A dead letter, and its history as its headers record it."""
+"""A dead letter, and the history that its headers record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runner.headers import (
     seconds_of,
 )
 
-#: Explanations of the reasons with which the broker dead-letters a message (RabbitMQ: "Dead Letter Exchanges").
+#: Explanations of the broker's reasons for dead-lettering a message (RabbitMQ: "Dead Letter Exchanges").
 _BROKER_REASONS = {
     "delivery_limit": "delivered too often without an acknowledgement",
     "expired": "waited longer than its time to live",
@@ -38,21 +38,21 @@ NO_REASON = "no reason in its headers"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message of a dead-letter queue, as the broker delivers it."""
+    """One message from a dead-letter queue, as delivered by the broker."""
 
     #: The dead-letter queue.
     queue: str
-    #: The AMQP properties by name, without the headers; ``undecoded`` contains bytes that belong to no property.
+    #: The AMQP properties by name, without the headers. ``undecoded`` contains bytes that belong to no property.
     properties: Mapping[str, Any]
     headers: Mapping[str, Any]
     body: bytes
-    #: The exchange and the routing key with which the message entered the dead-letter queue.
+    #: The exchange and the routing key through which the message reached the dead-letter queue.
     exchange: str = ""
     routing_key: str = ""
 
     @property
     def id(self) -> str:
-        """The message id, or for a message without one, a hash that is the same at each read."""
+        """The message id, or for a message without an id, a hash that is the same each time the message is read."""
         own = name_of(self.properties.get("message_id"))
         if own:
             return own
@@ -61,37 +61,37 @@ class DeadLetter:
 
     @property
     def type(self) -> str:
-        """The type of the event, such as ``order.created``; empty if unknown."""
+        """The type of the event, such as ``order.created``. It is empty if unknown."""
         return name_of(self.properties.get("type"))
 
     @property
     def correlation_id(self) -> str:
-        """The correlation id, which is the id of the order; empty if unknown."""
+        """The correlation id, which is the id of the order. It is empty if unknown."""
         return name_of(self.properties.get("correlation_id"))
 
     @property
     def deaths(self) -> list[Mapping[str, Any]]:
-        """The broker's entries about each time that it dead-lettered the message, the latest first."""
+        """The broker's entries for each time that it dead-lettered the message, latest first."""
         found = self.headers.get(DEATH)
         return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
     @property
     def trusted_headers(self) -> Mapping[str, Any]:
-        """The headers, without those of a copy if the broker dead-lettered the sender's own message.
+        """The headers, without worker headers if the broker dead-lettered the sender's own message.
 
-        A copy is published to the default exchange, so each of its deaths names that exchange.
+        A copy is published to the default exchange, so all death entries of a copy name this exchange.
         """
         is_of_sender = any(text_of(one.get("exchange")) for one in self.deaths)
         return from_sender(self.headers) if is_of_sender else self.headers
 
     @property
     def is_dead_lettered_by_broker(self) -> bool:
-        """True if the broker dead-lettered the message: a worker's copy has no death headers of the broker."""
+        """True if the broker dead-lettered the message. A copy from a worker has no death headers from the broker."""
         return bool(self.deaths) or (FIRST_DEATH_REASON in self.headers and FAILED_AT not in self.headers)
 
     @property
     def error(self) -> str:
-        """The reason for the dead-lettering, in words."""
+        """The reason why the message was dead-lettered, in words."""
         if self.is_dead_lettered_by_broker:
             reason = self.deaths[0].get("reason") if self.deaths else self.headers[FIRST_DEATH_REASON]
             return (
@@ -101,7 +101,7 @@ class DeadLetter:
 
     @property
     def dead_lettered_at(self) -> float | None:
-        """The time of the dead-lettering, in seconds since the epoch; None if unknown."""
+        """The time when the message was dead-lettered, in seconds since the epoch, or None if it is unknown."""
         own = seconds_of(self.headers.get(FAILED_AT))
         broker = seconds_of(self.deaths[0].get("time")) if self.deaths else None
         first, second = (broker, own) if self.is_dead_lettered_by_broker else (own, broker)
@@ -111,7 +111,7 @@ class DeadLetter:
 
     @property
     def published(self) -> tuple[str, str | None]:
-        """The exchange and the routing key of the first publish; the key is None if unknown."""
+        """The exchange and the routing key to which the message was first published. An unknown key is None."""
         headers = self.trusted_headers
         if ORIGIN_EXCHANGE in headers or ORIGIN_KEY in headers:
             return text_of(headers.get(ORIGIN_EXCHANGE)), text_of(headers.get(ORIGIN_KEY))
@@ -129,19 +129,19 @@ class DeadLetter:
 
     @property
     def replayed_at(self) -> int:
-        """The time of the last replay, in milliseconds since the epoch; 0 for never."""
+        """The time of the last replay in milliseconds since the epoch, or 0 if there was no replay."""
         return milliseconds_of(self.trusted_headers.get(REPLAYED_AT)) or 0
 
 
 def text_of(value: object) -> str:
-    """Return a name or an error as text: with escapes for bytes that are not UTF-8, and empty for None."""
+    """Return a name or an error as text. Bytes that are not UTF-8 become escapes, and None becomes an empty text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return "" if value is None else str(value)
 
 
 def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
-    """Return a message as it was delivered from a queue."""
+    """Return a delivery from a queue as a dead letter."""
     known = {name: getattr(properties, name) for name in PROPERTIES}
     if remainder := properties.remainder:
         known["undecoded"] = remainder

@@ -1,4 +1,4 @@
-"""``dlq discard``: write dead letters to a file, remove them, and note each of them in the order history."""
+"""``dlq discard``: a command that exports dead letters to a file, removes them and records the discards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from runner.headers import ATTEMPT, count_of, name_of
 from runner.messages import ATTEMPT_TYPE, Event, name_based_id
 from runner.topology.plan import counted
 
-#: The name in the note in place of a service, because no service handled the message. Order histories contain it.
+#: The name that a note contains instead of a service, because no service handled the message. Order histories show it.
 DISCARDED_BY = "desk"
 
 
@@ -111,17 +111,17 @@ def discard(
 
 
 class _Notes:
-    """The notes about discarded messages, if attempts are traced."""
+    """The notes about discarded messages. They are sent only if attempts are traced."""
 
     def __init__(self) -> None:
         self._sent = 0
 
     def send(self, there: OpenQueues, file: Path) -> None:
-        """Publish a note for each message of the file that a person discarded it.
+        """Publish a note for each message in the file, which records that a person discarded the message.
 
-        The notes precede the removal, so that no message disappears without a record. If another client then
-        removes a message first, the surplus note does less harm than a missing one. Raises BrokerError if the
-        broker does not confirm every note.
+        The notes are published before the messages are removed, so that no message disappears without a record. If
+        another client removes a message first, the surplus note does less harm than a missing note. Raises BrokerError
+        if the broker does not confirm every note.
         """
         queue, now = there.attempts_queue, int(time.time() * 1000)
         if queue is None:
@@ -137,7 +137,7 @@ class _Notes:
 
     @property
     def already_sent(self) -> str:
-        """The part of an error message about notes that were already sent."""
+        """The part of an error message that reports the notes that were already sent."""
         if not self._sent:
             return ""
         return f" (order history may report {self._sent} as discarded, because their notes were already sent)"
@@ -151,9 +151,9 @@ def _show_beyond(show_done: Callable[[int], None], before: int, done: int) -> No
 
 
 def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -> Event:
-    """Return the note about a discarded message, to be published to ``queue`` through the default exchange.
+    """Return a note about a discarded message. The note is published to ``queue`` through the default exchange.
 
-    ``record`` is the message as ``record_of`` writes it. ``number`` distinguishes identical messages. ``now`` is in
+    ``record`` is the message in the form of ``record_of``. ``number`` distinguishes identical messages. ``now`` is in
     milliseconds since the epoch.
     """
     properties, headers = record["properties"], record["headers"]
@@ -165,9 +165,10 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
         "message_type": name_of(_raw(properties.get("type"))),
         "queue": origin,
         "service": DISCARDED_BY,
-        # No process had the message, so the note names the queue from which the message was removed.
+        # No process handled the message, so the note names the queue from which the message was removed.
         "instance": record["queue"],
-        # A number after that of the last attempt keeps the order even if this machine's clock is behind the worker's.
+        # A number above the last attempt's number keeps the order even if this machine's clock is behind the worker's
+        # clock.
         "attempt": (count_of(headers.get(ATTEMPT)) or 1) + 1,
         "replays": int(record["replays"]),
         "outcome": "discarded",
@@ -193,5 +194,5 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
 
 
 def _raw(value: object) -> object:
-    """Return a record's property as an AMQP value; records contain bytes that are not UTF-8 as base64."""
+    """Return a record's property as an AMQP value. Records contain bytes that are not UTF-8 as base64."""
     return base64.b64decode(value["$bytes"]) if isinstance(value, Mapping) and "$bytes" in value else value

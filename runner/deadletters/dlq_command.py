@@ -1,4 +1,4 @@
-"""``dlq``: list, show, replay, discard and export dead letters."""
+"""``dlq``: the commands that list, show, replay, discard and export dead letters."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, .
             if file is not None:
                 file.sync()
         except BaseException:
-            # A partial export cannot be distinguished from a full one.
+            # A partial export cannot be distinguished from a complete export.
             if file is not None:
                 file.remove()
             raise

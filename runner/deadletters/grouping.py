@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from runner.deadletters.dead_letter import DeadLetter
 
-#: The least number of characters of a shortened id, and the length up to which an id is shown whole.
+#: The minimum number of characters in a shortened id, and the maximum length of an id that is shown whole.
 LEAST_PREFIX, SHORT_ID = 8, 16
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 def kind_of(error: str) -> str:
-    """Return an error without its UUIDs and numbers, which differ for each message."""
+    """Return an error text without UUIDs and numbers, which differ from message to message."""
     return _NUMBER.sub("N", _UUID.sub("…", error))
 
 
@@ -25,12 +25,13 @@ class DeadLetterGroup:
     """The dead letters of one origin and one kind of error."""
 
     queue: str
-    #: The queue in which the messages failed; None if unknown.
+    #: The queue in which the messages failed, or None if it is unknown.
     origin: str | None
-    #: The error of the latest message, with its ids and numbers.
+    #: The error of the latest message, including ids and numbers.
     error: str
     count: int = 0
-    #: Times in seconds since the epoch; None if no message has one.
+    #: The first and the last time of a dead-lettered message, in seconds since the epoch, or None if no message has a
+    #: time.
     first: float | None = None
     last: float | None = None
     #: The id of the latest message.
@@ -38,7 +39,7 @@ class DeadLetterGroup:
 
 
 class GroupedDeadLetters:
-    """Groups of dead letters that are counted as they are read. Only the ids of the messages are kept."""
+    """Groups of dead letters, which are counted while they are read. Only the ids of the messages are stored."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str | None, str], DeadLetterGroup] = {}
@@ -71,7 +72,7 @@ class GroupedDeadLetters:
         )
 
     def prefixes(self, ids: Sequence[str]) -> list[str]:
-        """Return for each id the shortest beginning that no other dead letter's id has, as git shortens its ids."""
+        """Return the shortest unique prefix of each id among all dead letters, in the same way as git shortens ids."""
         ordered = sorted(set(self._ids))
         return [one[: _needed(ordered, one)] for one in ids]
 

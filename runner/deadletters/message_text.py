@@ -1,4 +1,4 @@
-"""Dead letters as text: a table of groups, and one message in full."""
+"""Dead letters as text, either as a table of groups or as one complete message."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ from runner.headers import (
 )
 from runner.topology.plan import counted
 
-#: The largest number of groups in a table.
+#: The maximum number of groups in a table.
 MOST_GROUPS = 50
-#: A terminal with fewer columns gets no column FIRST, because the error is more useful.
+#: On a terminal with fewer columns, the column FIRST is omitted, because the error is more useful.
 NARROW = 110
-#: If less room than this would be left for an error, the columns FIRST and then LAST are left out.
+#: The minimum width of the error. If there is less room, the column FIRST is omitted, and then the column LAST.
 LEAST_ERROR = 20
 _HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
 _UNKNOWN = "(unknown)"
 
 
 def one_line(value: object) -> str:
-    """Return a sender's text on one line and without control characters."""
+    """Return a text from a sender on one line and without control characters."""
     return escape.one_line(text_of(value))
 
 
 def moment(seconds: float | None) -> str:
-    """Return a time such as ``2026-11-25 19:03:39`` in this machine's time zone; ``-`` for None."""
+    """Return a local time in a form such as ``2026-11-25 19:03:39``, or ``-`` for None."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[str]:
-    """Return a line for each group; a terminal gets the columns that fit, and lines cut to its width."""
+    """Return a line for each group. On a terminal, only the columns that fit are shown, and lines are cut."""
     shown = groups[:MOST_GROUPS]
     rows = [_HEAD, *(_row(group, prefix) for group, prefix in zip(shown, prefixes, strict=False))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
@@ -72,7 +72,7 @@ def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[st
 
 
 def _columns(widths: Sequence[int], room: int | None) -> list[int]:
-    """Return the numbers of the columns before the error."""
+    """Return the indexes of the columns that are shown before the error."""
     columns = list(range(len(widths)))
     for name, least in (("FIRST", NARROW), ("LAST", 0)):
         if room is not None and (room < least or room - sum(widths[at] + 2 for at in columns) < LEAST_ERROR):
@@ -94,18 +94,18 @@ def cut(text: str, width: int) -> str:
 
 
 def brief(message: DeadLetter) -> str:
-    """Return a message on one line, which is cut to the width of a terminal."""
+    """Return a message as one line, which is cut to the terminal's width."""
     words = "  ".join(one_line(part) for part in (message.id, message.type, message.error) if part)
     return cut(f"  {words}", shutil.get_terminal_size().columns) if sys.stdout.isatty() else f"  {words}"
 
 
 def whole(message: DeadLetter, origin: str | None) -> Iterator[str]:
-    """Return the lines of a dead letter in full."""
+    """Return all lines about a dead letter."""
     return described(message, _facts(message, origin))
 
 
 def described(message: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[str]:
-    """Yield the lines of a message: the facts that have a value, its headers, and its body."""
+    """Yield the lines about a message, which are the facts that have a value, the headers and the body."""
     headers = message.headers
     for label, value in facts:
         if value not in (None, "", "-"):
@@ -189,11 +189,11 @@ def _body_lines(body: bytes) -> list[str]:
 
 
 class _Token(str):
-    """A number with the digits that it has in the body, none lost or added."""
+    """A number with exactly the same digits as in the body."""
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with its duplicate names."""
+    """A JSON object that keeps duplicate names."""
 
 
 def _pretty(value: Any, indent: str = "", before: str = "", after: str = "") -> Iterator[str]:

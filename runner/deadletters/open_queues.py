@@ -1,4 +1,4 @@
-"""The dead-letter queues of a project, with the broker that has them and warnings about messages out of reach."""
+"""A project's dead-letter queues, with their broker, and warnings about messages that cannot be read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from runner.topology.effective_settings import Policies
 from runner.topology.model import Objects
 from runner.topology.plan import counted
 
-#: The end of the default name of a dead-letter queue.
+#: The suffix of a dead-letter queue's default name.
 DEAD = ".dlq"
 #: Seconds for a busy queue to report its number of messages.
 COUNT_TIMEOUT = 8.0
@@ -45,34 +45,34 @@ class OpenQueues:
     url: str
     management: Management
     places: Origins
-    #: The number of messages of each queue when the command began, without empty queues.
+    #: The number of messages in each queue at the start of the command, without empty queues.
     counts: dict[str, int]
-    #: The only queue of origin whose messages are selected; None for all.
+    #: The only queue of origin whose messages are selected, or None for all queues.
     origin: str | None
-    #: The argument of ``--queue``; None for all dead-letter queues.
+    #: The argument of ``--queue``, or None for all dead-letter queues.
     queue: str | None = None
     #: The dead-letter queues that have other consumers.
     read_by_others: tuple[str, ...] = ()
-    #: The number of messages that the last reading found in each queue.
+    #: The number of messages that the last call of ``read`` found in each queue.
     seen: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def attempts_queue(self) -> str | None:
-        """The queue that gets the notes about attempts and discarded messages. Raises ConfigError."""
+        """The queue for notes about attempts and discarded messages. Raises ConfigError."""
         return with_recorders(self.project).attempts_queue
 
     @property
     def hidden(self) -> list[str]:
-        """The queues that seem empty, although another consumer may have received all their messages."""
+        """The queues that appear empty, although another consumer may have received all their messages."""
         return [name for name in self.read_by_others if not (self.seen or self.counts).get(name)]
 
     @property
     def total(self) -> int:
-        """The number of messages when the command began."""
+        """The total number of messages at the start of the command."""
         return sum(self.counts.values())
 
     def read(self, on_message: Callable[[DeadLetter, str | None], None], label: str = "reading") -> None:
-        """Pass every message, with the queue in which it failed, to ``on_message``. The messages stay in the queue."""
+        """Call ``on_message`` with each message and the queue in which it failed. No message is removed."""
         self.seen.clear()
         self.seen.update(dict.fromkeys(self.counts, 0))
         with progress(label, self.total) as show:
@@ -94,7 +94,7 @@ class OpenQueues:
 
 @contextlib.contextmanager
 def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
-    """Open all dead-letter queues, or only that of ``queue``, which is a dead-letter queue or a queue that has one.
+    """Open all dead-letter queues. If ``queue`` is given, open only this queue or its dead-letter queue.
 
     Raises click.BadParameter for an unknown queue, ConfigError, and BrokerUnreachable if no broker answers.
     """
@@ -106,7 +106,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     except KeyError:
         text = f"neither a dead-letter queue of this project nor a queue that has one, {queue!r}"
         raise click.BadParameter(f"{text}; {one_of(queue or '', places.names)}", param_hint="--queue") from None
-    # SIGTERM cleans up as Ctrl-C does: it removes an unfinished file, and stops a broker that the command started.
+    # After SIGTERM, as after Ctrl-C, the command removes an unfinished file and stops a broker that it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
         unknown: dict[str, str] = {}
@@ -138,7 +138,10 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
 
 
 def _made(project: Project, management: Management) -> frozenset[str]:
-    """Return the queues that apply creates: without policies, only services' quorum queues get a dead-letter queue."""
+    """Return the names of the queues that ``apply`` creates.
+
+    Without policies, only the quorum queues of services get a dead-letter queue.
+    """
     try:
         with_policies = management.may_set_policies()
     except ManagementError:
@@ -148,7 +151,7 @@ def _made(project: Project, management: Management) -> frozenset[str]:
 
 
 def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
-    """Warn of dead letters that are out of reach because their queue was removed from topology.yaml."""
+    """Warn about dead letters that cannot be read because their queue was removed from topology.yaml."""
     try:
         found = management.request("GET", "queues", management.vhost, query="?columns=name,messages")
     except ManagementError:
@@ -162,7 +165,7 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
             try:
                 counts = look([url], [name])[1][name]
             except RunnerError:
-                continue  # its count stays unknown
+                continue  # the queue's count remains unknown
             count = 0 if counts is None else counts.messages
         if count:
             warn(
@@ -172,13 +175,13 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
 
 
 def _verified(name: str, url: str, management: Management) -> QueueCounts:
-    """Return the counts of a quorum queue that reports 0 messages, as it also does when it is too busy."""
+    """Return the counts of a quorum queue. A queue that is too busy to answer also reports 0 messages."""
     try:
-        # RabbitMQ's statistics may be late too, so neither count is sufficient alone.
+        # RabbitMQ's statistics may also be out of date, so neither count is sufficient alone.
         if management.ready_of(name) != 0:
             return verified_counts(url, name, COUNT_TIMEOUT)
     except ManagementError:
-        pass  # without statistics, the queue's own count is the best one
+        pass  # without statistics, only the queue's own count is available
     except RunnerError as error:
         warn(f"{error}; run the command again")
     return QueueCounts(0, 0)
@@ -188,7 +191,7 @@ def _limit(name: str, objects: Objects, management: Management) -> int | None:
     try:
         return management.delivery_limit_of(name)
     except ManagementError:
-        pass  # without the HTTP API, the limit in topology.yaml is the best one
+        pass  # without the HTTP API, only the limit in topology.yaml is known
     for queue in objects.queues:
         if queue.name == name and queue.type == QUORUM:
             policy = Policies(objects.policies).settings_of(queue)

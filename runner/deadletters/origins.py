@@ -1,4 +1,4 @@
-"""The queues of each dead-letter queue, and the queue in which a dead letter failed."""
+"""The queues that use each dead-letter queue, and the queue in which a dead letter failed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from runner.topology.rename import RETRY
 
 @dataclass(frozen=True)
 class Origins:
-    """The dead-letter queues of a topology, and the queues that dead-letter to them."""
+    """The dead-letter queues of a topology, and the queues whose messages are dead-lettered to them."""
 
-    #: The queues that dead-letter to each dead-letter queue, by its name.
+    #: The queues whose messages are dead-lettered to each dead-letter queue, by the name of the dead-letter queue.
     origins: Mapping[str, tuple[str, ...]]
-    #: The queue to which each retry queue returns its messages, by the retry queue's name.
+    #: The queue to which each retry queue returns its messages, by the name of the retry queue.
     waiting: Mapping[str, str]
-    #: The present name of each renamed queue, by its former name.
+    #: The current name of each renamed queue, by its old name.
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objects: Objects) -> Origins:
-        """Return the origins of a compiled topology, in its order."""
+        """Return the origins in a compiled topology, in the order of the topology."""
         origins: dict[str, tuple[str, ...]] = {}
         for name, retry in objects.retry_delays.items():
             origins[retry.dead_letter] = (*origins.get(retry.dead_letter, ()), name)
@@ -37,9 +37,9 @@ class Origins:
         return [*self.origins, *(one for names in self.origins.values() for one in names)]
 
     def choose(self, queue: str | None) -> tuple[list[str], str | None]:
-        """Return the dead-letter queues to read, and the only queue of origin that is selected, None for all.
+        """Return the dead-letter queues to read, and the only queue of origin to select, or None for all origins.
 
-        Raises KeyError for a name that is neither.
+        Raises KeyError if ``queue`` is neither a dead-letter queue nor a queue of origin.
         """
         if queue is None:
             return list(self.origins), None
@@ -51,11 +51,11 @@ class Origins:
         return [found], queue
 
     def origin_of(self, message: DeadLetter) -> str | None:
-        """Return the queue in which a dead letter failed, or None if it is unknown."""
+        """Return the queue in which a dead letter failed, or None if the queue is unknown."""
         leading = self.origins.get(message.queue, ())
         dead = [text_of(one.get("queue")) for one in message.deaths]
         for name in dead:
-            # The broker's entry is the latest; the worker's header may be from an earlier failure in another queue.
+            # The broker's entry is the latest. The worker's header may be from an earlier failure in another queue.
             if name in leading:
                 return name
         first = text_of(message.headers.get(FIRST_DEATH_QUEUE))
@@ -65,6 +65,6 @@ class Origins:
         return leading[0] if len(leading) == 1 else None
 
     def _present(self, name: str) -> str:
-        """Return the present name of a queue, or of the queue to which a retry queue of a former name belongs."""
+        """Return the current name of a queue. For a retry queue, return the current name of the queue it belongs to."""
         origin, word, _ = name.partition(RETRY)
         return self.renamed.get(name) or (self.renamed.get(origin) if word else None) or name

@@ -1,4 +1,4 @@
-"""The replay of dead letters to the queue in which they failed; each is acknowledged after its copy is confirmed."""
+"""The replay of dead letters to the queues in which they failed. A message is acknowledged after its copy's confirm."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.replay_rules import Pace, ReplayRules, Tally, replayed_headers
 from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
-#: The largest number of unconfirmed copies.
+#: The maximum number of unconfirmed copies.
 MAX_UNCONFIRMED = 500
 #: The number of replayed messages that are acknowledged together.
 ACK_BATCH = 100
-#: Seconds between two checks of the clock and of an interruption.
+#: Seconds between two checks of the time and for an interruption.
 TICK = 0.1
-#: Seconds without any confirm after which the replay fails.
+#: Seconds without a confirm after which the replay fails.
 CONFIRM_TIMEOUT = 60.0
-#: Seconds after which the replay returns its messages and reads them again. RabbitMQ closes a channel that has a
-#: message unacked for half an hour (consumer_timeout), and at a low rate unselected messages would stay that long.
+#: Seconds after which the replay requeues its messages and reads them again. RabbitMQ closes a channel if a message is
+#: unacked for half an hour (consumer_timeout). At a low rate, unselected messages would remain unacked for as long.
 MAX_HOLD = 600.0
 
 
@@ -51,13 +51,13 @@ def replay(
 ) -> None:
     """Replay the messages that ``judge`` selects among the first ``count`` messages of a dead-letter queue.
 
-    ``body`` replaces the body of each message. ``tally`` counts the results, also if the function raises
-    BrokerUnreachable, BrokerBlocked or RunnerError. If ``is_stopped`` returns True, the replay stops when all sent
+    ``body`` replaces the body of each message. ``tally`` counts the results, even if the function raises
+    BrokerUnreachable, BrokerBlocked or RunnerError. After ``is_stopped`` returns True, the replay stops when all sent
     copies are confirmed.
     """
     before = tally.replayed
     while True:
-        # The next round reads and counts the messages that stay again.
+        # The next round reads the messages that are not replayed, and counts them again.
         tally.stays.pop(queue, None)
         left = count - (tally.replayed - before)
         one = _Replay(url, queue, left, judge, pace, tally, body, on_progress, is_stopped)
@@ -79,7 +79,7 @@ class _Replay(Reader):
         on_progress: Callable[[int], None],
         is_stopped: Callable[[], bool],
     ) -> None:
-        # At a low rate no message is unacked for longer than a minute before its replay.
+        # At a low rate, no message is unacked for longer than a minute before its replay.
         super().__init__(url, queue, credit=min(MAX_UNCONFIRMED, pace.within(60.0)), limit=limit)
         self._judge, self._pace, self._tally, self._body = judge, pace, tally, body
         self._on_progress, self._is_stopped = on_progress, is_stopped
@@ -88,7 +88,7 @@ class _Replay(Reader):
         self._unconfirmed: ConfirmWindow[_Copy] = ConfirmWindow(self._on_outcome, self._on_round)
         self._is_timed = False
         self._began = self._confirmed = time.monotonic()
-        #: True if it stops before the last message, so that another round follows.
+        #: True if this round stops before the last message, so that another round follows.
         self.is_restarting = False
 
     def _opened(self, channel: Channel) -> None:
@@ -186,7 +186,7 @@ class _Replay(Reader):
             self._pending.clear()
             self._settle()
         if self._unconfirmed and now - self._confirmed > CONFIRM_TIMEOUT:
-            # A confirmed copy is in its queue, so the original must not be returned.
+            # A confirmed copy is in its queue, so the original must not be requeued.
             self._acks.send(self._channel)
             self._session.fail(
                 BrokerBlocked(f"queue {self._queue!r}: the broker has confirmed nothing for {CONFIRM_TIMEOUT:g} s")

@@ -1,4 +1,4 @@
-"""``dlq replay``: send dead letters back to the queue in which they failed; ``--body`` replaces their body."""
+"""``dlq replay``: a command that sends dead letters back to the queues in which they failed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from runner.escape import json_text
 from runner.strict_json import decode_json
 from runner.topology.plan import counted
 
-#: The largest number of messages that a dry run lists for each queue.
+#: The maximum number of messages that a dry run lists for each queue.
 MOST_NAMED = 20
 _JSON = "application/json"
 
@@ -94,7 +94,7 @@ def replay(
 
 
 def _keep_original(there: OpenQueues, judge: ReplayRules, new_body: NewBody, dry_run: bool) -> ReplayRules:
-    """Write the message that gets another body to a file, and return rules that select only this message."""
+    """Save the message whose body is replaced to a file, and return rules that select only this message."""
     found: list[tuple[DeadLetter, str | None]] = []
     there.read(lambda message, origin: found.append((message, origin)) if judge.judge(message)[0] is not None else None)
     for message, origin in found:
@@ -104,12 +104,12 @@ def _keep_original(there: OpenQueues, judge: ReplayRules, new_body: NewBody, dry
         else:
             click.echo(f"original message written to {new_body.keep(message, origin, there.project.var)}")
         return replace(judge, only=fingerprint(message))
-    # The message may come back in a moment, but without its original in a file it must not get another body.
+    # The message may return in a moment, but its body must not be replaced until the original is in a file.
     return replace(judge, only=b"")
 
 
 def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | None, body: bytes | None) -> int:
-    """Replay the messages; return the exit code of an interruption, else 0."""
+    """Replay the messages. Return the exit code of an interruption, or 0."""
     is_long = rate is not None and there.total / rate > 5
     with progress("replaying", there.total, is_long=is_long) as show_done, stoppable() as stop:
         pace, done = Pace(rate), 0
@@ -138,7 +138,7 @@ def _warn_of_kept(tally: Tally, word: str = "left") -> None:
 
 
 def _dry_run(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
-    """Print what a replay would do; return the exit code."""
+    """Print the effect that a replay would have. Return the exit code."""
     named: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
 
@@ -165,7 +165,7 @@ def _dry_run(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
 
 @dataclass(frozen=True)
 class NewBody:
-    """The contents of a file, as the new body of one message."""
+    """The content of a file, as the new body of one message."""
 
     path: Path
     body: bytes
@@ -195,24 +195,24 @@ class NewBody:
             raise click.BadParameter(text, param_hint="--body") from None
 
     def keep(self, message: DeadLetter, origin: str | None, var: Path) -> Path:
-        """Write the original message to a new file and to the disk; return its path. Raises RunnerError."""
+        """Save the original message to a new file on the disk, and return the file's path. Raises RunnerError."""
         file = ExportFile(named_by_time(var, "replaced"))
         file.write(json_text(record_of(message, origin)))
         file.sync()
         return file.path
 
     def preview(self, message: DeadLetter) -> str:
-        """Return the line of a dry run about the bodies."""
+        """Return the line about the old and the new body for a dry run."""
         return f"would replace its body of {counted(len(message.body), 'byte')} with {len(self.body)} from {self.path}"
 
 
 def _why_json(message: DeadLetter) -> str | None:
-    """Return the reason why the body must be JSON, or None."""
+    """Return the reason why the new body must be JSON, or None."""
     kind = text_of(message.properties.get("content_type"))
     if kind.partition(";")[0].strip().lower() == _JSON:
         return f"content type is {_JSON}"
     try:
-        # A number or a word may be plain text.
+        # A number or a word may be plain text, so it does not show that the body is JSON.
         return "body is JSON now" if isinstance(decode_json(message.body), dict | list) else None
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The rules of a replay: the messages that it selects, the headers of their copies, and its rate."""
+"""The rules of a replay, which determine the selected messages, the headers of their copies, and the rate."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from runner.headers import (
     milliseconds_of,
 )
 
-#: The number of replays after which a message is replayed again only with ``--id`` or ``--include-replayed``.
+#: The number of replays after which a message is replayed only with ``--id`` or ``--include-replayed``.
 MOST_REPLAYS = 3
-#: The largest number of example ids for each reason why messages stay.
+#: The maximum number of example ids for each reason why messages are not replayed.
 MOST_EXAMPLES = 3
 UNLIMITED = 1_000_000
-#: The longest duration of a replay, in milliseconds. A sender must have written a later time of replay.
+#: The maximum duration of a replay in milliseconds. A replay time that is further in the future comes from the sender.
 LONGEST_RUN = 7 * 86_400_000
-#: Headers about the last failure, which would be wrong about the next one.
+#: Headers about the last failure, which would be wrong for the next failure.
 _FAILURE_HEADERS = frozenset(
     {
         ATTEMPT, LAST_ERROR, EXCEPTION, TRACEBACK, SERVICE, HOST, PID, FAILED_AT,
@@ -50,40 +50,40 @@ _FAILURE_HEADERS = frozenset(
 def replayed_headers(message: DeadLetter, now: int) -> dict[str, Any]:
     """Return the headers of the copy that is replayed at ``now``, in milliseconds since the epoch.
 
-    The copy keeps the sender's headers, the first error, and the exchange and routing key of the first publish.
+    The copy keeps the sender's headers, the first error, and the exchange and routing key of the original message.
     """
     copied = copy_headers(message.trusted_headers)
     headers = {name: value for name, value in copied.items() if name not in _FAILURE_HEADERS}
     exchange, key = message.published
     if exchange and key is not None:
-        # The copy is published to the default exchange, but its handler sees the exchange of the first publish.
+        # The copy is published to the default exchange, but its handler sees the original exchange.
         headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: key}
     if (sent_at := milliseconds_of(headers.get(SENT_AT))) is not None:
-        # The time of sending changes with the copy, but not the time of the event.
+        # The copy has a new time of sending, but the time of the event does not change.
         headers.setdefault(PUBLISHED_AT, sent_at)
     return headers | {SENT_AT: now, REPLAYS: min(message.replays + 1, MAX_COUNT), REPLAYED_AT: now}
 
 
 @dataclass(frozen=True)
 class ReplayRules:
-    """The decision about each message: its target queue, or the reason why it stays."""
+    """The decision about each message, which is its target queue, or the reason why it is not replayed."""
 
     places: Origins
     selection: Selection
     #: The start of the replay, in milliseconds since the epoch.
     started: int
-    #: True if messages that reached MOST_REPLAYS are selected too.
+    #: True if messages that were replayed MOST_REPLAYS times are also selected.
     include_replayed: bool = False
-    #: The fingerprint of the only selected message; None for any.
+    #: The fingerprint of the only selected message, or None to select any message.
     only: bytes | None = None
 
     def judge(self, message: DeadLetter) -> tuple[str | None, str | None]:
-        """Return the target queue, or the reason why a message stays; None for both if it is not selected."""
+        """Return the target queue, or the reason why a message is not replayed. Both are None if it is not selected."""
         origin = self.places.origin_of(message)
         if not self.selection.matches(message, origin):
             return None, None
         if self.started <= message.replayed_at < self.started + LONGEST_RUN:
-            return None, None  # this replay sent it, and it failed again
+            return None, None  # this replay sent the message, and it failed again
         if self.only is not None and fingerprint(message) != self.only:
             return None, None
         if self.selection.ids is None and not self.include_replayed and message.replays >= MOST_REPLAYS:
@@ -99,23 +99,23 @@ class ReplayRules:
 
 @dataclass
 class Stay:
-    """The messages that stay for one reason."""
+    """The messages that are not replayed for the same reason."""
 
     count: int = 0
-    #: The ids of the first of them.
+    #: The ids of the first few messages.
     examples: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Tally:
-    """The results of a replay until now."""
+    """The results of a replay so far."""
 
     replayed: int = 0
-    #: The selected messages that stay, by reason, for each dead-letter queue.
+    #: The selected messages that are not replayed, by reason, for each dead-letter queue.
     stays: dict[str, dict[str, Stay]] = field(default_factory=dict)
 
     def stay(self, message: DeadLetter, why: str) -> None:
-        """Count a message that stays, with the reason."""
+        """Count a message that is not replayed, with the reason."""
         one = self.stays.setdefault(message.queue, {}).setdefault(why, Stay())
         one.count += 1
         if len(one.examples) < MOST_EXAMPLES:
@@ -123,12 +123,12 @@ class Tally:
 
     @property
     def stayed(self) -> int:
-        """The number of selected messages that stay."""
+        """The number of selected messages that are not replayed."""
         return sum(one.count for reasons in self.stays.values() for one in reasons.values())
 
 
 class Pace:
-    """An even pace of at most ``rate`` messages a second; unlimited if ``rate`` is None."""
+    """An even pace of at most ``rate`` messages per second, or no limit if ``rate`` is None."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -136,14 +136,15 @@ class Pace:
         self._due = 0.0
 
     def within(self, seconds: float) -> int:
-        """Return the number of messages that may be sent within some seconds: at least 1, UNLIMITED without a rate."""
+        """Return how many messages may be sent within ``seconds``, which is at least 1, or UNLIMITED without a rate."""
         return UNLIMITED if self._rate is None else max(1, int(min(UNLIMITED, self._rate * seconds)))
 
     def wait(self, now: float) -> float:
-        """Return the seconds from ``now`` until the next message may be sent."""
+        """Return the number of seconds from ``now`` until the next message may be sent."""
         return max(0.0, self._due - now)
 
     def sent(self, now: float) -> None:
         """Count a message that is sent at ``now``."""
-        # A delay of up to 0.1 s is caught up. A longer one is not, so that no burst follows a pause.
+        # The pace catches up after a delay of up to 0.1 s, but not after a longer delay, so that no burst follows a
+        # pause.
         self._due = (max(self._due, now - 0.1) if self._due else now) + self._distance

@@ -1,4 +1,4 @@
-"""The selection of dead letters by id, order, text and queue: the options of commands, and the messages they match."""
+"""The selection of dead letters by id, order, text and queue, with the options that commands have for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import RunnerError
 from runner.headers import LAST_ERROR
 from runner.invocation import invocation
 
-#: The largest number of listed candidates for an ambiguous id.
+#: The maximum number of candidates that are listed for an ambiguous id.
 MOST_CANDIDATES = 10
 
 
@@ -25,13 +25,13 @@ class NotDeadLettered(RunnerError):
 
 @dataclass(frozen=True)
 class Selection:
-    """The conditions that a command's options set; a selected message meets all of them."""
+    """The conditions that a command's options set. A selected message meets all of them."""
 
-    #: Full message ids; None for all.
+    #: Full message ids, or None to select all messages.
     ids: frozenset[str] | None = None
-    #: A text that the error, type, id, correlation id or body contains, ignoring case; None for any.
+    #: A text that the error, type, id, correlation id or body contains, ignoring case. None matches any message.
     match: str | None = None
-    #: The queue in which the message failed; None for any.
+    #: The queue in which the message failed, or None for any queue.
     origin: str | None = None
 
     def matches(self, message: DeadLetter, origin: str | None) -> bool:
@@ -46,17 +46,17 @@ class Selection:
 def _occurs(text: str, message: DeadLetter) -> bool:
     sought = text.casefold()
     said = (message.error, str(message.headers.get(LAST_ERROR, "")), message.type, message.id, message.correlation_id)
-    # Python decodes the bytes of a command line in the same way, so a search finds bytes that are not UTF-8 too.
+    # Python decodes a command line in the same way, so a search also finds bytes that are not UTF-8.
     return any(sought in one.casefold() for one in (*said, message.body.decode("utf-8", "surrogateescape")))
 
 
 def resolve(
     beginnings: Sequence[str], ids: Iterable[str], orders: Mapping[str, Collection[str]] | None = None
 ) -> frozenset[str]:
-    """Return the full message ids for some beginnings of ids.
+    """Return the full message ids for prefixes of ids.
 
-    ``orders`` contains the message ids of each correlation id. They are used for a beginning that no message id has.
-    Raises NotDeadLettered for a beginning without any id, and RunnerError for an ambiguous beginning.
+    ``orders`` contains the message ids for each correlation id. It is used for a prefix that no message id has. Raises
+    NotDeadLettered for a prefix that no id has, and RunnerError for an ambiguous prefix.
     """
     known = set(ids)
     found: set[str] = set()
@@ -76,7 +76,7 @@ def resolve(
 
 
 def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
-    """Return the equal id, or the only id with this beginning, or None. Raises RunnerError for several ids."""
+    """Return the id that equals a prefix, or the only id with the prefix, or None. Raises RunnerError for several."""
     if beginning in known:
         return beginning
     candidates = sorted(one for one in known if one.startswith(beginning))
@@ -94,7 +94,7 @@ QUEUE = click.option(
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that select dead letters."""
+    """Add the options that select dead letters to a command."""
     for option in (
         click.option(
             "--id", "ids", metavar="ID", multiple=True,
@@ -111,12 +111,12 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def begins(message: DeadLetter, beginnings: Sequence[str]) -> bool:
-    """Return True if the message id or the correlation id begins with one of ``beginnings``."""
+    """Return True if the message id or the correlation id has one of the prefixes in ``beginnings``."""
     return message.id.startswith(tuple(beginnings)) or message.correlation_id.startswith(tuple(beginnings))
 
 
 def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], everything: bool) -> None:
-    """Raise click.UsageError if a command that changes something has no selection, or a contradictory one."""
+    """Raise click.UsageError if the selection for a command that changes queues is missing or contradictory."""
     if not (everything or queue or match or ids):
         raise click.UsageError("no messages selected; use --queue, --match, --id or --all")
     if "" in ids:
@@ -126,7 +126,7 @@ def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], 
 
 
 def whole_ids(there: OpenQueues, beginnings: Sequence[str], found: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Return the full message ids for some beginnings; ``found`` has the message and correlation ids that begin so.
+    """Return the full message ids for prefixes. ``found`` has the message and correlation ids with these prefixes.
 
     Raises RunnerError for an unknown or ambiguous id.
     """
@@ -163,7 +163,7 @@ def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, 
 
 
 def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0) -> str:
-    """Return the reason why no message was ``done``; ``stayed`` is the number of selected messages that stay."""
+    """Return the reason why no message was ``done``. ``stayed`` is the number of selected messages that were kept."""
     if stayed:
         return (
             f"nothing {done}: {'the selected message stays' if stayed == 1 else f'all {stayed} selected messages stay'}"
@@ -177,12 +177,12 @@ def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0)
 
 
 def empty(there: OpenQueues) -> str:
-    """Return the message for no dead letters, with the argument of ``--queue``."""
+    """Return the text for a command that finds no dead letters, with the argument of ``--queue``."""
     return f"no dead letters{f' for queue {there.queue}' if there.queue else ''}"
 
 
 def unseen(there: OpenQueues) -> list[str]:
-    """Return a line for each queue that seems empty although another consumer may have its messages."""
+    """Return a line for each queue that appears empty although another consumer may have its messages."""
     return [f"no dead letters for now: {_other_consumer([name])}" for name in there.hidden]
 
 
