@@ -1,1 +1,1 @@
-"""Fault injection: the commands, and their part in the workers."""
+"""Fault injection, with its commands and its part in the workers."""

@@ -1,7 +1,7 @@
-"""Active faults: each injected fault with a duration is a file in ``var/faults``.
+"""Active faults. Each injected fault with a duration is a file in ``var/faults``.
 
-The file contains the start of the fault, by the machine's clock, and its duration. So a fault ends by itself even if
-processes are killed, and it affects workers that start meanwhile. Each write replaces the complete file.
+The file contains the fault's start, by the machine's clock, and its duration. So a fault ends by itself even if
+processes are killed, and it also affects workers that start while it is active. Each write replaces the complete file.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class ActiveFault:
 
     #: ``slow``, ``disconnect``, ``pause`` or ``duplicate``.
     fault: str
-    #: A service, a slot or a queue. Empty for all services.
+    #: A service, a slot or a queue, or an empty name for all services.
     target: str
     #: The start in seconds since the epoch, and the duration in seconds.
     began: float
     seconds: float
     #: The delay of each handler in seconds, for ``slow``.
     delay: float = 0.0
-    #: The process with whose exit the fault ends: the stopped worker of ``pause``, or the command ``duplicate``.
+    #: The process whose exit ends the fault. It is the stopped worker for ``pause``, or the command for ``duplicate``.
     process: Identity | None = None
 
     @property
@@ -53,13 +53,13 @@ class ActiveFault:
 
     @property
     def clock(self) -> str:
-        """The end as a local time of day."""
+        """The end as a time of day in local time."""
         return time.strftime("%H:%M:%S", time.localtime(self.until))
 
     @property
     def lasts(self) -> bool:
         """True until the fault ends."""
-        # A fault with a start in the future has ended too, because a clock that is set back would prolong it.
+        # A fault with a start in the future has also ended. Otherwise, setting back the clock would prolong the fault.
         is_time = self.began <= time.time() < self.until
         return is_time and (self.process is None or self.process.state != "")
 
@@ -86,7 +86,7 @@ class FaultFolder:
         Raises RunnerError if the folder cannot be written.
         """
         if runner is None:
-            # A pid that cannot be removed is harmless, because the file also has the start time of the process.
+            # A pid that cannot be removed is harmless, because the file also contains the start time of the process.
             with contextlib.suppress(OSError):
                 (self.path / _SUPERVISOR).unlink()
             return
@@ -118,7 +118,7 @@ class FaultFolder:
             self._put(name, active)
 
     def stored(self, name: str) -> ActiveFault | None:
-        """Return the fault with this name even if it has ended, or None if there is no such fault."""
+        """Return the fault with this name, even if it has ended, or None if no file contains the fault."""
         try:
             found = json.loads(read_bounded(self.file(name), MAX_SIZE, 0.0))
             process = found["process"]
@@ -168,7 +168,7 @@ class FaultFolder:
         self._replace(f"{name}.json", json.dumps(asdict(active)))
 
     def _remove(self, name: str, active: ActiveFault | None) -> bool:
-        """Remove a fault. Return True if its process was still stopped, because the releasing process was killed."""
+        """Remove a fault. Return True if its process was still stopped, because its releasing process was killed."""
         try:
             was_stopped = active is not None and active.resume()
         except PermissionError:
@@ -178,7 +178,7 @@ class FaultFolder:
         return was_stopped
 
     def _replace(self, name: str, text: str) -> None:
-        # Under the lock, a file that a killed process has left can be overwritten.
+        # The lock is held, so a temporary file that a killed process has left can be overwritten.
         new = self.path / f"{name}.new"
         with self._writing():
             new.write_text(text, "utf-8")

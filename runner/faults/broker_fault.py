@@ -1,4 +1,4 @@
-"""The command ``fault broker-restart``."""
+"""``fault broker-restart``: a command that kills the private broker, which the supervisor restarts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from runner.faults.scenario import BROKER_RESTART, report
 from runner.invocation import invocation
 from runner.proc import command_line
 
-#: The program of the private RabbitMQ, and its service and slot.
+#: The Python module that runs the private RabbitMQ, and the broker's service and slot names.
 PROGRAM, SERVICE, SLOT = b"runner.broker.node", "broker", "broker.1"
-#: Seconds in which the broker must answer again.
+#: Seconds within which the restarted broker must answer.
 START_TIME = 90.0
 
 
@@ -34,8 +34,8 @@ def broker_restart(folder: Path, delay: float | None, is_json: bool) -> None:
     _own_node(fault_project)
     time.sleep(delay or 0.0)
     pid = _own_node(FaultProject.of(folder))
-    # The signal goes to the node and its parent at once. The parent would report the death of the node alone as a
-    # failure, and after five failures in a minute the supervisor gives up the broker.
+    # The node and its parent get the signal at the same time. If only the node were killed, its parent would report a
+    # failure, and the supervisor gives up the broker after five failures in a minute.
     killed = time.monotonic()
     try:
         os.killpg(pid, signal.SIGKILL)
@@ -70,7 +70,7 @@ def _own_node(fault_project: FaultProject) -> int:
 
 
 def _until_it_answers(fault_project: FaultProject, pid: int) -> float:
-    """Wait for the broker, and return the time of its answer by the monotonic clock. Raises BrokerUnreachable."""
+    """Wait for the broker, and return the monotonic time of its first answer. Raises BrokerUnreachable."""
     deadline = time.monotonic() + START_TIME
     addresses = [Address.of(url) for url in fault_project.project.config.broker.url]
     while time.monotonic() < deadline:

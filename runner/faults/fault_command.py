@@ -1,4 +1,4 @@
-"""The command ``fault``."""
+"""``fault``: the group of commands that inject faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project and the options of the commands ``fault``."""
+"""The project and the option types of the ``fault`` commands."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from runner.supervisor.control.client import ask
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
 
-#: The maximum duration of a fault in seconds, so that a forgotten fault ends.
+#: The maximum duration of a fault in seconds, so that even a forgotten fault ends.
 LONGEST = 3600.0
-#: Seconds to wait for an answer of the supervisor.
+#: Seconds to wait for the supervisor's answer.
 PATIENCE = 10.0
-#: The states in which a process may be killed or paused, the preferred state first.
+#: The states in which a process may be killed or paused, in order of preference.
 _ALIVE = ("RUNNING", "STARTING")
 OFF = f"{CONFIG_FILE}: fault_injection: not true; add the line fault_injection: true, and restart the runner"
 
 
 @dataclass(frozen=True)
 class FaultProject:
-    """A project in which faults may be injected, and its supervisor."""
+    """A project with permitted fault injection, and its supervisor."""
 
     folder: Path
     project: Project
 
     @classmethod
     def of(cls, folder: Path) -> FaultProject:
-        """Load the project of a folder. Raises ConfigError if ``faults`` is not true there."""
+        """Load the project in a folder. Raises ConfigError if its ``fault_injection`` is not true."""
         project = load_project(folder)
         if not project.config.fault_injection:
             raise ConfigError([OFF])
@@ -59,7 +59,7 @@ class FaultProject:
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """The answer of the supervisor to ``status``.
+        """The supervisor's answer to ``status``.
 
         Raises NoRunner, and RunnerError if the supervisor was started without ``fault_injection: true``.
         """
@@ -93,7 +93,7 @@ class FaultProject:
         return self.service(name)
 
     def slot(self, target: str) -> tuple[str, str, int]:
-        """Return the service, slot and pid of a running process.
+        """Return the service, the slot and the pid of a running process.
 
         ``target`` is a service, which selects any of its processes, or a slot such as ``payment.2``. Raises
         click.BadParameter for an unknown service or slot, and RunnerError if no process runs.
@@ -124,7 +124,7 @@ class FaultProject:
         return consumers[queue], self.service(consumers[queue])
 
     def facts(self, name: str, service: ServiceSettings) -> dict[str, Any]:
-        """Return the facts about a service that the texts of ``runner.faults.scenario`` need."""
+        """Return the facts about a service that the texts in ``runner.faults.scenario`` need."""
         recorders = with_recorders(self.project).recorders(EVENTS)
         return {
             "service": name,
@@ -139,12 +139,12 @@ class FaultProject:
 
 
 class Period(click.ParamType):  # type: ignore[type-arg]  # older versions of click accept no type argument
-    """A duration such as 500ms or 2s, which is converted to seconds."""
+    """An option type for durations such as 500ms or 2s, which are converted to seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the duration in seconds. Raises click.BadParameter for a wrong value."""
+        """Return the duration in seconds. Raises click.BadParameter for an invalid value."""
         if isinstance(value, float):
             return value
         try:

@@ -1,4 +1,4 @@
-"""The commands ``fault slow``, ``disconnect``, ``list`` and ``clear``, which write and remove active faults."""
+"""The commands ``fault slow``, ``disconnect``, ``list`` and ``clear``, which start, list and end active faults."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def disconnect(folder: Path, seconds: str | None, service: str | None, is_json: 
     The workers close their sockets without closing the AMQP connection, and open no new ones until the fault ends.
     """
     if seconds is not None and not is_period(seconds):
-        seconds, service = service, seconds  # the service was given alone or first
+        seconds, service = service, seconds  # only the service was given, or it was given first
     period = PERIOD.convert(seconds or "5s", None, None)
     fault_project = FaultProject.of(folder)
     services = fault_project.project.config.services
@@ -107,7 +107,7 @@ def clear(folder: Path, is_json: bool) -> None:
 
 
 def line_of(active: ActiveFault) -> str:
-    """Return the line of an active fault."""
+    """Return the line about an active fault."""
     words = [active.fault, active.target or "all workers"]
     words += [f"by {format_duration(active.delay)}"] if active.delay else []
     left = max(0.0, active.until - time.time())

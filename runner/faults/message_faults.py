@@ -27,7 +27,7 @@ from runner.messages import Event
 from runner.proc import Identity
 from runner.topology.plan import counted
 
-#: The maximum number of messages of one command.
+#: The maximum number of messages for one command.
 MOST = 1000
 POISON_BODY = b"this is not JSON: a message that was made to fail"
 
@@ -53,7 +53,7 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
     if not bindings:
         text = f"no message is routed to {queue!r}, because topology.yaml has no binding for it; allowed: a bound queue"
         raise click.BadParameter(text)
-    # The cleanup below must also run after SIGTERM.
+    # After SIGTERM, the cleanup below must also run.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     key = f"duplicate.{os.getpid()}"
     file = fault_project.faults.file(key)
@@ -68,7 +68,7 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
     try:
         ids = Duplicate(url, queue, bindings, count, begin, file.exists).run(seconds)
     finally:
-        with contextlib.suppress(OSError):  # the fault ends with this process even if the file stays
+        with contextlib.suppress(OSError):  # the fault ends with this process even if the file remains
             file.unlink()
     facts = {**fault_project.facts(name, service), "queue": queue, "count": counted(len(ids), "message")}
     report(DUPLICATE, queue, {"ids": ids}, facts, is_json=is_json)
@@ -110,7 +110,7 @@ def _poison(queue: str, *, is_crashing: bool) -> Encoded:
 
 
 def _broker_with(fault_project: FaultProject, queue: str) -> str:
-    """Return the URL of the broker. Raises BrokerUnreachable, and RunnerError if the broker does not have the queue."""
+    """Return the broker's URL. Raises BrokerUnreachable, and RunnerError if the broker does not have the queue."""
     url, found = look(fault_project.project.config.broker.url, [queue])
     if found[queue] is None:
         raise RunnerError(f"queue {queue!r}: not on the broker yet; to create it: {invocation('apply')}")

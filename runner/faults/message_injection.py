@@ -25,7 +25,8 @@ PATIENCE = 20.0
 class Duplicate:
     """A publisher of a second copy of each message that is routed to a queue.
 
-    An exclusive queue with the same bindings gets these messages too. The broker deletes it with this connection.
+    An exclusive queue with the same bindings also gets these messages. The broker deletes this queue when the
+    connection closes.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Duplicate:
         on_begin: Callable[[], None],
         is_wanted: Callable[[], bool],
     ) -> None:
-        """``on_begin`` is called when every further message is copied. If ``is_wanted`` returns False, copying ends."""
+        """``on_begin`` is called when copying starts. Copying stops when ``is_wanted`` returns False."""
         self._queue = queue
         self._session = Session(url, "runner fault", self._opened)
         self._unconfirmed: ConfirmWindow[None] = ConfirmWindow(self._on_outcome, self._settle)
@@ -50,8 +51,8 @@ class Duplicate:
     def run(self, seconds: float) -> list[str]:
         """Copy ``count`` messages, for at most ``seconds``. Return the ids of the copies.
 
-        Raises BrokerUnreachable, BrokerBlocked, PublishRefused and Unroutable. Raises BrokerRefused if this user may
-        not declare or bind a queue.
+        Raises BrokerUnreachable, BrokerBlocked, PublishRefused and Unroutable. Raises BrokerRefused if the user lacks
+        the permission to declare or bind a queue.
         """
         self._seconds = seconds
         self._session.run(seconds + 2 * PATIENCE)
@@ -100,8 +101,9 @@ class Duplicate:
     def _end(self) -> None:
         self._is_over = True
         self._session.loop.call_later(PATIENCE, self._late)
-        # RabbitMQ refuses a message that is on its way to a deleted queue, so an order would get 503. The bindings are
-        # removed first. The reply to the passive declaration shows that all earlier messages have arrived.
+        # RabbitMQ refuses a message that is on its way to a deleted queue, and the sender of an order would get a 503.
+        # So the bindings are removed first. The reply to the passive declaration shows that all earlier messages have
+        # arrived.
         channel, name = self._tap
 
         def untapped(_: Any) -> None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
     from runner.worker.handler import Handler
 
-#: The value of the header ``FAULT`` in a message that crashes its worker.
+#: The value of the header ``FAULT`` in a message that must crash its worker.
 KILL = "kill"
 
 
 class InjectedFaults:
-    """The injected faults of one worker. Workers without ``fault_injection: true`` have no such object."""
+    """The injected faults of one worker. Without ``fault_injection: true``, a worker does not have this object."""
 
     def __init__(self, var: Path, service: str) -> None:
         self._folder, self._service = FaultFolder(var), service
@@ -37,9 +37,9 @@ class InjectedFaults:
         return faulty
 
     def before(self, message: Message) -> None:
-        """Crash the worker if the message says so, or wait for the delay of ``slow``. Call it on a handler thread."""
+        """Crash the worker if a header requires it, or wait for the delay of ``slow``. Call it on a handler thread."""
         if message.headers.get(FAULT) == KILL:
-            # The signal stops this thread at once, so the handler cannot start.
+            # The signal stops this thread immediately, so the handler cannot start.
             signal.raise_signal(signal.SIGSEGV)
         deadline: float | None = None
         while (slow := self._folder.read(f"slow.{self._service}")) is not None:
@@ -56,7 +56,7 @@ class InjectedFaults:
         return f"disconnected on purpose until {last.clock}" if last is not None else None
 
     def watch(self, io: IoThread) -> None:
-        """Disconnect and connect the worker from now on. The first check precedes all other work of the thread."""
+        """Start to disconnect and reconnect the worker. The first check precedes all other work on the thread."""
         io.call(partial(self._check, io))
 
     def _check(self, io: IoThread) -> None:

@@ -20,11 +20,11 @@ from runner.faults.scenario import KILL, PAUSE, report
 from runner.invocation import invocation
 from runner.proc import Identity, command_line
 
-#: Seconds for a process to exit, which takes time while the process writes to a slow disk.
+#: Seconds for a process to exit. A process that writes to a slow disk needs more time.
 EXIT_TIME = 5.0
-#: Seconds until the broker closes a silent connection, which is two heartbeats.
+#: Seconds until the broker closes a silent connection, which it does after two heartbeats.
 HEARTBEATS = 20.0
-#: The maximum and minimum number of seconds between two watchdog pings, and the number of pings in ``watchdog``.
+#: The maximum and minimum seconds between two watchdog pings, and the number of pings during ``watchdog``.
 SLOWEST, FASTEST, PINGS = 10.0, 0.1, 3
 
 
@@ -61,7 +61,7 @@ def pause(folder: Path, target: str, seconds: float, is_json: bool) -> None:
 
 
 def _ends(service: ServiceSettings, seconds: float) -> dict[str, object]:
-    """Return the facts about the watchdog and the handler timeout of a process that is paused for ``seconds``."""
+    """Return the facts about the watchdog and the handler timeout when a process is paused for ``seconds``."""
     watchdog, limit = service.watchdog, service.handler_timeout
     # The maximum age of the last watchdog ping.
     age = max(FASTEST, min(SLOWEST, min(one for one in (watchdog, limit) if one) / PINGS)) if watchdog else 0.0
@@ -90,7 +90,7 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
     ) as child:  # fmt: skip
         assert child.stdout is not None  # noqa: S101 - for the type checker
         word, _, rest = child.stdout.readline().rstrip("\n").partition(" ")
-        # Popen would otherwise wait for the child, which outlives this command.
+        # Otherwise, Popen would wait for the child process, which outlives this command.
         child.returncode = 0
     if word == release.STOPPED:
         return float(rest)
@@ -99,7 +99,7 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
 
 
 def _worker(slot: str, pid: int) -> Identity:
-    """Return the worker process of a slot. Raises RunnerError if it has ended, as its pid may belong to another."""
+    """Return the worker process of a slot. Raises RunnerError if it has exited, as another process may have its pid."""
     process = Identity.of(pid)
     if process is not None and b"runner.worker" in command_line(pid):
         return process

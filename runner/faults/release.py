@@ -1,7 +1,8 @@
 """The process that pauses a worker and resumes it: ``python -m runner.faults.release VAR SLOT PID START SECONDS``.
 
-It is independent of the command ``fault pause``, so the worker is resumed even if that command is killed. It prints one
-line, with the end of the pause or the reason for its failure. If its file in ``var/faults`` is removed, the pause ends.
+It is independent of the ``fault pause`` command, so the worker is resumed even if the command is killed. The process
+prints one line, with the end of the pause or the reason for a failure. If its file in ``var/faults`` is removed, the
+pause ends.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from runner.errors import RunnerError
 from runner.faults.active import INTERVAL, ActiveFault, FaultFolder
 from runner.proc import Identity
 
-#: The first word of the line. The end of the pause in seconds since the epoch follows, or the reason.
+#: The first word of the printed line. The word is followed by the end of the pause in seconds since the epoch, or by
+#: the reason.
 STOPPED, FAILED = "stopped", "failed"
-#: Seconds for a process to stop, which takes time while the process writes to a slow disk.
+#: Seconds for a process to stop. A process that writes to a slow disk needs more time.
 STOP_TIME = 5.0
 
 
 def main() -> None:
-    """Stop the process, wait, and resume it."""
+    """Stop the worker's process, wait, and resume the process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     folder, slot = FaultFolder(Path(sys.argv[1])), sys.argv[2]
@@ -40,7 +42,7 @@ def main() -> None:
 
 
 def _pause(folder: FaultFolder, slot: str, process: Identity, seconds: float) -> None:
-    process.send(0)  # fails here, before the pause, if this user may not send the process a signal
+    process.send(0)  # fails here, before the pause, if the user lacks the permission to signal the process
     name, deadline = f"pause.{slot}", time.monotonic() + seconds
     active = ActiveFault("pause", slot, time.time(), seconds, process=process)
     # The file is written before SIGSTOP, so that "clear" can resume the worker if this process is killed.

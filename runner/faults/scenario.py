@@ -1,4 +1,4 @@
-"""The texts of each injected fault: what was done, what to expect, and the commands that show it."""
+"""The texts for each injected fault: the action, the expected effects, and the commands that show them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScenarioLine:
     """One expectation or command, with the facts on which it depends."""
 
     text: str
-    #: The names of facts that must be true. ``!`` precedes the name of a fact that must be false.
+    #: The names of facts that must be true. The prefix ``!`` marks a fact that must be false.
     when: tuple[str, ...] = ()
 
     def holds(self, facts: Mapping[str, Any]) -> bool:
@@ -27,7 +27,7 @@ class ScenarioLine:
 
 @dataclass(frozen=True)
 class Scenario:
-    """The texts of one fault, with facts in braces, such as ``{slot}``."""
+    """The texts for one fault, with facts in braces, such as ``{slot}``."""
 
     name: str
     #: The action of the command.
@@ -208,7 +208,7 @@ def report(
     *,
     is_json: bool,
 ) -> None:
-    """Print the texts of an injected fault. ``found`` has the results for programs, such as ``pid`` or ``ids``."""
+    """Print the texts about an injected fault. ``found`` has results for programs, such as ``pid`` or ``ids``."""
     did, expect, look = scenario.texts(facts)
     if is_json:
         what = {"fault": scenario.name, "target": target, **found, "did": did, "expect": expect, "look": look}
