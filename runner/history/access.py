@@ -33,7 +33,7 @@ UNTRACED = (
 
 
 class Recorded:
-    """The settings of the event history in config.yaml and the plugins, which are loaded when first needed."""
+    """The event history's settings in config.yaml and in plugins. They are loaded when they are first needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Recorded:
     @cached_property
     def project(self) -> Project:
         """The project with the contracts of the recording services. Raises ConfigError with every error."""
-        # Imported here because the import takes longer than the rest of a command.
+        # Imported here, because the import takes longer than the rest of a command.
         from runner.config.project import load_project
         from runner.inspection.checked_project import with_recorders
 
@@ -68,7 +68,7 @@ def opened(folder: Path) -> Iterator[tuple[Read, Recorded]]:
 
 @contextmanager
 def opened_stores(folder: Path) -> Iterator[tuple[Read, Recorded]]:
-    """Open the databases of all services, and read them as one. Raises RunnerError if all are empty."""
+    """Open the databases of all services as a single source. Raises RunnerError if all of them are empty."""
     recorded = Recorded(folder)
     project = recorded.project
     urls = dict.fromkeys([project.history_store, *map(project.store_of, project.config.services)])
@@ -88,8 +88,8 @@ def _reading(urls: Iterable[str], recorded: Recorded) -> Iterator[Read]:
 
 
 def order_named(read: Read, recorded: Recorded, prefix: str) -> str:
-    """Return the complete id of the order that begins with ``prefix``. Raises RunnerError unless one order matches."""
-    # No id contains other characters, and some databases refuse them.
+    """Return the complete id of an order from its prefix. Raises RunnerError unless exactly one order matches."""
+    # Ids do not contain other characters, and some databases refuse them.
     found = orders_like(read, prefix) if prefix.isprintable() and prefix else []
     if not found and not recorded.has_events:
         raise RunnerError(OFF)
@@ -108,7 +108,7 @@ def width_of(text: str) -> int:
 
 
 def clock(milliseconds: int, form: str = "%H:%M:%S") -> str:
-    """Format a time in milliseconds since the epoch in local time. A time outside the calendar stays a number."""
+    """Format a time in milliseconds since the epoch as local time. A time outside the calendar remains a number."""
     try:
         return f"{datetime.fromtimestamp(milliseconds // 1000).strftime(form)}.{milliseconds % 1000:03}"
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""The entries of an order history: each cause before its effect, even if the clocks of two machines differ."""
+"""The entries of an order history. Each cause precedes its effect, even if the clocks of two machines differ."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _OUTCOMES = {
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """A publish, an attempt, a replay or a discard."""
+    """An entry about a published event, an attempt, a replay or a discard."""
 
     #: Milliseconds since the epoch. The time of an attempt is its end.
     at: int
     #: ``published``, ``replayed``, or the outcome of an attempt.
     kind: str
     what: str
-    #: The type of the event, or of the message.
+    #: The type of the event or message.
     type: str
-    #: The facts behind ``what`` by name, with durations in seconds.
+    #: The facts behind the text ``what``, by name, with durations in seconds.
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_published(self) -> bool:
-        """True if the entry is the publish of an event."""
+        """True if the entry is about a published event."""
         return self.kind == "published"
 
 
 def entries_of(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> list[HistoryEntry]:
     """Return all entries by time, except that no entry precedes its cause.
 
-    An event follows the attempt that published it. An attempt follows its event and the earlier attempts. A replay is
-    between the attempts before and after it.
+    An event follows the attempt that published it. An attempt follows its event and all earlier attempts. A replay is
+    placed between the attempts before and after the replay.
     """
     entries: dict[_Key, HistoryEntry] = {}
     causes: dict[_Key, set[_Key]] = {}
@@ -63,7 +63,7 @@ def entries_of(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> li
         if publisher is not None:
             causes[key].add(_key(publisher))
             if publisher.began_at <= event.published_at <= publisher.ended_at:
-                # The handler creates the event, and the worker publishes the event after the handler has returned.
+                # The handler creates the event, but the worker publishes it only after the handler has returned.
                 entries[key] = replace(entries[key], at=publisher.ended_at)
     for delivered in _by_delivery(attempts):
         _add_attempts(delivered, entries, causes)
@@ -74,9 +74,9 @@ def entries_of(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> li
 def _add_attempts(
     attempts: Sequence[AttemptRow], entries: dict[_Key, HistoryEntry], causes: dict[_Key, set[_Key]]
 ) -> None:
-    """Add the attempts of one message in one queue, each with the attempt before it as its cause.
+    """Add the attempts on one message in one queue. The cause of each attempt is the previous attempt.
 
-    Two rows with the same number are attempts of two deliveries, so neither is a cause of the other.
+    Two rows with the same number are attempts on two deliveries, so neither attempt is a cause of the other.
     """
     event: _Key = ("event", attempts[0].message_id)
     for replays, replayed in groupby(attempts, key=lambda one: one.replays):
@@ -95,7 +95,7 @@ def _add_attempts(
 
 
 def _by_delivery(attempts: Sequence[AttemptRow]) -> Iterator[list[AttemptRow]]:
-    """Yield the attempts of each message in each queue, from the first to the last."""
+    """Yield the attempts on each message in each queue, from the first to the last."""
     found: dict[tuple[str, str], list[AttemptRow]] = defaultdict(list)
     for one in attempts:
         found[one.queue, one.message_id].append(one)
@@ -108,9 +108,9 @@ def _key(one: AttemptRow) -> _Key:
 
 
 def _publisher(event: EventRow, attempts: Sequence[AttemptRow]) -> AttemptRow | None:
-    """Return the attempt that published an event, out of the attempts of the message that caused the event.
+    """Return the attempt that published an event, from the attempts on the message that caused the event.
 
-    The handler's clock gives the event its time during the attempt, so the attempt closest in time is the publisher.
+    The event's time comes from the handler's clock during the attempt, so the attempt closest in time is the publisher.
     """
 
     def distance(one: AttemptRow) -> tuple[int, bool, int]:
@@ -187,15 +187,15 @@ def _ordinal(number: int) -> str:
 
 
 def duration(milliseconds: int) -> str:
-    """Format a duration, such as ``4 ms``; from a tenth of a second on in seconds, such as ``1.02 s``."""
+    """Format a duration, such as ``4 ms``. Durations of at least 0.1 s are in seconds, such as ``1.02 s``."""
     return f"{milliseconds} ms" if milliseconds < 100 else f"{milliseconds / 1000:.2f} s"
 
 
 def causal_order(times: Mapping[K, tuple[int, str]], causes: Mapping[K, Set[K]]) -> list[K]:
-    """Return the keys of ``times`` by time and then by name, but no key before one of its ``causes``.
+    """Return the keys of ``times``, sorted by time and then by name, but no key before one of its ``causes``.
 
-    Unknown causes are ignored. If keys are causes of each other, which is only possible in wrong data, the earliest of
-    them is first.
+    Unknown causes are ignored. If keys are causes of each other, which only invalid data can cause, the earliest of
+    these keys is first.
     """
     open_causes = {key: {one for one in causes.get(key, ()) if one in times and one != key} for key in times}
     effects: dict[K, list[K]] = defaultdict(list)
@@ -203,7 +203,7 @@ def causal_order(times: Mapping[K, tuple[int, str]], causes: Mapping[K, Set[K]])
         for cause in found:
             effects[cause].append(key)
     by_time = sorted(times, key=lambda key: times[key])
-    # The heap contains numbers because keys need not be comparable.
+    # The heap contains numbers, because keys need not be comparable.
     place = {key: number for number, key in enumerate(by_time)}
     free = [place[key] for key in by_time if not open_causes[key]]
     heapq.heapify(free)

@@ -1,4 +1,4 @@
-"""The command ``events``, which shows the latest events."""
+"""``events``: a command that shows the latest events."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from runner.history.records import EventRow, find_events
 
 #: The default of ``--limit``.
 LIMIT = 50
-#: The least number of characters of an order id in the table. More are shown if two ids begin with the same ones.
+#: The minimum number of characters of an order id in the table. More characters are shown if two ids share a prefix.
 SHORTEST = 8
 _HEAD = ("TIME", "TYPE", "ORDER", "BY", "BODY")
 _COLOURS = {"created": "cyan", "success": "green", "failed": "red"}
 
 
 def time_ago(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Convert an age such as ``1h`` to the time in milliseconds since the epoch. Raises click.BadParameter."""
+    """Convert an age such as ``1h`` to a time in milliseconds since the epoch. Raises click.BadParameter."""
     if value is None:
         return None
-    # Imported here because it imports pydantic.
+    # Imported here, because the module imports pydantic, which takes time.
     from runner.config.value import parse_duration
 
     try:
@@ -45,7 +45,7 @@ def time_ago(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 def _type(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    # A database refuses bytes that are no text, which the command line accepts.
+    # The command line accepts bytes that are not text, but a database refuses them.
     if value is not None and not value.isprintable():
         raise click.BadParameter(f"not a type, {value!r}; allowed: text, such as payment.failed")
     return value
@@ -123,9 +123,9 @@ def _table(found: Sequence[EventRow]) -> list[str]:
 
 
 def _body_text(one: EventRow) -> str:
-    """Return the fields of the body without the order id, which has a column of its own.
+    """Return the fields of the body as text, without the order id, which has its own column.
 
-    A body that is no JSON object is returned unchanged.
+    A body that is not a JSON object is returned unchanged.
     """
     try:
         body = json.loads(one.body)
@@ -138,7 +138,7 @@ def _body_text(one: EventRow) -> str:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in fields.items()
     }
-    # Ids are last because they are long, and the most useful fields must stay on the screen.
+    # Ids are last because they are long, and the more useful fields must remain visible.
     return "  ".join(f"{name}={text}" for name, text in sorted(texts.items(), key=lambda one: one[0].endswith("_id")))
 
 
@@ -154,6 +154,6 @@ def _cut(text: str, room: int | None) -> str:
 
 
 def _length(orders: set[str]) -> int:
-    """Return the number of characters that distinguish all ids."""
+    """Return the number of leading characters that distinguish all ids."""
     longest = max((len(one) for one in orders), default=SHORTEST)
     return next((n for n in range(SHORTEST, longest) if len({one[:n] for one in orders}) == len(orders)), longest)

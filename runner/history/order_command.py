@@ -1,4 +1,4 @@
-"""The command ``order history``."""
+"""``order history``: a command that shows the history of one order."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _lines(found: OrderHistory) -> Iterator[str]:
 
 
 def _status_colour(found: OrderHistory) -> str:
-    # By convention, the type of an event for a failure ends with .failed.
+    # By convention, the types of events about failures end with .failed.
     decided = "yellow" if (found.decided_by or "").endswith(".failed") else "green"
     return _STATUS_COLOURS.get(found.status, decided)
 

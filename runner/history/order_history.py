@@ -1,4 +1,4 @@
-"""The history of one order from the rows of audit: entries, status and times."""
+"""The history of one order, with entries, status and times, from the rows that the ``audit`` service stored."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class WaitingDelivery:
 
 @dataclass(frozen=True)
 class Totals:
-    """The sums of the times of an order, in milliseconds."""
+    """The total times of an order, in milliseconds."""
 
-    #: The time from the first event of the order to the first decision. None before the decision.
+    #: The time from the order's first event to the first decision, or None before the decision.
     decided: int | None
-    #: The time of all messages in queues, and the part of it that was the delay before a retry.
+    #: The total time of all messages in queues, and the part of this time that consists of delays before retries.
     waited: int
     delayed: int
     handled: int
-    #: The time of replayed messages in dead-letter queues.
+    #: The total time of replayed messages in dead-letter queues.
     dead_lettered: int
 
 
@@ -55,8 +55,8 @@ class OrderHistory:
     """The history of one order."""
 
     order_id: str
-    #: The status after the latest decision. Before a decision ``accepted``, or ``failed`` if a message of the order was
-    #: discarded, or is a dead letter without a later attempt.
+    #: The status after the latest decision. Before a decision, it is ``failed`` if a message of the order was
+    #: discarded, or is a dead letter without a later attempt. Otherwise it is ``accepted``.
     status: str
     #: The type of the event that decided the order.
     decided_by: str | None
@@ -67,7 +67,7 @@ class OrderHistory:
 
 
 def read_history(read: Read, order: str) -> OrderHistory | None:
-    """Return the history of the order with this complete id, or None if no row belongs to the order."""
+    """Return the history of an order by its complete id, or None if no row belongs to the order."""
     events, attempts = events_of(read, order), attempts_of(read, order)
     return build_history(order, events, attempts, statuses(read)) if events or attempts else None
 
@@ -75,7 +75,7 @@ def read_history(read: Read, order: str) -> OrderHistory | None:
 def build_history(
     order: str, events: Sequence[EventRow], attempts: Sequence[AttemptRow], status_of: Mapping[str, str]
 ) -> OrderHistory:
-    """Return the history of an order from its rows. ``status_of`` has the status after an event by its type."""
+    """Return an order's history from its rows. ``status_of`` has the order's status after an event, by event type."""
     entries = entries_of(events, attempts)
     last = _last_attempts(attempts)
     dead_lettered = [
@@ -134,7 +134,7 @@ def as_json(found: OrderHistory) -> dict[str, Any]:
 
 
 def moment(milliseconds: int) -> str:
-    """Format a time, such as ``2026-11-25T18:20:01.123Z``. A time outside the calendar stays a number."""
+    """Format a time, such as ``2026-11-25T18:20:01.123Z``. A time outside the calendar remains a number."""
     try:
         found = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
     except (ValueError, OverflowError, OSError):
@@ -143,7 +143,7 @@ def moment(milliseconds: int) -> str:
 
 
 def _last_attempts(attempts: Sequence[AttemptRow]) -> list[AttemptRow]:
-    """Return the last attempt of each message in each queue, by time."""
+    """Return the last attempt on each message in each queue, sorted by time."""
     last: dict[tuple[str, str], AttemptRow] = {}
     for one in sorted(attempts, key=lambda one: (one.replays, one.attempt, one.ended_at)):
         last[one.queue, one.message_id] = one
@@ -167,7 +167,7 @@ def _totals(decided: int | None, attempts: Sequence[AttemptRow]) -> Totals:
 
 def _dead_lettered_time(attempts: Sequence[AttemptRow]) -> int:
     replayed = {(one.queue, one.message_id, one.replays): one.replayed_at for one in attempts if one.replayed_at}
-    # If a message was delivered twice and dead-lettered twice, the last time counts.
+    # If a message was delivered and dead-lettered twice, the second time counts.
     times = {(one.queue, one.message_id, one.replays): one.ended_at for one in attempts if one.outcome == DEAD_LETTERED}
     return sum(
         max(0, back - since)

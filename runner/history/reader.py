@@ -1,4 +1,4 @@
-"""Reads a database through its driver, because importing SQLAlchemy takes longer than a short command may take."""
+"""Reading of a database through its driver, because importing SQLAlchemy takes too long for a short command."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.store import REVISION
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
 
-#: Seconds to wait for the lock of another process, and for an answer of the server.
+#: Seconds to wait for another process's lock, and for the server's answer.
 PATIENCE = 5
 _PARAMETER = re.compile(r":([a-z]+)")
 
 
 @contextmanager
 def reading(address: str, folder: Path) -> Iterator[Read | None]:
-    """Open the database with the address ``store.url``; None if the database has no schema yet.
+    """Open the database with the address ``store.url``. Yield None if the database has no schema yet.
 
-    Upgrade the schema of a former version first. Raises StoreUnreachable if the database is unreachable, and StoreError
-    if it cannot be used.
+    The schema of an earlier version is first upgraded. Raises StoreUnreachable if the database is unreachable, and
+    StoreError if it cannot be used.
     """
     file = folder / address.removeprefix("sqlite:///")
     if address.startswith("sqlite:") and not file.exists():
@@ -46,7 +46,7 @@ def reading(address: str, folder: Path) -> Iterator[Read | None]:
 
 
 def statement_of(sql: str, parameters: Mapping[str, Any]) -> TextClause:
-    """Return a SELECT of ``runner.history.records`` as a statement of SQLAlchemy."""
+    """Return a SELECT from ``runner.history.records`` as an SQLAlchemy statement."""
     from sqlalchemy import text
 
     return text(sql).bindparams(**parameters)
@@ -57,7 +57,7 @@ def _opened(address: str, file: Path, stack: ExitStack) -> Read:
 
 
 def _upgrade(address: str, folder: Path) -> None:
-    # Imported here because the schema is seldom of another version.
+    # Imported here, because the schema rarely has another version.
     from runner.store.database import open_database
 
     open_database(address, folder).dispose()
@@ -101,7 +101,7 @@ def _revision(read: Read) -> str | None:
     try:
         rows = read("SELECT version_num FROM alembic_version", {})
     except StoreUnreachable as error:
-        # The messages of SQLite and PostgreSQL for a missing table.
+        # The error messages of SQLite and PostgreSQL for a missing table.
         if "no such table" in str(error) or 'relation "alembic_version"' in str(error):
             return None
         raise

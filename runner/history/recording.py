@@ -1,4 +1,4 @@
-"""The rows that the event history stores: an event, or the report of an attempt."""
+"""The rows that the event history stores, which are events and reports of attempts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from runner.hooks import MessageStore
 
-#: A function of one argument, because pydantic may pass a second one to a function of two.
+#: A function with one argument, because pydantic may pass a second argument to a function with two.
 Text = Annotated[str, AfterValidator(lambda text: storable(text))]  # noqa: PLW0108 - see above
-#: The id is cut and not refused, because a report must not fail because of an optional property.
+#: A long id is cut instead of refused, because an optional property must not make a report fail.
 OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
-#: Milliseconds that fit into a column of 64 bits.
+#: The maximum number of milliseconds for a 64-bit column.
 Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Outcome = Annotated[
     Literal["handled", "duplicate", "retried", "dead_lettered", "discarded"],
-    # Workers of a former version may still run, and their reports may still wait in the queue.
+    # Workers of an earlier version may still be running, and their reports may still be in the queue.
     BeforeValidator(present_outcome),
 ]
 
@@ -59,11 +59,11 @@ class AttemptReport(BaseModel):
 
 
 def record_message(message: Message, store: MessageStore) -> None:
-    """Store an event, or the report of an attempt, in the transaction of the message.
+    """Store an event, or the report of an attempt, in the transaction for the message.
 
     A message that is delivered more than once is stored once. Raises Reject for a malformed report.
     """
-    # Imported here because programs that never open a database also import this module.
+    # Imported here, because programs that never open a database also import this module.
     from runner.history.tables import attempts, events
     from runner.store.prepared import insert_new
 
@@ -73,7 +73,7 @@ def record_message(message: Message, store: MessageStore) -> None:
 
 
 def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
-    """Replace the stored statuses. ``statuses`` has the status of an order by the type of the event."""
+    """Replace the stored statuses. ``statuses`` has an order's status after an event, by event type."""
     from runner.history.tables import order_statuses
     from runner.store.prepared import insert_new
 
@@ -84,7 +84,7 @@ def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
 
 
 def event_row(message: Message) -> dict[str, Any]:
-    """Return the row of an event."""
+    """Return the row for an event."""
     return {
         "id": storable(message.id),
         "type": storable(message.type),
@@ -101,7 +101,7 @@ def event_row(message: Message) -> dict[str, Any]:
 
 
 def attempt_row(message: Message) -> dict[str, Any]:
-    """Return the row of an attempt. Raises Reject if the body is not a report of an attempt."""
+    """Return the row for an attempt. Raises Reject if the body is not a report of an attempt."""
     try:
         report = AttemptReport.model_validate(message.json())
     except ValidationError as error:
@@ -111,7 +111,7 @@ def attempt_row(message: Message) -> dict[str, Any]:
 
 
 def published_at(message: Message) -> int:
-    """Return the time of the first publish in milliseconds since the epoch, or the current time if it is unknown."""
+    """Return when a message was first published, in milliseconds since the epoch, or the current time if unknown."""
     for name in (PUBLISHED_AT, SENT_AT):
         value = milliseconds_of(message.headers.get(name))
         if value is not None:
@@ -120,7 +120,7 @@ def published_at(message: Message) -> int:
 
 
 def plain(value: object) -> Any:
-    """Return the value of a header as a JSON value. Values without a JSON type become text."""
+    """Return a header's value as a JSON value. Values without a JSON type become text."""
     if isinstance(value, Mapping):
         return {storable(str(name)): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

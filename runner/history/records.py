@@ -1,6 +1,6 @@
-"""The rows that audit stored, as they are read: events, and attempts of messages.
+"""Reading of the rows that the ``audit`` service stored, which are events and attempts.
 
-Each value is checked because SQLite stores values of any type in a column, and a person may have changed a row.
+Each value is checked, because SQLite stores values of any type in any column, and a person may have changed a row.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Columns = Sequence[tuple[str, tuple[type, ...]]]
 #: A function that returns the rows of a SELECT with parameters such as ``:name``.
 Read = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
 
-#: The number of ids that are listed if several begin with the same characters.
+#: The maximum number of ids that are listed if several ids have the same prefix.
 MOST_MATCHES = 5
 
-#: The outcome of an attempt whose message was dead-lettered, and its name in former versions.
+#: The outcome of an attempt whose message was dead-lettered, and the outcome's name in earlier versions.
 DEAD_LETTERED, _FORMER_DEAD_LETTERED = "dead_lettered", "parked"
 
 _EVENT = "id, type, order_id, published_at, exchange, routing_key, app_id, causation_id, content_type, headers, body"
@@ -40,7 +40,7 @@ _ATTEMPT = (
 
 @dataclass(frozen=True)
 class EventRow:
-    """One row of the table ``events``, with the time in milliseconds since the epoch."""
+    """One row of the ``events`` table, with the time in milliseconds since the epoch."""
 
     id: str
     type: str
@@ -57,7 +57,7 @@ class EventRow:
 
 @dataclass(frozen=True)
 class AttemptRow:
-    """One row of the table ``attempts``."""
+    """One row of the ``attempts`` table."""
 
     order_id: str | None
     message_id: str
@@ -77,7 +77,7 @@ class AttemptRow:
     replayed_at: int | None
 
 
-#: The kind of a column by the annotation of the field with the same name.
+#: The kind of a column, by the type annotation of the field with the same name.
 _KINDS = {
     "str": TEXT,
     "str | None": OPTIONAL_TEXT,
@@ -94,13 +94,13 @@ _EVENT_COLUMNS, _ATTEMPT_COLUMNS = (
 def find_events(
     read: Read, *, order: str | None = None, type: str | None = None, since: int | None = None, limit: int
 ) -> tuple[list[EventRow], bool]:
-    """Return the latest ``limit`` events, oldest first, and True if older events match too.
+    """Return the latest ``limit`` events, oldest first, and True if older events also match.
 
     ``since`` is in milliseconds since the epoch.
     """
     conditions = ["order_id = :order"] if order is not None else []
     if type is not None:
-        # The expression keeps the database from using the index of types: an order has few events, a type has many.
+        # The expression prevents the use of the index on types, because an order has few events but a type has many.
         conditions.append("type = :type" if order is None else "type || '' = :type")
     conditions += ["published_at >= :since"] if since is not None else []
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -118,35 +118,35 @@ def events_of(read: Read, order: str) -> list[EventRow]:
 
 
 def attempts_of(read: Read, order: str) -> list[AttemptRow]:
-    """Return all attempts of the messages of an order, oldest first."""
+    """Return all attempts on the messages of an order, oldest first."""
     statement = f"SELECT {_ATTEMPT} FROM attempts WHERE order_id = :order ORDER BY began_at, id"  # noqa: S608
     found = []
     for row in read(statement, {"order": order}):
         check_row("attempts", _ATTEMPT_COLUMNS, row)
         found.append(AttemptRow(*row))
-    # SQLite has no booleans, and an audit process of a former version may still insert rows.
+    # SQLite has no booleans, and an ``audit`` process of an earlier version may still insert rows.
     return [replace(one, redelivered=bool(one.redelivered), outcome=present_outcome(one.outcome)) for one in found]
 
 
 def present_outcome(outcome: Any) -> Any:
-    """Return the present name of an outcome that a process of a former version reported or stored."""
+    """Return the current name of an outcome that a process of an earlier version reported or stored."""
     return DEAD_LETTERED if outcome == _FORMER_DEAD_LETTERED else outcome
 
 
 def statuses(read: Read) -> dict[str, str]:
-    """Return the status of an order after an event, by the event's type."""
+    """Return the status of an order after an event, by event type."""
     return {str(event): str(status) for event, status in read("SELECT event_type, status FROM order_statuses", {})}
 
 
 def orders_like(read: Read, prefix: str) -> list[str]:
-    """Return ``prefix`` if it is the id of an order, otherwise up to 6 sorted ids that begin with ``prefix``.
+    """Return ``prefix`` if it is the id of an order. Otherwise return up to 6 ids with this prefix, sorted.
 
-    The sixth id only shows that more than ``MOST_MATCHES`` ids match.
+    The sixth id only indicates that more than ``MOST_MATCHES`` ids match.
     """
     exact = "SELECT order_id FROM {} WHERE order_id = :prefix"
     if read(f"{exact.format('events')} UNION {exact.format('attempts')}", {"prefix": prefix}):
         return [prefix]
-    # LIKE would give % and _ a meaning, and its treatment of case depends on the database.
+    # In LIKE, % and _ have a special meaning, and the treatment of case depends on the database.
     alike = "SELECT order_id FROM {} WHERE substr(order_id, 1, :length) = :prefix"
     statement = f"{alike.format('events')} UNION {alike.format('attempts')} ORDER BY order_id LIMIT :limit"
     rows = read(statement, {"prefix": prefix, "length": len(prefix), "limit": MOST_MATCHES + 1})
@@ -154,22 +154,22 @@ def orders_like(read: Read, prefix: str) -> list[str]:
 
 
 def check_row(table: str, columns: Columns, row: Sequence[Any]) -> None:
-    """Check the types of a row. Raises StoreError, which names the column, for a type that the services never write."""
+    """Check the types in a row. Raises StoreError, which names the column, for a type that services never write."""
     for (name, kind), value in zip(columns, row, strict=True):
         if not isinstance(value, kind):
             raise unreadable(table, name, value)
 
 
 def unreadable(table: str, column: str, value: object) -> StoreError:
-    """Return the error for a value that the services do not write."""
+    """Return the error for a value that services never write."""
     what = f"not a value of the services, {value!r:.80}; correct or delete the row"
     return StoreError(f"store.url: table {table}, column {column}: {what}")
 
 
 def _event(values: Sequence[Any]) -> EventRow:
     *first, headers, body = values
-    if isinstance(headers, str):  # the driver of PostgreSQL decodes JSON itself
-        with contextlib.suppress(ValueError, RecursionError):  # check_row refuses the text then
+    if isinstance(headers, str):  # the PostgreSQL driver itself decodes JSON
+        with contextlib.suppress(ValueError, RecursionError):  # in that case, check_row refuses the text
             headers = json.loads(headers)
     values = [*first, headers, body]
     check_row("events", _EVENT_COLUMNS, values)

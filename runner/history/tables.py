@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Table,
 
 from runner.store.schema import metadata
 
-#: One row for each event that a recording service gets.
+#: A table with one row for each event that a recording service gets.
 events = Table(
     "events",
     metadata,
@@ -27,7 +27,7 @@ events = Table(
     Index("events_by_time", "published_at"),
 )
 
-#: The status of an order after each type of event, from the contracts of the plugins.
+#: A table with the status of an order after each type of event, from the plugins' contracts.
 order_statuses = Table(
     "order_statuses",
     metadata,
@@ -35,7 +35,7 @@ order_statuses = Table(
     Column("status", Text, nullable=False),
 )
 
-#: One row for each attempt of each message, from the reports of the workers.
+#: A table with one row for each attempt on each message, from the workers' reports.
 attempts = Table(
     "attempts",
     metadata,
@@ -46,16 +46,16 @@ attempts = Table(
     Column("queue", Text, nullable=False),
     Column("service", Text, nullable=False),
     Column("instance", Text, nullable=False),
-    #: The number of the attempt, from 1, and the number of earlier replays from the dead-letter queue.
+    #: The number of the attempt, starting at 1, and the number of earlier replays from the dead-letter queue.
     Column("attempt", Integer, nullable=False),
     Column("replays", Integer, nullable=False),
     #: ``handled``, ``duplicate``, ``retried``, ``dead_lettered``, or ``discarded`` from the dead-letter queue that
-    #: ``instance`` names. Processes of former versions write ``parked`` for ``dead_lettered``.
+    #: ``instance`` names. Processes of earlier versions write ``parked`` for ``dead_lettered``.
     Column("outcome", Text, nullable=False),
     Column("error", Text),
-    #: Milliseconds until the next attempt; NULL if there is none.
+    #: Milliseconds until the next attempt, or NULL if there is no next attempt.
     Column("delay", BigInteger),
-    #: The times at which the message was sent to the queue, and at which the handler started and ended.
+    #: The times at which the message was sent to the queue, the handler started, and the handler returned.
     Column("sent_at", BigInteger),
     Column("began_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger, nullable=False),

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class WorkerHistory:
-    """The lookup of orders, and the statuses of orders for a service that records events.
+    """The order lookup, and the order statuses for a service that records events.
 
-    Each method contains its own imports, because most services call one method or none.
+    Each method contains its own imports, because most services call at most one method.
     """
 
     def __init__(self, statuses: Mapping[str, str] | None) -> None:
-        """``statuses`` has the status of an order by the type of the event."""
+        """``statuses`` has an order's status after an event, by event type."""
         self._statuses = statuses or {}
 
     def order(self, store: Store, order_id: str) -> dict[str, Any] | None:
-        """Return the output of ``order history --json`` for an order, or None if the event history has no row of it.
+        """Return an order's history as in ``order history --json``, or None if the order has no recorded events.
 
-        Raises StoreUnreachable, and StoreError.
+        Raises StoreUnreachable and StoreError.
         """
         from runner.history.order_history import as_json, read_history
         from runner.history.reader import statement_of
