@@ -1,8 +1,8 @@
 """The HTTP server of every service that answers HTTP requests.
 
 ``serve(app, context, host=…, port=…)`` serves a WSGI application, such as a Flask application. Its limits protect the
-service from slow and hostile clients. ``Problem`` is a refusal with problem details (RFC 9457). ``stream(feed)``
-answers with server-sent events, and ``feed.send`` sends an event. ``docs/http.md`` has an example.
+service from slow and hostile clients. ``Problem`` is an error response with problem details (RFC 9457).
+``stream(feed)`` answers with server-sent events, and ``feed.send`` sends an event. ``docs/http.md`` has an example.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runner.http.problem import Problem
     from runner.http.streams import Feed, stream
 
-#: The maximum number of threads of a service.
+#: The maximum number of threads in a service.
 MAX_THREADS = 256
 
 _HOMES = {
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a name at its first use, because ``check`` imports plugins too and serves nothing."""
+    """Import the module of a name at its first use, because ``check`` also imports plugins but serves no requests."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(f"runner.http.{_HOMES[name]}"), name)

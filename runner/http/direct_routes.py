@@ -1,9 +1,9 @@
-"""Direct routes: the loop answers frequent requests without a thread.
+"""Direct routes, on which the loop answers frequent requests without a thread.
 
-A thread for each request is the largest cost. With 16 threads, a request caused 57 switches between threads. So the
-loop calls the direct routes for all requests that have arrived, and publishes their events together. It answers each
-request when its event is confirmed. The application answers all other requests, and each request whose event could not
-be published.
+A thread for each request is the largest cost. With 16 threads, a request caused 57 thread switches. So the loop calls
+the direct routes for all requests that have arrived, and publishes their events together. It answers each request when
+the request's event is confirmed. The application answers all other requests, including each request whose event could
+not be published.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ if TYPE_CHECKING:
     from runner.http.request_checks import AllowedHosts
     from runner.http.waitress_adapter import StrictChannel
 
-#: The longest body in bytes. Threads handle longer bodies, because all connections wait while the loop reads a body.
+#: The maximum length of a body in bytes. Threads handle longer bodies, because all connections wait while the loop
+#: reads a body.
 MAX_BYTES = 256
-#: The maximum number of unanswered requests. The publisher's window then has room for their events and for an event of
-#: each thread, so no publish waits.
+#: The maximum number of unanswered requests. With this number, the publisher's window has room for the events of these
+#: requests and one event from each thread, so publishing never waits.
 MAX_UNANSWERED = 512
-#: Seconds to wait for a confirm, a little over the 5 s after which ``publish`` fails. So no request hangs.
+#: Seconds to wait for a confirm. The time is slightly longer than the 5 s after which ``publish`` fails, so no request
+#: hangs.
 CONFIRM_SECONDS = 6.0
-#: The key in a request's environment for the error of its direct route's publish; None if there is no error.
+#: The key in a request's environment for the publishing error of its direct route. The value is None without an error.
 FAILURE = "runner.http.failure"
-#: A line without a line break that may be in the head of an answer (RFC 9110, section 5.5).
+#: A text without line breaks that is allowed in the head of an answer (RFC 9110, section 5.5).
 _FIELD_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 CONTENT_TYPES = frozenset({"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"})
 
 
 class DirectRequest(NamedTuple):
-    """A request for a direct route. The names of headers are in upper case, with ``_`` for ``-``."""
+    """A request for a direct route. Header names are in upper case, with ``_`` in place of ``-``."""
 
     method: str
     path: str
@@ -60,7 +62,7 @@ class DirectRequest(NamedTuple):
 
 
 class DirectReply(NamedTuple):
-    """An event, and the answer that the client gets when the broker has routed and confirmed the event."""
+    """An event, and the answer that the client gets after the broker has routed and confirmed the event."""
 
     event: Event
     #: The status code with its reason, such as ``202 ACCEPTED``.
@@ -68,22 +70,23 @@ class DirectReply(NamedTuple):
     content_type: str
     body: bytes
     headers: Mapping[str, str]
-    #: The line that is logged with the answer: a format, its arguments, and the id of the order.
+    #: The line that is logged with the answer, as a format, its arguments, and the id of the order.
     line: tuple[str, tuple[object, ...], str]
 
     def check(self) -> None:
-        """Raise ValueError if a line of the head is not valid. Call this before the event is published."""
+        """Raise ValueError if a line of the head is invalid. Call this method before the event is published."""
         texts = (self.status, self.content_type, *self.headers, *self.headers.values())
-        # One match for all texts, because every request on a direct route is checked.
+        # One match checks all texts together, because every request on a direct route is checked.
         if not _FIELD_TEXT.fullmatch("".join(texts)):
             wrong = next(one for one in texts if not _FIELD_TEXT.fullmatch(one))
             raise ValueError(f"direct route: not a line for an answer's head, {wrong!r}; allowed: Latin-1, one line")
 
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
-        """Return the log record of the line.
+        """Return the log record for the line.
 
-        ``began`` is the time of the publish, in seconds since the epoch. With this time, the line is sorted before the
-        lines of the services that handle the event. These services may get the event before its confirm arrives here.
+        ``began`` is the time at which the event was published, in seconds since the epoch. With this time, the line is
+        sorted before the lines of the services that handle the event. These services may get the event before its
+        confirm arrives in this process.
         """
         text, arguments, order = self.line
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, text, arguments, None, extra={"order": order})
@@ -91,13 +94,13 @@ class DirectReply(NamedTuple):
         return record
 
     def write_line(self, log: logging.Logger, began: float) -> None:
-        """Log the line in a view that has published the event itself."""
+        """Log the line. A view that has published the event itself calls this method."""
         if log.isEnabledFor(logging.INFO):
             log.handle(self.record(log, began))
 
 
-#: A function that answers a request on the loop's thread, so it must not wait. If it returns None, the application
-#: answers the request.
+#: A function that answers a request. It must not wait, because it runs on the loop's thread. If it returns None, the
+#: application answers the request.
 DirectRoute = Callable[[DirectRequest], DirectReply | None]
 
 
@@ -108,7 +111,7 @@ class _Unanswered(NamedTuple):
 
 
 class DirectRoutes:
-    """The direct routes of a server. Only the loop's thread calls the methods."""
+    """The direct routes of a server. Only the loop's thread may call the methods."""
 
     def __init__(
         self,
@@ -121,8 +124,8 @@ class DirectRoutes:
         self._routes, self._context, self._hosts, self._wake = routes, context, hosts, wake
         self._unanswered: dict[int, _Unanswered] = {}
         self._count = 0
-        #: The numbers of the requests that are read and not published. They are published together, so that the I/O
-        #: thread is woken once.
+        #: The numbers of the requests whose events are not published yet. The events are published together, so that
+        #: the I/O thread is woken only once.
         self._read_now: list[int] = []
         self._done: deque[tuple[int, Future[None]]] = deque()
         self._date = (0, "")
@@ -139,7 +142,7 @@ class DirectRoutes:
         self._log.stop(timeout)
 
     def take(self, channel: StrictChannel) -> bool:
-        """Call the direct route of a connection's first request; return False if the application has to answer it."""
+        """Call the direct route of a connection's first request. Return False if the application has to answer it."""
         try:
             return self._take(channel)
         except Exception:
@@ -151,7 +154,7 @@ class DirectRoutes:
         route = None if request is None else self._routes.get(request[:2])
         if request is None or route is None:
             return False
-        # If the log is full, the threads answer, because they may wait until the log is read again.
+        # If the log is full, threads answer the requests, because they may wait until the log is read again.
         if len(self._unanswered) >= MAX_UNANSWERED or self._log.is_full():
             return False
         if not self._hosts.is_own(request.headers.get("HOST", "")) or self._context.broker_problem():
@@ -170,7 +173,7 @@ class DirectRoutes:
         return len(self._unanswered)
 
     def work(self) -> None:
-        """Publish the events of all read requests and send all known answers, until none is left."""
+        """Publish the events of all read requests and send all known answers, until none remains."""
         while self._read_now or self._done:
             self._publish()
             self._answer()
@@ -188,7 +191,7 @@ class DirectRoutes:
         self._read_now.clear()
 
     def _confirmed(self, number: int, future: Future[None]) -> None:
-        # Called on the I/O thread, which must not be delayed.
+        # This function is called on the I/O thread, which must not be delayed.
         self._done.append((number, future))
         self._wake()
 
@@ -209,7 +212,7 @@ class DirectRoutes:
                 one.channel.end()
 
     def give_up_late(self) -> None:
-        """Pass the requests without a confirm in time to the application, so that no request hangs."""
+        """Pass requests whose confirm is late to the application, so that no request hangs."""
         now = time.monotonic()
 
         for number in [number for number, one in self._unanswered.items() if one.deadline <= now]:
@@ -227,7 +230,7 @@ class DirectRoutes:
             self._log.add(reply.record(log, time.time() - age))
         is_last = self.is_stopping or one.channel.close_behind_answer()
         connection = "Connection: close\r\n" if is_last else ""
-        # The same form as the answers of the application, which waitress sends.
+        # The form is the same as in the application's answers, which waitress sends.
         head = (
             f"HTTP/1.1 {reply.status}\r\n{connection}Content-Length: {len(reply.body)}\r\n"
             f"Content-Type: {reply.content_type}\r\nDate: {self._now()}\r\n"

@@ -18,16 +18,16 @@ from runner.errors import PluginError, RunnerError
 if TYPE_CHECKING:
     from runner import Context
 
-#: Descriptors that are reserved for broker, database and log. If there are few descriptors, at most half are reserved.
+#: The number of descriptors reserved for broker, database and log. At most half of all descriptors are reserved.
 RESERVED = 32
-#: The minimum number of seconds between two warnings.
+#: Seconds that must pass between two warnings.
 WARNING_PAUSE = 10.0
 
 
 def bind(host: str, port: int, context: Context) -> socket.socket:
     """Return a socket that listens on the address.
 
-    Raises PluginError or RunnerError. Their text contains the fix and names the options ``host`` and ``port``.
+    Raises PluginError or RunnerError. The error contains a fix and names the options ``host`` and ``port``.
     """
     where = f"services.{context.service}.options"
     if not 0 <= port <= 65535:
@@ -75,7 +75,7 @@ def most_connections(wanted: int, log: logging.Logger) -> int:
 
 
 class Shortage:
-    """A warning about missing descriptors, logged at most once in ``WARNING_PAUSE``."""
+    """A warning about missing descriptors, which is logged at most once per ``WARNING_PAUSE``."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log, self._next = log, 0.0

@@ -1,4 +1,4 @@
-"""Functions for Flask applications: read a body, publish an event, and answer errors with problem details."""
+"""Functions for Flask applications, which read a body, publish an event, and answer errors with problem details."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_body(model: type[Model], noun: str, type: str = "about:blank") -> Model
     - 415 if the headers do not declare plain JSON
     - 411 if the headers state no length
     - 400 if the body is not a JSON object
-    - 422 with this ``type`` if a field is wrong; it names each wrong field
+    - 422 with this ``type`` if a field is wrong (the answer names each wrong field)
     """
     if request.mimetype != "application/json":
         given = request.headers.get("Content-Type", "none")
@@ -55,13 +55,13 @@ def publish(context: Context, event: Event) -> None:
 
     If the request's direct route could not publish the event, this function does not publish it again.
 
-    Raises BrokerError with the reason if the broker may not have the event.
+    Raises BrokerError with the reason if the event may not have reached the broker.
     """
     failure = request.environ.get(FAILURE) if has_request_context() else None
     try:
         if failure is not None:
             raise failure
-        # While the broker is unreachable, a publish fails at once, so that waiting threads do not accumulate.
+        # While the broker is unreachable, publishing fails immediately, so that waiting threads do not accumulate.
         if reason := context.broker_problem():
             raise BrokerUnreachable(reason)
         context.publish(event).result(timeout=CONFIRM_SECONDS)
@@ -72,7 +72,7 @@ def publish(context: Context, event: Event) -> None:
 
 
 def answer_problems(app: Flask, log: logging.Logger) -> None:
-    """Make a Flask application answer errors with problem details, except errors that have a handler."""
+    """Make a Flask application answer errors with problem details, except errors that have their own handler."""
 
     def respond(problem: Problem) -> Response:
         return Response(problem.body(), problem.status.value, problem.all_headers())

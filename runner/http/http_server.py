@@ -1,4 +1,4 @@
-"""The server of a service: its limits, the turns of its loop, and its stop."""
+"""The HTTP server of a service, with its limits, the turns of its loop, and its stop."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from runner import Context
 
 MAX_BODY_BYTES = 64 * 1024
-#: The maximum number of connections. A further connection closes the connection that has been idle longest.
+#: The maximum number of connections. An additional connection closes the connection that has been idle longest.
 MAX_CONNECTIONS = 512
-#: The maximum time that a connection may be idle, and that a request may take to arrive.
+#: The maximum time in seconds that a connection may be idle, and that a request may take to arrive.
 REQUEST_SECONDS = 20
 #: Seconds between two comments that keep an idle stream open.
 HEARTBEAT_SECONDS = 10
-#: Seconds of ``stop_timeout`` that remain for the rest of the stop after the wait for unanswered requests.
+#: Seconds of ``stop_timeout`` that are reserved for the other steps of a stop, after the wait for unanswered requests.
 STOP_RESERVE = 2.0
-#: Seconds that connecting clients have when the service stops listening on its address.
+#: Seconds that connecting clients have to complete a connection when the service stops listening.
 HANDSHAKE_SECONDS = 0.5
-#: Seconds before the end of a stop at which unconfirmed requests on direct routes are refused.
+#: Requests on direct routes that are still unconfirmed are refused this number of seconds before the end of a stop.
 REFUSE_SECONDS = 0.5
 #: Seconds to write the remaining log lines at a stop.
 LOG_SECONDS = 0.5
 #: A turn of the loop accepts one connection, so that all processes on the address get connections. Unanswered requests
-#: make turns longer. So a turn accepts one more connection for each ``UNANSWERED_PER_ACCEPT`` unanswered requests, but
-#: at most ``MAX_ACCEPTS``.
+#: make turns longer. So a turn accepts one more connection per ``UNANSWERED_PER_ACCEPT`` unanswered requests, but at
+#: most ``MAX_ACCEPTS`` connections.
 MAX_ACCEPTS, UNANSWERED_PER_ACCEPT = 16, 4
-#: Seconds between two checks, during a stop, for the end of all requests.
+#: Seconds between two checks during a stop whether all requests are answered.
 DRAIN_POLL_SECONDS = 0.05
 #: Seconds to wait if no descriptor is free for a new connection and no connection is idle.
 SHORTAGE_PAUSE = 0.01
-#: Seconds between two checks for a stop.
+#: Seconds between two checks whether the service must stop.
 POLL_SECONDS = 0.2
 
 
 class HttpServer:
-    """A server in which slow clients do not block other clients, and requests that wait do not block probes.
+    """An HTTP server in which slow clients do not block other clients, and waiting requests do not block probes.
 
-    All of them still wait for the loop, which also answers direct routes. A turn of the loop takes 10 ms or more under
-    load.
+    All clients and probes still wait for the loop, which also answers direct routes. Under load, a turn of the loop
+    takes 10 ms or more.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class HttpServer:
         max_body_bytes: int,
         direct: Mapping[tuple[str, str], DirectRoute],
     ) -> None:
-        """Listen on the address. Raises PluginError and RunnerError with the fix."""
+        """Listen on the address. Raises PluginError or RunnerError with a fix."""
         hosts = AllowedHosts(allowed_hosts, host)
         self._socket = sock = bind(host, port, context)
         self._loop_thread = threading.get_ident()
@@ -76,11 +76,11 @@ class HttpServer:
         self._direct = DirectRoutes(direct, context, hosts, self._poller.wake)
         self._streams = Streams(self._poller.wake, min(MAX_STREAMS, max(1, self._most // 2)))
         self._heartbeat = 0.0
-        #: True if each answer announces the close of its connection.
+        #: True if each answer announces that its connection will be closed.
         self.is_stopping = False
         limits = adjustments(sock, threads, max_body_bytes, self._most, REQUEST_SECONDS)
         self._acceptor = Acceptor(RequestChecks(app, hosts, context.log), sock, limits, self._poller, self)
-        # The rest of ``stop_timeout`` is for closing connections and threads.
+        # The remaining part of ``stop_timeout`` is for closing connections and stopping threads.
         self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -119,7 +119,7 @@ class HttpServer:
 
     def turn(self, seconds: float) -> None:
         """Publish, answer and write streams, then wait at most ``seconds`` for sockets and handle them."""
-        # From here on, every change wakes the poller.
+        # From this point, every change wakes the poller.
         self._poller.fall_asleep()
         self._direct.work()
         self._streams.work()
@@ -132,7 +132,7 @@ class HttpServer:
             until = time.monotonic() + HANDSHAKE_SECONDS
             while has_handshakes(self._socket) and time.monotonic() < until:
                 self.turn(0.01)
-        for _ in range(BACKLOG):  # further connections are new, and other processes on the socket accept them
+        for _ in range(BACKLOG):  # any further connections are new, and other processes on the socket accept them
             if not has_waiting(self._socket):
                 break
             self.accept()
@@ -146,7 +146,7 @@ class HttpServer:
             self._acceptor.give(channel)
 
     def accept(self) -> None:
-        """Accept some waiting connections; for each above the maximum, close the longest idle connection."""
+        """Accept some waiting connections. For each one above the maximum, close the longest idle connection."""
         for _ in range(min(MAX_ACCEPTS, 1 + self._direct.unanswered() // UNANSWERED_PER_ACCEPT)):
             if not self._acceptor.accept_one():
                 break
@@ -154,24 +154,25 @@ class HttpServer:
                 self._make_room()
 
     def lack_descriptor(self, error: OSError) -> None:
-        """Close an idle connection, because no descriptor is free for a new connection, which waits in the kernel."""
+        """Close an idle connection, because a new connection waits in the kernel for a free descriptor."""
         self._shortage.report(error)
         if not self._make_room():
-            time.sleep(SHORTAGE_PAUSE)  # without a pause, the loop would retry at once
+            time.sleep(SHORTAGE_PAUSE)  # without a pause, the loop would retry immediately
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle longest; return False if no connection is idle."""
+        """Close the connection that has been idle longest. Return False if no connection is idle."""
         idle = [one for one in self._acceptor.channels if one.is_idle()]
         if idle:
             min(idle, key=lambda channel: channel.silent_since).end()
         return bool(idle)
 
     def maintain(self, now: float) -> None:
-        """Close connections whose request arrives too slowly, and connections whose client does not read."""
+        """Close connections whose request arrives too slowly, and connections whose client does not read answers."""
         oldest = time.monotonic() - REQUEST_SECONDS
         for channel in tuple(self._acceptor.channels):
             if channel.is_stuck(now - 2 * REQUEST_SECONDS):
-                # waitress closes a connection when it can write to it, and that never happens here.
+                # waitress closes a connection only when it can write to it, and this never happens if the client does
+                # not read.
                 channel.disconnect()
             elif (started := channel.request_started) is not None and started < oldest:
                 channel.end()
@@ -182,11 +183,11 @@ class HttpServer:
             self._streams.keep_alive()
 
     def reserve_stream(self, channel: StrictChannel) -> None:
-        """Reserve a place for a stream. Raises Problem, a 503, if no place is free."""
+        """Reserve a place for a stream. Raises Problem (503) if no place is free."""
         self._streams.reserve(channel)
 
     def begin_stream(self, channel: StrictChannel, head: bytes, feed: Feed) -> None:
-        """Make a connection a stream, to which the loop writes."""
+        """Turn a connection into a stream, to which the loop writes."""
         self._streams.begin(channel, head, feed)
 
     def forget(self, channel: StrictChannel) -> None:
@@ -206,26 +207,26 @@ def serve(
     direct: Mapping[tuple[str, str], DirectRoute] | None = None,
     needs_broker: bool = True,
 ) -> None:
-    """Serve a WSGI application, such as a Flask application, until the service has to stop. Use it in the hook ``run``.
+    """Serve a WSGI application, such as a Flask application, until the service must stop. Use it in the ``run`` hook.
 
-    - ``port`` 0 selects any free port. The log of the service and ``status`` show it.
-    - ``allowed_hosts`` are the allowed values of the Host header, besides ``host``. ``*`` allows any value.
+    - ``port`` 0 selects any free port. The service's log and ``status`` show the selected port.
+    - ``allowed_hosts`` contains the allowed values of the Host header, in addition to ``host``. ``*`` allows any value.
     - ``direct`` has a function for each method and path, such as ``("POST", "/orders")``. The loop calls this function
       before the application. The function gets a DirectRequest and must not wait. If it returns None, the application
       answers the request.
     - ``needs_broker`` is False for a service that works without the broker.
 
-    The server refuses requests that exceed its limits or are ambiguous. It answers them with problem details. If the
-    application raises ``Problem``, the client gets such an answer too.
+    The server refuses requests that exceed its limits or are ambiguous, and answers them with problem details. If the
+    application raises ``Problem``, the client also gets problem details.
 
-    Raises PluginError or RunnerError if it cannot listen, and ValueError for another argument that is wrong.
+    Raises PluginError or RunnerError if the server cannot listen, and ValueError for any other invalid argument.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise ValueError(f"threads: {threads} is out of range; allowed: 1 to {MAX_THREADS}")
     if max_body_bytes < 0:
         raise ValueError(f"max_body_bytes: {max_body_bytes} is out of range; allowed: 0 or more")
     if isinstance(allowed_hosts, str):
-        # A string is iterable, and each of its characters would be a host.
+        # A string is iterable, so each of its characters would be used as a host.
         raise ValueError(f"allowed_hosts: a text, {allowed_hosts!r}; allowed: a list of names")
     with HttpServer(
         app, context, host=host, port=port, allowed_hosts=allowed_hosts, threads=threads,

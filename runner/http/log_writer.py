@@ -1,7 +1,7 @@
-"""A separate thread that writes log records.
+"""A thread for writing log records.
 
 A thread that writes to standard error waits while no process reads it, for example while the supervisor is stopped
-(SIGSTOP). The loop must not wait, because all connections and probes would wait too.
+(SIGSTOP). The loop must not wait, because all connections and probes would also wait.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from queue import SimpleQueue
 
 _own_log = logging.getLogger(__name__)
 
-#: The number of waiting records above which no direct route is called. Requests that are already unanswered may add
-#: more records.
+#: The number of waiting records above which direct routes are no longer called. Requests that are still unanswered may
+#: add further records.
 MAX_WAITING = 1000
 
 
 class LogWriter:
-    """A writer that passes records to ``log`` in their order, maybe a little after their answers are sent."""
+    """A writer that passes records to ``log`` in order, possibly shortly after their answers are sent."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -33,22 +33,22 @@ class LogWriter:
         self._thread.start()
 
     def add(self, record: logging.LogRecord) -> None:
-        """Add a record, which is written after the next ``flush``."""
+        """Add a record. It is written after the next ``flush``."""
         self._new.append(record)
         self._given += 1
 
     def flush(self) -> None:
-        """Wake the thread once for all added records."""
+        """Wake the thread, once for all added records."""
         if self._new:
             self._batches.put(self._new)
             self._new = []
 
     def is_full(self) -> bool:
-        """Return True if too many records wait."""
+        """Return True if too many records are waiting."""
         return self._given - self._written >= MAX_WAITING
 
     def stop(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds for the waiting records; the thread then still writes until the exit."""
+        """Wait at most ``timeout`` seconds until all records are written. The thread may continue until the exit."""
         self.flush()
         self._batches.put(None)
         self._thread.join(timeout)

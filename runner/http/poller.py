@@ -1,8 +1,8 @@
 """The poller of the loop, which waits for sockets with epoll, so that idle sockets cost almost nothing.
 
-The poller asks a connection for its events only after a possible change, not before each wait. For the listening socket
-it uses poll instead. epoll always wakes the processes that share a socket in the same order. So the first process would
-get nearly all connections.
+The poller asks a connection for its events only after a possible change, not before each wait. For the listening
+socket, it uses poll instead, because epoll always wakes the processes that share a socket in the same order. With
+epoll, the first process would get nearly all connections.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import select
 import threading
 from typing import Protocol
 
-#: The flags do not include EPOLLPRI. Urgent bytes (RFC 6093) are never read, so they would be reported again and again.
+#: The flags do not include EPOLLPRI. Urgent bytes (RFC 6093) are never read, so they would be reported repeatedly.
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 
@@ -28,10 +28,10 @@ class Pollable(Protocol):
         """The descriptor of the open socket."""
 
     def wanted(self) -> int:
-        """Return the events that the socket waits for: READ, WRITE, both or 0."""
+        """Return the events that the socket waits for, which are READ, WRITE, both or 0."""
 
     def act(self, flags: int) -> None:
-        """Read or write, as these flags of poll(2) allow."""
+        """Read or write, as the poll(2) flags allow."""
 
 
 class Poller:
@@ -64,9 +64,10 @@ class Poller:
         self._watched.update(self._sockets.values())
 
     def forget(self, descriptor: int) -> None:
-        """Remove a socket; call this before the socket is closed."""
+        """Remove a socket. Call this method before the socket is closed."""
         self._sockets.pop(descriptor, None)
-        # Closing is not enough. The supervisor has the same listening socket, so the kernel would still report it.
+        # Closing the socket is not enough. The supervisor has the same listening socket, so the kernel would still
+        # report events for it.
         if self._asked.pop(descriptor, 0):
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
@@ -74,7 +75,7 @@ class Poller:
                 self._poll.unregister(descriptor)
 
     def fall_asleep(self) -> None:
-        """Make ``wake`` end the next wait; call this before the last check for work."""
+        """Make ``wake`` end the next wait. Call this method before the last check for work."""
         self._is_asleep = True
 
     def wait(self, seconds: float) -> None:
@@ -103,7 +104,7 @@ class Poller:
     def close(self) -> None:
         """Close the descriptors."""
         with self._waking:
-            # A late confirm may call ``wake`` when the number already belongs to another file.
+            # A late confirm may call ``wake`` when the descriptor's number already belongs to another file.
             self._is_closed = True
             os.close(self._alarm)
         self._epoll.close()
@@ -115,7 +116,8 @@ class Poller:
         if one.wanted() & READ:
             one.act(flags)
             return
-        # The client of an unanswered request has sent more or has closed. That is handled after the answer.
+        # The client of an unanswered request has sent more data or has closed the connection. This is handled after the
+        # answer.
         self._ask(one)
         if self._asked.get(descriptor):
             one.act(flags & ~READ)

@@ -1,4 +1,4 @@
-"""Refusals with problem details (RFC 9457)."""
+"""Error responses with problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 CONTENT_TYPE = "application/problem+json"
-#: The maximum number of wrong fields in an answer. A body can have thousands.
+#: The maximum number of wrong fields in an answer. A body can have thousands of them.
 MAX_WRONG_FIELDS = 50
-#: The maximum number of characters of a value that is repeated to the client.
+#: The maximum number of characters of a value that an answer repeats to the client.
 MAX_ECHO = 200
 
 
 class Problem(Exception):
-    """A refused request, with an answer that contains the reason."""
+    """An error for a refused request, which the client gets as an answer with the reason."""
 
     def __init__(
         self,
@@ -31,14 +31,14 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         errors: list[dict[str, Any]] | None = None,
     ) -> None:
-        """``type`` is the URI of a description. ``errors`` is a list of the errors, for programs."""
+        """``type`` is the URI of a description. ``errors`` is a machine-readable list of the errors."""
         super().__init__(detail)
         self.status, self.detail, self.type = HTTPStatus(status), detail, type
         self.headers = dict(headers or {})
         self.errors = errors or []
 
     def body(self) -> bytes:
-        """Return the problem as JSON. It is ASCII, because a client's lone surrogates cannot be encoded as UTF-8."""
+        """Return the problem as JSON in ASCII, because lone surrogates from a client cannot be encoded as UTF-8."""
         members: dict[str, Any] = {
             "type": self.type,
             "title": self.status.phrase,
@@ -50,19 +50,19 @@ class Problem(Exception):
         return json.dumps(members).encode()
 
     def all_headers(self) -> dict[str, str]:
-        """Return the headers of the answer, including the headers of every refusal."""
+        """Return the headers of the answer, including the headers that every refusal has."""
         return {"Cache-Control": "no-store", **self.headers, "Content-Type": CONTENT_TYPE}
 
     def report(self, log: logging.Logger, method: str, path: str) -> None:
-        """Log the refusal; an error of the service itself is a warning."""
+        """Log the refusal. An error of the service itself is logged as a warning."""
         level = logging.INFO if self.status.value < 500 else logging.WARNING
         log.log(level, "%s %r refused with %s: %s", method, path, self.status.value, self.detail)
 
 
 def invalid(error: ValidationError, noun: str, allowed: Iterable[str], type: str = "about:blank") -> Problem:
-    """Return a 422 that names each wrong field of a ``noun``, such as "order", and the allowed values.
+    """Return a 422 that names each wrong field in a ``noun``, such as "order", and the allowed values.
 
-    ``allowed`` are the names of the fields.
+    ``allowed`` contains the names of the allowed fields.
     """
     article = "an" if noun[0] in "aeiou" else "a"
     errors = []

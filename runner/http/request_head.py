@@ -1,4 +1,4 @@
-"""The head of a request. Plain heads are read quickly, and heads with several statements of the length are refused.
+"""The head of a request. Plain heads are read quickly, and heads that state the body's length twice are refused.
 
 Two programs that disagree about the end of a request also disagree about the start of the next request. Attackers use
 this to smuggle requests past a proxy (RFC 9112, section 11.2).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-#: A head as most clients write it. waitress's parser reads all other heads.
+#: The form of a head that most clients send. waitress's parser reads all other heads.
 _PLAIN = re.compile(
     rb"([A-Z]+) (/[A-Za-z0-9/._~-]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[ \t]*[!-~][ -~\t]*\r\n)*)\r\n", re.ASCII
 )
@@ -20,9 +20,9 @@ _LENGTH_DIGITS = 8
 
 
 def read_plain(head: bytes) -> tuple[str, str, dict[str, str], int] | None:
-    """Return method, path, headers and body length of a plain head; None for any other head.
+    """Return method, path, headers and body length from a plain head, or None for any other head.
 
-    The result is the same as in waitress. The names of headers are in upper case, with ``_`` for ``-``.
+    The result is the same as from waitress. Header names are in upper case, with ``_`` in place of ``-``.
     """
     plain = _PLAIN.fullmatch(head)
     if plain is None:

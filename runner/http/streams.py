@@ -1,7 +1,7 @@
 """Server-sent events (HTML Living Standard, section 9.2). The loop writes them, so a stream needs no thread.
 
-A slow client loses frames and does not delay other clients. It then gets the event ``lost`` with the number of lost
-frames, so that a page can reload its data.
+A slow client loses frames, but does not delay other clients. The client then gets a ``lost`` event with the number of
+lost frames, so that a page can reload its data.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     from runner.http.waitress_adapter import StrictChannel
 
-#: The maximum number of streams in a process. More clients get a 503.
+#: The maximum number of streams in a process. Additional clients get a 503.
 MAX_STREAMS = 64
-#: The maximum number of bytes that wait for a client. The client loses frames above it, but never the only frame.
+#: The maximum number of bytes that wait for a client. Frames beyond this number are lost, unless no other frame waits.
 MAX_BACKLOG = 64 * 1024
-#: The maximum number of frames of a feed that wait for the loop.
+#: The maximum number of a feed's frames that may wait for the loop.
 MAX_WAITING = 256
 #: Milliseconds after which a browser reconnects, for example after a restart.
 RECONNECT_MS = 2000
 RETRY_AFTER_SECONDS = 10
-#: A comment. It detects a closed client, and shows proxies that the connection is in use.
+#: A comment, which detects a client that has closed its connection, and shows proxies that the connection is in use.
 HEARTBEAT = b":\n\n"
 #: The key in a request's environment for a function that subscribes the client to a feed. The function raises Problem
 #: if there are too many streams.
@@ -56,11 +56,11 @@ class Feed:
         self._lock = threading.Lock()
         self._frames: deque[bytes] = deque()
         self._dropped = 0
-        #: A function that wakes the loop; None while there is no subscriber.
+        #: A function that wakes the loop, or None while there is no subscriber.
         self._wake: Callable[[Feed], None] | None = None
 
     def send(self, data: object, event: str = "message", id: str | None = None) -> None:
-        """Send an event to each subscriber, and return at once.
+        """Send an event to each subscriber, without waiting.
 
         ``data`` is a string, or any other value, which is sent as JSON. Raises ValueError or TypeError if ``data``
         cannot be written as JSON, or if ``event`` or ``id`` has several lines.
@@ -79,7 +79,7 @@ class Feed:
         wake(self)
 
     def connect(self, wake: Callable[[Feed], None] | None) -> None:
-        """Call ``wake`` for each event from now on; None if there is no subscriber any more."""
+        """Call ``wake`` for each event from now on. ``wake`` is None when the last subscriber has left."""
         with self._lock:
             self._wake = wake
             if wake is None:
@@ -102,7 +102,7 @@ class _Subscriber:
         self.channel, self.feed, self.lost = channel, feed, 0
 
     def push(self, frames: list[bytes]) -> None:
-        """Send the frames that fit into ``MAX_BACKLOG``, and count the others as lost."""
+        """Send the frames that fit into ``MAX_BACKLOG``, and count all other frames as lost."""
         for one in frames:
             backlog = self.channel.backlog
             if backlog and backlog + len(one) > MAX_BACKLOG:
@@ -115,7 +115,7 @@ class _Subscriber:
 
 
 class Streams:
-    """The streams of a server. Only the loop's thread calls the methods, except ``reserve`` and ``begin``."""
+    """The streams of a server. Only the loop's thread may call the methods, except ``reserve`` and ``begin``."""
 
     def __init__(self, wake: Callable[[], None], most: int) -> None:
         """``wake`` wakes the loop. ``most`` is the maximum number of streams."""
@@ -128,17 +128,17 @@ class Streams:
         self._subscribers: dict[StrictChannel, _Subscriber] = {}
 
     def reserve(self, channel: StrictChannel) -> None:
-        """Reserve a place for a connection until it is closed. Raises Problem, a 503, if no place is free."""
+        """Reserve a place for a connection until it is closed. Raises Problem (503) if no place is free."""
         with self._lock:
             if not channel.connected:
-                return  # ``forget`` was called already, so nothing would free the place
+                return  # ``forget`` was already called, so the place would never be freed
             if len(self._places) >= self._most:
                 text = f"{self._most} streams are open, the maximum; close a stream, or try again later"
                 raise Problem(503, text, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
             self._places.add(channel)
 
     def begin(self, channel: StrictChannel, head: bytes, feed: Feed) -> None:
-        """Make the loop send the head of an answer, and then the events of the feed."""
+        """Make the loop send the head of an answer, followed by the feed's events."""
         self._begun.append((channel, head + b"retry: %d\n\n" % RECONNECT_MS, feed))
         self._wake()
 
@@ -182,7 +182,7 @@ class Streams:
 
 
 class StreamBody:
-    """The body of a stream. This server subscribes the client; in any other server the body is empty."""
+    """The body of a stream. This server subscribes the client. With any other server, the body is empty."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -195,9 +195,9 @@ def stream(feed: Feed) -> Response:
     """Return the answer of a Flask view that subscribes its client to a feed.
 
     The client gets all events from now on, until it closes the connection or the service stops. One process serves at
-    most 64 streams. More clients get a 503.
+    most 64 streams. Additional clients get a 503.
     """
-    # Imported here because an application may use another framework.
+    # Imported here, because an application may use another framework.
     from flask import Response
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

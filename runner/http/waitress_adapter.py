@@ -1,7 +1,8 @@
-"""The only importer of waitress, with all parts of waitress that FastCommerce calls or replaces.
+"""The adapter for waitress, with all parts of waitress that FastCommerce calls or replaces.
 
-The public interface of waitress is only ``serve`` and its options. All other names here are private names of waitress.
-So pyproject.toml limits its version, and ``tests/unit/test_request_head.py`` compares both parsers.
+No other module imports waitress. The public interface of waitress is only ``serve`` and its options. All other names in
+this module are private names of waitress. So pyproject.toml limits its version, and ``tests/unit/test_request_head.py``
+compares both parsers.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Acceptor", "StrictChannel", "StrictParser", "adjustments"]
 
 MAX_HEADER_BYTES = 16 * 1024
-#: Bytes of a body in memory. The rest of a longer body is in a temporary file.
+#: The number of bytes of a body that are kept in memory. The rest of a longer body is in a temporary file.
 MAX_BODY_IN_MEMORY = 512 * 1024
 #: Seconds that a new connection has to send its first request while the service stops.
 FIRST_REQUEST_SECONDS = 0.5
@@ -45,20 +46,20 @@ CONNECTION_OPTIONS = frozenset({"keep-alive", "close"})
 
 
 class LengthRequired(Error):  # type: ignore[misc]
-    """A refusal of a body without a stated length, for which waitress has no error."""
+    """An error for a body without a stated length. waitress has no such error."""
 
     code = 411
 
 
 class StrictParser(HTTPRequestParser):  # type: ignore[misc]
-    """The parser of a request. It refuses a request that does not state its end in exactly one way (smuggling)."""
+    """A request parser. To prevent smuggling, it refuses requests that do not state their end in exactly one way."""
 
     def __init__(self, adj: Adjustments) -> None:
         super().__init__(adj)
         self.started = time.monotonic()
-        #: The complete answer, if it is known already.
+        #: The complete answer, if it is already known.
         self.answer: bytes | None = None
-        #: The error with which the request's direct route failed to publish its event.
+        #: The publishing error of the request's direct route, if there is one.
         self.failure: BaseException | None = None
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -84,7 +85,7 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
         super().parse_header(header_plus)
 
     def received(self, data: bytes) -> int:
-        """Parse received bytes; a refused request gets no 100 (Continue)."""
+        """Parse received bytes. A refused request gets no 100 (Continue)."""
         consumed: int = super().received(data)
         if self.error:
             self.expect_continue = False
@@ -95,7 +96,7 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
     """An answer with problem details to a request that does not reach the application."""
 
     def execute(self) -> None:
-        """Write the answer, after which the connection is closed."""
+        """Write the answer. The connection is closed afterwards."""
         error, limits = self.request.error, self.request.adj
         details = {
             413: f"the body is longer than {limits.max_request_body_size - 1} bytes",
@@ -141,7 +142,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
         return environ
 
     def build_response_header(self) -> bytes:
-        """Return the head of the answer. During a stop, it announces the close of the connection."""
+        """Return the head of the answer. During a stop, it announces that the connection will be closed."""
         if self.channel.server.service.is_stopping:
             self.set_close_on_finish()
         return super().build_response_header()  # type: ignore[no-any-return]
@@ -161,7 +162,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
 
 
 class _Polled:
-    """The interface of the poller for a socket of waitress. A base class that precedes waitress's class."""
+    """The poller's interface for a waitress socket. As a base class, it must precede waitress's own class."""
 
     _fileno: int
 
@@ -197,7 +198,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
 
     @property
     def request_started(self) -> float | None:
-        """The time of the first byte of an unfinished request, as ``time.monotonic()``; None if there is none."""
+        """The time of an unfinished request's first byte, as ``time.monotonic()``, or None without such a request."""
         return None if self.request is None else self.request.started
 
     @property
@@ -207,7 +208,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
 
     def wanted(self) -> int:
         """Return the events that the loop has to wait for."""
-        # One call replaces waitress's readable() and writable(), because the loop calls this method very often.
+        # One method replaces waitress's readable() and writable(), because the loop calls it very often.
         if self.total_outbufs_len or self.will_close or self.close_when_flushed:
             return WRITE if not self.is_streaming or self.will_close else READ | WRITE
         return 0 if self.requests else READ
@@ -218,15 +219,15 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return self.last_activity
 
     def is_idle(self) -> bool:
-        """Return True if the connection has no open request or answer, is no stream and is not closing."""
+        """Return True if the connection has no open request or answer, is not a stream, and is not closing."""
         return not (self.requests or self.total_outbufs_len or self.is_streaming or self.will_close)
 
     def is_stuck(self, since: float) -> bool:
-        """Return True if the client has read nothing of an answer since this ``time.time()``."""
+        """Return True if the client has read no part of an answer since ``since``, in terms of ``time.time()``."""
         return self.total_outbufs_len > 0 and self.last_activity < since
 
     def is_done(self, stopping_for: float) -> bool:
-        """Return True if a stop that began ``stopping_for`` seconds ago can close the connection.
+        """Return True if the connection can be closed, ``stopping_for`` seconds after the start of a stop.
 
         A new connection has ``FIRST_REQUEST_SECONDS`` for its first request.
         """
@@ -244,7 +245,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         super().del_channel(map)
 
     def asked(self, most: int) -> DirectRequest | None:
-        """Return the first request for its direct route; None if it is unusual or its body has over ``most`` bytes."""
+        """Return the first request for its direct route, or None if it is unusual or has over ``most`` body bytes."""
         one = self.requests[0]
         if (
             one.error is not None
@@ -291,16 +292,16 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
             self.write_soon(answer[sent:])
 
     def begin_stream(self, head: bytes, feed: Feed) -> None:
-        """Pass the connection to the loop; called on the thread that answers its request."""
+        """Pass the connection to the loop. The thread that answers the connection's request calls this method."""
         with self.requests_lock:
             self.request, self.is_streaming = None, True
             del self.requests[1:]
-            # Ignore further bytes of the client. A check in a method would cost time for all other requests.
+            # Further bytes from the client are ignored. A check in a method would cost time for all other requests.
             self.received = lambda _: False
         self.server.service.begin_stream(self, head, feed)
 
     def push(self, data: bytes) -> None:
-        """Send a part of a stream. Bytes that the client does not read at once wait."""
+        """Send a part of a stream. Bytes that the client does not read immediately are kept."""
         try:
             self.write_soon(data)
         except ClientDisconnected:
@@ -318,7 +319,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
 
 
 class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
-    """The listening socket and the threads. ``service`` is the HttpServer, which makes the decisions."""
+    """The listening socket and the threads. ``service`` is the HttpServer, which controls them."""
 
     channel_class = StrictChannel
     is_listening = True
@@ -329,7 +330,8 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.poller, self.service = poller, service
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(1)
-        # waitress logs a warning for each request that waits for a thread, which is normal while the broker is slow.
+        # waitress logs a warning for each request that waits for a thread, but such waits are normal while the broker
+        # is slow.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         family = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(app, {}, _sock=sock, adj=adj, bind_socket=False, sockinfo=family)
@@ -350,7 +352,7 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.service.begin(channel)
 
     def give(self, channel: StrictChannel) -> None:
-        """Queue a request for a thread. Probes have their own thread, because others wait for broker or database."""
+        """Queue a request for a thread. Probes have their own thread, because other threads may be waiting."""
         self.poller.watch(channel)
         is_probe = getattr(channel.requests[0], "path", "") in PROBES
         (self._probes if is_probe else self.task_dispatcher).add_task(channel)
@@ -360,13 +362,13 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.service.accept()
 
     def accept_one(self) -> bool:
-        """Accept a connection; return False if none waits."""
+        """Accept a connection. Return False if no connection waits."""
         before = len(self.active_channels)
         super().handle_accept()
         return len(self.active_channels) > before
 
     def accept(self) -> Any:
-        """Accept a connection; return None if none waits, or if no descriptor is free."""
+        """Accept a connection. Return None if no connection waits or no descriptor is free."""
         try:
             return super().accept()
         except OSError as error:
@@ -376,13 +378,13 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
             return None
 
     def maintenance(self, now: float) -> None:
-        """Close idle connections, and do the other work that is due once a second."""
+        """Close idle connections, and do other work that is due once per second."""
         super().maintenance(now)
         self.service.maintain(now)
 
     def maintain_when_due(self) -> None:
-        """Do the maintenance once a second, even if the server no longer accepts connections."""
-        # waitress does the maintenance in this method of the listening socket.
+        """Do the maintenance once per second, even if the server no longer accepts connections."""
+        # waitress does its maintenance in this method of the listening socket.
         self.readable()
 
     def pull_trigger(self) -> None:
@@ -390,7 +392,7 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.poller.wake()
 
     def stop_accepting(self) -> None:
-        """Close only the listening socket."""
+        """Close the listening socket, but keep all connections."""
         wasyncore.dispatcher.close(self)
 
     def end(self) -> None:
@@ -413,7 +415,7 @@ def adjustments(sock: socket.socket, threads: int, body: int, connections: int, 
         max_request_body_size=body + 1,
         max_request_header_size=MAX_HEADER_BYTES,
         inbuf_overflow=min(body * 2, MAX_BODY_IN_MEMORY),
-        # Counts all descriptors of the loop, including the listening socket.
+        # The limit counts all descriptors of the loop, including the listening socket.
         connection_limit=connections * 2 + 16,
         channel_timeout=silence,
         cleanup_interval=1,
