@@ -1,4 +1,4 @@
-"""``python -m runner.inspection``: the process that checks the plugins of one request on its standard input."""
+"""``python -m runner.inspection``: the process that reads one request from standard input and checks its plugins."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def _terms(plugin: Plugin, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Read services from standard input, and write their errors, option names and terms to standard output."""
-    # Output of plugins goes to standard error, so that standard output contains only the answer.
+    # Plugins print to standard error, so that standard output contains only the answer.
     answer = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     question = sys.stdin.buffer.readline()
     if not question:
         return  # the parent process has exited
     folder, services = json.loads(question)
-    # Below the folder, a relative name no longer leads there.
+    # After the change of folder below, a relative name would no longer refer to the same folder.
     here = Path(folder).absolute() if Path(folder) != Path() else Path()
     os.chdir(folder)  # as workers do, so that relative paths in options mean the same files
     found = {}

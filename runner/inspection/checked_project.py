@@ -1,4 +1,4 @@
-"""A project that is checked as far as possible without a broker: files, plugins, options and events."""
+"""A project whose files, plugins, options and events are checked as far as possible without a broker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checked_project(
 ) -> tuple[Project, Objects]:
     """Return the project, checked as far as possible without a broker, and its objects. Raises ConfigError.
 
-    ``inspector`` is an inspector that has been started before. ``meanwhile`` is called while the inspector works.
+    ``inspector`` is an inspector that was started earlier. ``meanwhile`` is called while the inspector works.
     """
     project = project_with_plugins(folder, inspector, meanwhile)
     if not project.config.services:
@@ -42,7 +42,7 @@ def checked_project(
 def project_with_plugins(
     folder: Path, inspector: Inspector | None = None, meanwhile: Callable[[], None] = lambda: None
 ) -> Project:
-    """Return the checked project, also if it has no services and only declares a topology. Raises ConfigError."""
+    """Return the checked project, even if it has no services and only declares a topology. Raises ConfigError."""
     project = read_project(folder)
     project = replace(project, terms=check_plugins(project, inspector, meanwhile))
     project.raise_faults()
@@ -50,7 +50,7 @@ def project_with_plugins(
 
 
 def with_recorders(project: Project) -> Project:
-    """Return a project with the terms of the services that may record the event history, for commands that read it.
+    """Return a project with the terms of services that may record the event history, for commands that read it.
 
     Raises ConfigError if one of their plugins exists and cannot be loaded.
     """
@@ -73,7 +73,7 @@ def check_plugins(
 ) -> dict[str, Terms]:
     """Check the plugin, options and events of all services, or of ``services``.
 
-    Adds the errors to the document of config.yaml. Returns the terms of the plugins with a contract, by service.
+    The errors are added to the document of config.yaml. Returns the terms of plugins with a contract, by service.
     """
     document = project.config_document
     names = plugin_names(project.folder)
@@ -101,7 +101,7 @@ def check_plugins(
     for service, found in answer.items():
         for path, text in found["faults"]:
             place = ("services", service, *path)
-            # If the list of queues has an error, a missing queue may only follow from it.
+            # If the list of queues contains an error, this error may be the only reason for a missing queue.
             if path != ["consumes"] or not document.is_faulty(place):
                 note(document, place, partial(text.replace, VALUE))
         _check_misplaced_options(service, found["options"], document)
@@ -114,7 +114,7 @@ def check_plugins(
 
 
 def _check_recorders(project: Project, document: Document) -> None:
-    """Refuse services that cannot record the event history together."""
+    """Report services that cannot record the event history together."""
     recorders = {what: project.recorders(what) for what in (EVENTS, ATTEMPTS)}
     for name in dict.fromkeys([*recorders[EVENTS], *recorders[ATTEMPTS]]):
         settings = project.config.services[name]
@@ -134,7 +134,7 @@ def _check_recorders(project: Project, document: Document) -> None:
 
 
 def _check_statuses(terms: Mapping[str, Terms], document: Document) -> None:
-    """Refuse plugins with different statuses of an order after the same event."""
+    """Report plugins that assign different statuses to an order after the same event."""
     first: dict[str, tuple[str, str]] = {}
     for service, one in terms.items():
         for event, status in one.statuses.items():
@@ -145,7 +145,7 @@ def _check_statuses(terms: Mapping[str, Terms], document: Document) -> None:
 
 
 def _check_misplaced_options(service: str, options: Collection[str], document: Document) -> None:
-    """Report each option of the plugin that is beside ``options`` instead of below it."""
+    """Report each plugin option that is next to ``options`` instead of inside it."""
     keys = document.at(("services", service))
     for key in keys if isinstance(keys, dict) else ():
         if key in options and key not in ServiceSettings.model_fields:
@@ -155,7 +155,7 @@ def _check_misplaced_options(service: str, options: Collection[str], document: D
 
 
 def _check_published(service: str, project: Project, terms: Terms, document: Document) -> None:
-    """Refuse a service without an exchange for an event of its plugin: its first publish would fail."""
+    """Report a service without an exchange for one of its plugin's events, because publishing would fail."""
     settings = project.config.services[service]
     place: KeyPath = ("services", service, "publishes")
     written = {

@@ -1,4 +1,4 @@
-"""The parent's side of inspection: start the process that imports the plugins, and read its answer."""
+"""The parent's part of inspection, which starts the process that imports plugins, and reads its answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from runner.errors import PluginError
 
-#: A placeholder for the value in a text. The value may come from a secret, and only the document knows how to show it.
+#: A placeholder for a value in an error text. The value may be a secret, and only the document knows how to show it.
 VALUE = "\x00"
-#: The time in which all plugins must be imported, in seconds.
+#: Seconds within which all plugins must be imported.
 TIMEOUT = 30
 
 
 class Inspector:
-    """One process for one request. It starts with the object, and exits if the parent exits without a request."""
+    """One process for one request. Creating the object starts the process. It exits if the parent sends no request."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -32,13 +32,13 @@ class Inspector:
     def ask(
         self, folder: Path, services: dict[str, Any], meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
-        """Return the errors, option names and terms of each service; ``meanwhile`` is called before the answer is read.
+        """Return the errors, option names and terms of each service. ``meanwhile`` is called before the answer is read.
 
         Raises PluginError if a plugin prevents the answer.
         """
         with self._process as process:
             assert process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
-            with contextlib.suppress(BrokenPipeError):  # the process has exited; the error below has the reason
+            with contextlib.suppress(BrokenPipeError):  # the process has exited, and the error below has the reason
                 process.stdin.write(json.dumps([str(folder), services]).encode() + b"\n")
                 process.stdin.flush()
             meanwhile()
@@ -54,7 +54,7 @@ class Inspector:
         try:
             answer: dict[str, Any] = json.loads(last)
         except ValueError:
-            # The last line is the name of the plugin whose import ended the process.
+            # The last line contains the name of the plugin whose import made the process exit.
             lines = err.decode("utf-8", "replace").strip().splitlines()
             reason = f"exit {process.returncode}" + (f", {lines[-1]}" if lines else "")
             raise PluginError(f"plugin {last!r}: importing it ended the process, {reason}; fix or remove it") from None
