@@ -1,1 +1,1 @@
-"""The channels between a worker and its supervisor: a socket for notifications, listening sockets and memory."""
+"""The channels between a worker and its supervisor: a notification socket, listening sockets and shared memory."""

@@ -1,6 +1,6 @@
-"""The crashing messages of a service. The supervisor writes the list to memory that all workers of the service read.
+"""The list of a service's crashing messages, which the supervisor shares with all workers of the service.
 
-The list must also reach running workers, because the broker may deliver a crashing message to any of them.
+Running workers read the list too, because the broker may deliver a crashing message to any worker.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass
 
 from runner.ipc.shared_memory import CurrentMessage
 
-#: The variable that names the inherited file descriptor.
+#: The environment variable that contains the inherited file descriptor.
 VARIABLE = "FASTCOMMERCE_CRASHING_MESSAGES"
 #: The maximum number of remembered messages. The message with the oldest crash is forgotten first.
 MOST = 64
 
-#: Bytes, more than the 64 longest messages need. Pages that are never written use no memory.
+#: The size in bytes, which is more than the 64 longest entries need. Pages that are never written use no memory.
 _SIZE = 1024 * 1024
 #: The number of writes, odd during a write, and the length of the JSON text that follows.
 _HEAD = struct.Struct("=QQ")
@@ -37,21 +37,21 @@ class CrashingMessage:
     kills: int
     #: Workers that crashed while they handled other messages too, which proves little about the message.
     shared: int
-    #: The end of the last worker in words.
+    #: A text that describes how the last worker ended.
     reason: str
-    #: The name of the signal that ended the last worker; empty if it was no signal.
+    #: The name of the signal that ended the last worker. Empty if the worker did not die by a signal.
     signal: str = ""
-    #: The number of replays of the message.
+    #: The number of times the message was replayed.
     replays: int = 0
 
     @property
     def message(self) -> CurrentMessage:
-        """The message as a worker's shared memory names it."""
+        """The message in the form that a worker's shared memory uses."""
         return CurrentMessage(self.queue, self.id, self.replays)
 
     @property
     def deaths(self) -> int:
-        """The deaths that count: each crash with this message alone, and every fourth kill from outside."""
+        """The number of relevant deaths: each crash with this message alone, and every fourth kill from outside."""
         return self.crashes + self.kills // 4
 
     @property
@@ -66,12 +66,12 @@ class CrashingMessage:
 
     @property
     def times(self) -> str:
-        """The total in words."""
+        """A text for the total."""
         return {1: "once", 2: "twice"}.get(self.total, f"{self.total} times")
 
 
 class CrashingMessages:
-    """The list as a worker reads it."""
+    """A worker's view of the list."""
 
     def __init__(self, memory: mmap.mmap | None) -> None:
         self._memory = memory
@@ -80,7 +80,7 @@ class CrashingMessages:
 
     @classmethod
     def inherited(cls) -> CrashingMessages:
-        """Return the list of the descriptor that the environment names. Without a descriptor, it is empty."""
+        """Return the list behind the inherited descriptor. Without a descriptor, the list is empty."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(None)
@@ -89,7 +89,7 @@ class CrashingMessages:
         return cls(memory)
 
     def get(self, message: CurrentMessage) -> CrashingMessage | None:
-        """Return the crashes of a message, or None. While the list is unchanged, this reads a single number."""
+        """Return the crashes of a message, or None. While the list is unchanged, a lookup reads a single number."""
         if self._memory is None:
             return None
         while (version := _HEAD.unpack_from(self._memory, 0)[0]) != self._version:
@@ -104,12 +104,12 @@ class CrashingMessages:
         _, length = _HEAD.unpack_from(self._memory, 0)
         text = self._memory[_HEAD.size : _HEAD.size + min(length, _SIZE - _HEAD.size)]
         if version % 2 or _HEAD.unpack_from(self._memory, 0)[0] != version:
-            return None  # the supervisor is just writing it
+            return None  # the supervisor is writing the list
         return {one.message: one for one in (CrashingMessage(**fields) for fields in json.loads(text))}
 
 
 class CrashingMessagesFile:
-    """The list as the supervisor writes it. Each process of the service inherits ``descriptor``."""
+    """The supervisor's view of the list. Each process of the service inherits ``descriptor``."""
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.memfd_create(f"{name} crashing messages")
@@ -117,7 +117,7 @@ class CrashingMessagesFile:
         self._memory = mmap.mmap(self.descriptor, _SIZE)
 
     def write(self, messages: Sequence[CrashingMessage]) -> None:
-        """Replace the list by the last ``MOST`` of these messages."""
+        """Replace the list with the last ``MOST`` of these messages."""
         text = json.dumps([asdict(one) for one in messages[-MOST:]]).encode()
         version, _ = _HEAD.unpack_from(self._memory, 0)
         _HEAD.pack_into(self._memory, 0, version + 1, 0)

@@ -1,13 +1,13 @@
 """The child's end of the socket to its supervisor.
 
-The child sends notifications, one per line. These are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...`` and
-``WATCHDOG=1``. Two more are our own:
+The child sends notifications, one per line. Three are defined by systemd (sd_notify(3)): ``READY=1``, ``STATUS=...``
+and ``WATCHDOG=1``. Two are specific to this project:
 
-- ``X_PROBLEM=...`` is the reason why the child cannot work at present. It is empty when the child can work again.
+- ``X_PROBLEM=...`` is the reason why the child cannot work. It is empty when the child can work again.
 - ``LISTEN=ADDRESS PORT`` asks for a listening socket, which outlives the child.
 
-The supervisor sends listening sockets. End-of-file means that the supervisor has exited or was killed. The child then
-stops by itself.
+The supervisor sends listening sockets. End-of-file means that the supervisor has exited or was killed. In that case
+the child stops by itself.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from queue import Empty, SimpleQueue
 
 from runner.ipc.listening import listening_socket
 
-#: The variable that names the inherited file descriptor; absent if a person started the process by hand.
+#: The environment variable that contains the inherited file descriptor. Unset if the process was started by hand.
 VARIABLE = "FASTCOMMERCE_LIFELINE"
-#: The variable for the longest time between two watchdog pings, in microseconds (sd_watchdog_enabled(3)).
+#: The environment variable for the longest interval between watchdog pings, in microseconds (sd_watchdog_enabled(3)).
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"
-#: Seconds to wait for an answer of the supervisor.
+#: Seconds to wait for an answer from the supervisor.
 ANSWER_TIMEOUT = 5.0
 
 
 class Lifeline:
-    """The connection to the supervisor. A process that was started by hand has none, and sends nothing."""
+    """The connection to the supervisor. A process that was started by hand has no connection and sends nothing."""
 
     def __init__(self, connection: socket.socket | None, watchdog: float = 0.0) -> None:
         self._connection = connection
-        #: The longest time between two watchdog pings, in seconds; 0 for no watchdog.
+        #: The longest interval between watchdog pings, in seconds, or 0 for no watchdog.
         self.watchdog = watchdog
         self._lock = threading.Lock()
         self._asking = threading.Lock()
@@ -43,7 +43,7 @@ class Lifeline:
 
     @classmethod
     def inherited(cls) -> Lifeline:
-        """Return the connection of the descriptor that the environment names; child processes do not inherit it."""
+        """Return the connection on the inherited descriptor. Child processes do not inherit the connection."""
         number = os.environ.pop(VARIABLE, None)
         watchdog = os.environ.pop(WATCHDOG_VARIABLE, "")
         if number is None:
@@ -79,9 +79,10 @@ class Lifeline:
         return socket.socket(fileno=descriptors[0])
 
     def watch(self, grace: float) -> None:
-        """Watch the supervisor on a thread. When it is gone, stop this process, and kill its group ``grace`` s later.
+        """Watch the supervisor on a thread. When the supervisor is gone, stop this process.
 
-        The group is only killed if this process leads it, as every supervised child does.
+        After another ``grace`` seconds, the thread kills the process group if this process is the group leader. Every
+        supervised child leads its group.
         """
         if self._connection is not None:
             threading.Thread(target=self._read, args=(self._connection, grace), name="lifeline", daemon=True).start()
@@ -89,7 +90,7 @@ class Lifeline:
     def _read(self, connection: socket.socket, grace: float) -> None:
         with contextlib.suppress(OSError):
             while True:
-                # Each request waits for its answer, so that all data that arrives together is one answer.
+                # Each request waits for its answer, so all data that arrives together belongs to one answer.
                 data, descriptors, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
                 if not data:
                     break

@@ -1,9 +1,9 @@
-"""Listening sockets that several processes share, and that the last process closes without resetting connections.
+"""Listening sockets that several processes share and that the last process closes without resetting connections.
 
-Linux resets the connections that wait in a listening socket when its last descriptor is closed. Clients need not
-notice that if another socket serves them from then on, as a socket on 0.0.0.0 serves the clients of 127.0.0.1. The
-supervisor releases its descriptor first. The process with the last descriptor then drops new connections, accepts the
-waiting connections, and closes the socket.
+When the last descriptor of a listening socket is closed, Linux resets the connections that wait in the socket. Clients
+can be spared these resets if another socket replaces the closed one. For example, a socket on 0.0.0.0 can serve the
+clients of 127.0.0.1. The supervisor closes its descriptor first. The process with the last descriptor drops new
+connections, accepts the waiting connections, and closes the socket.
 
 The filter that drops new connections is a workaround. Remove it when Linux can move the waiting connections of a closed
 socket to a socket of another address. ``net.ipv4.tcp_migrate_req`` moves them to a socket of the same address only.
@@ -19,13 +19,13 @@ import socket
 import struct
 from pathlib import Path
 
-#: The number of connections that may wait while no instance accepts, for example during a restart.
+#: The maximum number of connections that can wait while no instance accepts, for example during a restart.
 BACKLOG = 1024
 #: Constants of linux/in.h and asm-generic/socket.h, which the module ``socket`` lacks.
 IP_FREEBIND = 15
 SO_ATTACH_FILTER = 26
 #: A classic BPF program (linux/filter.h), as ``tcpdump -dd`` prints it. It drops each segment with the flag SYN. The
-#: filter of a socket gets a segment without its IP header. Byte 13 of the TCP header contains the flags (RFC 9293,
+#: filter of a socket gets each segment without the IP header. Byte 13 of the TCP header contains the flags (RFC 9293,
 #: section 3.1).
 NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
@@ -33,8 +33,8 @@ NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0x
 def listening_socket(host: str, port: int, *, reuse: bool = False) -> socket.socket:
     """Return a non-blocking socket that listens on a numeric address. Raises OSError.
 
-    Several processes may share the socket. If another process was faster to accept a connection, ``accept`` must not
-    block. ``reuse`` allows a port that another socket of this service uses (SO_REUSEPORT, socket(7)).
+    Several processes may share the socket, so ``accept`` must not block when another process has accepted the
+    connection first. ``reuse`` allows a port that another socket of this service uses (SO_REUSEPORT, socket(7)).
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse)
@@ -45,9 +45,9 @@ def listening_socket(host: str, port: int, *, reuse: bool = False) -> socket.soc
 
 
 def give_up(listener: socket.socket) -> None:
-    """Mark the socket for all processes that share it: it is no longer used, and another socket serves its clients."""
-    # The mark is a socket option that has no effect on a bound socket (ip(7)). Each process sees it at once. A message
-    # could arrive later than the signal to stop.
+    """Mark the socket as replaced by another socket, for all processes that share it."""
+    # The mark is a socket option that has no effect on a bound socket (ip(7)). Each process sees the option at once. A
+    # message over the lifeline could arrive later than the signal to stop.
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
 
@@ -61,10 +61,10 @@ def is_given_up(listener: socket.socket) -> bool:
 
 
 def drop_new_connections(listener: socket.socket) -> None:
-    """Ignore new connections without refusing them; connections that are being opened are completed.
+    """Ignore new connections without refusing them. Handshakes in progress are completed.
 
-    A client sends its SYN again after 1 s (RFC 6298, section 2). It reaches the other socket if this socket is closed
-    by then. A kernel without socket filters is no error.
+    A client repeats its SYN after 1 s (RFC 6298, section 2). If this socket is closed by then, the SYN reaches the
+    other socket. A kernel without socket filters is not an error.
     """
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in NO_SYN))
     with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ def has_waiting(listener: socket.socket) -> bool:
 
 
 def has_handshakes(listener: socket.socket) -> bool:
-    """Return True if a client is just connecting to the port: SYN_RECV, which is 03 in /proc/net/tcp (proc(5))."""
+    """Return True if a handshake is in progress on the port (SYN_RECV, which is 03 in /proc/net/tcp, proc(5))."""
     host, port = listener.getsockname()[:2]
     if host == "::1" or host.startswith("127."):
         return False  # on loopback a handshake takes less time than reading the table

@@ -1,6 +1,6 @@
-"""Memory that a worker shares with its supervisor: counters, and the messages that its handlers work on.
+"""Memory that a worker shares with its supervisor: counters, and the messages that handlers are processing.
 
-The worker writes without a system call. The supervisor can read the memory even after the worker has crashed.
+The worker writes without system calls. The supervisor can read the memory even after the worker has crashed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import os
 import struct
 from dataclasses import dataclass
 
-#: The variable that names the inherited file descriptor; absent if a person started the process by hand.
+#: The environment variable that contains the inherited file descriptor. Unset if the process was started by hand.
 VARIABLE = "FASTCOMMERCE_RECORD"
-#: The largest number of handlers of one process.
+#: The maximum number of handlers in one process.
 MAX_HANDLERS = 64
 
 _NUMBER = struct.Struct("=Q")
 _ALL = struct.Struct("=QQQ")
-#: The replays of a message, and the bytes of its queue name and of its id.
+#: The layout of an entry: the number of replays of a message, and the lengths of its queue name and id in bytes.
 _LENGTHS = struct.Struct("=IHH")
-#: The maximum length of a short string of AMQP in bytes, such as a queue name or a message id.
+#: The maximum length of an AMQP short string, such as a queue name or a message id, in bytes.
 _SHORT = 255
 _ENTRY = _LENGTHS.size + 2 * _SHORT
 _ENTRIES_AT = 64
@@ -30,9 +30,9 @@ _SIZE = _ENTRIES_AT + MAX_HANDLERS * _ENTRY
 class WorkerCounters:
     """The counters of one worker process since its start."""
 
-    #: The number of messages that were answered.
+    #: The number of acknowledged or rejected messages.
     handled: int = 0
-    #: The number of events of the service's own that the broker confirmed.
+    #: The number of the service's own events that the broker has confirmed.
     published: int = 0
     #: The number of unacked messages, or of unconfirmed events.
     in_hand: int = 0
@@ -40,23 +40,23 @@ class WorkerCounters:
 
 @dataclass(frozen=True, order=True)
 class CurrentMessage:
-    """A message that a handler works on."""
+    """A message that a handler is processing."""
 
     queue: str
     id: str
-    #: The number of replays from its dead-letter queue. A replayed message counts as a new message.
+    #: The number of replays from the dead-letter queue. A replayed message counts as a new message.
     replays: int = 0
 
 
 class SharedMemory:
-    """The memory as a worker writes it. Only one thread at a time writes the same number or entry."""
+    """A worker's view of the memory. Each number or entry is written by only one thread at a time."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
 
     @classmethod
     def inherited(cls) -> SharedMemory:
-        """Return the memory of the descriptor that the environment names. Without a descriptor, it is not shared."""
+        """Return the memory behind the inherited descriptor. Without a descriptor, the memory is not shared."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(mmap.mmap(-1, _SIZE))
@@ -65,7 +65,7 @@ class SharedMemory:
         return cls(memory)
 
     def handled(self, count: int) -> None:
-        """Write the number of messages that were answered since the start."""
+        """Write the number of messages that were acknowledged or rejected since the start."""
         _NUMBER.pack_into(self._memory, 0, count)
 
     def published(self, count: int) -> None:
@@ -77,16 +77,16 @@ class SharedMemory:
         _NUMBER.pack_into(self._memory, 16, count)
 
     def leaving(self) -> None:
-        """Note that the worker stops by its own decision, so that no message is blamed for its end."""
+        """Note that the worker stops by its own decision, so that no message is blamed for the exit."""
         _NUMBER.pack_into(self._memory, 24, 1)
 
     def take(self, handler: int, message: CurrentMessage) -> None:
-        """Note that a handler, numbered from 0, starts to work on a message."""
+        """Note that a handler, numbered from 0, starts to process a message."""
         queue, name = (_cut(text) for text in (message.queue, message.id))
         start = _ENTRIES_AT + handler * _ENTRY
         text = queue + name
         self._memory[start + _LENGTHS.size : start + _LENGTHS.size + len(text)] = text
-        # The lengths come last. If the process dies before this line, the entry is still empty.
+        # The lengths are written last. If the process dies before this line, the entry is still empty.
         _LENGTHS.pack_into(self._memory, start, message.replays, len(queue), len(name))
 
     def release(self, handler: int) -> None:
@@ -95,7 +95,7 @@ class SharedMemory:
 
 
 class SharedMemoryFile:
-    """The memory as the supervisor reads it. The worker inherits ``descriptor``."""
+    """The supervisor's view of the memory. The worker inherits ``descriptor``."""
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.memfd_create(name)
@@ -112,7 +112,7 @@ class SharedMemoryFile:
         return bool(_NUMBER.unpack_from(self._memory, 24)[0])
 
     def messages(self) -> list[CurrentMessage]:
-        """Return the messages that handlers work on. The list is only exact after the process has exited."""
+        """Return the messages that handlers are processing. The list is exact only after the process has exited."""
         found = []
         for handler in range(MAX_HANDLERS):
             start = _ENTRIES_AT + handler * _ENTRY
@@ -124,7 +124,7 @@ class SharedMemoryFile:
         return found
 
     def close(self) -> None:
-        """Close the descriptor after the worker inherited it. The memory can still be read."""
+        """Close the descriptor after the worker has inherited it. The memory remains readable."""
         os.close(self.descriptor)
 
 
