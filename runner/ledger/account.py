@@ -10,18 +10,19 @@ from runner.ledger.recorded_fates import Published
 
 @dataclass(frozen=True)
 class AccountedQueue:
-    """A queue that services consume, and the records of its handled messages."""
+    """A queue that services consume, and what the database records about its handled messages."""
 
     queue: str
     services: tuple[str, ...] = ()
     dead_letter: str | None = None
-    #: True if the consumer records every event, so that each recorded event was handled.
+    #: True if the consumer records every event. In that case each recorded event counts as handled.
     is_audit: bool = False
-    #: The time from which all handled messages are recorded, in milliseconds since the epoch. None if they are not.
+    #: The time since which all handled messages are recorded, in milliseconds since the epoch. None if handled messages
+    #: are not recorded.
     known_from: int | None = None
     #: The services that have an inbox.
     inboxes: tuple[str, ...] = ()
-    #: True if the queue has a limit of its length, beyond which it may refuse messages.
+    #: True if the queue has a length limit and refuses messages above the limit.
     is_limited: bool = False
 
 
@@ -41,7 +42,7 @@ class Row:
 
 @dataclass(eq=False)
 class Account:
-    """The account of one queue. Of the missing messages, the number that waits is waiting, and the rest is lost."""
+    """The account of one queue. A missing message is either waiting in a queue or lost."""
 
     place: AccountedQueue
     #: The published messages by id.
@@ -53,11 +54,12 @@ class Account:
     #: The ids of dead letters that the service of the dead-letter queue has received.
     consumed_dead_letters: set[str] = field(default_factory=set)
     discarded: set[str] = field(default_factory=set)
-    #: The ids that were handled more than once, and those of them that an inbox should have prevented.
+    #: The ids of messages that were handled more than once, and the subset that an inbox should have prevented.
     twice: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
-    #: The ids that count as lost. If messages wait, the lost ids are unknown. Then the oldest ids count, because a
-    #: queue delivers the oldest messages first, and ``candidates`` contains all ids that may be lost.
+    #: The ids that are reported as lost. If messages are waiting, it is unknown which ids are lost. In that case the
+    #: oldest missing ids are reported, because a queue delivers the oldest messages first. ``candidates`` contains all
+    #: ids that may be lost.
     lost: list[str] = field(default_factory=list)
     candidates: list[str] = field(default_factory=list)
     #: The remarks about the figures, for the reader.
@@ -78,12 +80,12 @@ class Account:
 
     @property
     def found(self) -> set[str]:
-        """The ids that are handled, dead-lettered or discarded."""
+        """The ids of the messages that were handled, dead-lettered or discarded."""
         return self.handled | self.dead_lettered | self.consumed_dead_letters | self.discarded
 
     @property
     def missing(self) -> list[str]:
-        """The ids that are not handled, dead-lettered or discarded, with the oldest first."""
+        """The ids of the messages that were not handled, dead-lettered or discarded, oldest first."""
         if not self.is_known:
             return []
         done = self.found | self.pending

@@ -1,6 +1,6 @@
-"""Builds the account of each queue from rows of the database and dead letters, without input or output.
+"""The building of each queue's account from database rows and dead letters, without input or output.
 
-``loss_detection`` decides which missing messages are lost.
+``loss_detection`` determines which missing messages are lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from runner.ledger.account import Account, AccountedQueue
 from runner.ledger.expected_queues import ExpectedQueues, OpenRoute
 from runner.ledger.recorded_fates import Fate, Fates, InboxRows, Names, Published
 
-#: The reasons why events are not counted. The number of events precedes each reason.
+#: The reasons why events are not counted. In the output, the number of events precedes the reason.
 _UNKNOWN = (
     "more may have arrived here and are not counted: the age of the binding is unknown, and the queue had no earlier"
     " event of this type"
@@ -29,25 +29,25 @@ class KnownDeadLetter:
 
     type: str
     order_id: str | None
-    #: The time of the publish in milliseconds since the epoch. None if no property contains it.
+    #: The time of publishing in milliseconds since the epoch. None if no property contains the time.
     at: int | None = None
 
 
 @dataclass(frozen=True)
 class Known:
-    """The records of all messages."""
+    """All records about messages, from the database and the broker."""
 
-    #: The events by id. A row of audit replaces other records of the same event.
+    #: The events by id. A row from the `audit` plugin replaces other records of the same event.
     events: Mapping[str, Published]
-    #: The ids of the events that audit recorded.
+    #: The ids of the events that the `audit` plugin recorded.
     audited: frozenset[str]
     fates: Fates
     inboxes: Mapping[tuple[str, str], InboxRows]
     #: The dead letters by the queue in which they failed, then by id.
     dead_letters: Mapping[str, Mapping[str, KnownDeadLetter]]
-    #: The ids of the events in an outbox without a confirm of the broker.
+    #: The ids of the events in an outbox that the broker has not confirmed.
     unsent: frozenset[str] = frozenset()
-    #: The present names of renamed queues, by their former names.
+    #: The current names of renamed queues, by their previous names.
     renamed: Names = field(default_factory=dict)
 
 
@@ -77,7 +77,7 @@ def _account(
 ) -> Account:
     account = Account(place, {})
     first: dict[str, int] = {}
-    # A message with a record in a queue counts there, whatever its route was.
+    # A message with a record in a queue is counted for that queue, whatever its route was.
     for entry in _seen(place, known):
         if since is None or entry.at >= since:
             account.entries[entry.id] = entry
@@ -107,13 +107,13 @@ def _account(
 def _left_out(
     event: Published, route: OpenRoute, place: AccountedQueue, known: Known, first: int | None, begun: int | None
 ) -> str | None:
-    """Return the reason why an event does not count for a queue, or None if it counts.
+    """Return the reason why an event is not counted for a queue, or None if it is counted.
 
     ``first`` is the time of the first recorded event of this type in the queue. ``begun`` is the time of the broker's
-    oldest record of a binding.
+    oldest binding record.
     """
     begin = route.since
-    # If the broker's data is new, all bindings look new. Then the records of the database are older.
+    # If the broker's data is new, all bindings look new. In that case the database records are older.
     if first is not None and (route.is_unsure or begin is None or (begun is not None and begin <= begun)):
         begin = first if begin is None else min(begin, first)
     if begin is None or event.at < begin:
@@ -136,7 +136,7 @@ def refresh(account: Account, known: Known) -> None:
     account.discarded |= {id for id, fate in fates.items() if fate.is_discarded and id in entries}
     account.dead_lettered = entries.keys() & known.dead_letters.get(place.queue, {}).keys()
     if place.dead_letter is not None:
-        # If a service consumes the dead-letter queue, the messages there have an account of their own.
+        # If a service consumes the dead-letter queue, its messages have a separate account.
         attempted = known.fates.get(place.dead_letter, {}).keys()
         account.consumed_dead_letters |= entries.keys() & {*attempted, *_ids_in_inboxes(known, place.dead_letter)}
     account.twice |= {id for id, fate in fates.items() if len(fate.handled) > 1 and fate.is_twice() and id in entries}

@@ -10,20 +10,20 @@ from runner.topology.live import BindingKey
 from runner.topology.model import Objects
 from runner.topology.offline_routing import OfflineRouter
 
-#: The types of exchanges that route by the routing key alone, or to all bindings.
+#: The exchange types that route by the routing key alone, or to all bindings.
 _PREDICTABLE = ("direct", "fanout", "topic")
 
 
 class OpenRoute(NamedTuple):
     """The age of the routes to an exchange or queue."""
 
-    #: The time since when a route certainly exists, in milliseconds since the epoch. None if no such time is known.
+    #: The time since which a route is known to exist, in milliseconds since the epoch. None if the time is unknown.
     since: int | None
     #: True if another route, whose age is unknown, may be older.
     is_unsure: bool = False
 
     def through(self, since: int | None) -> OpenRoute:
-        """Return the route extended by a binding that exists since ``since``, or since an unknown time."""
+        """Return the route extended by a binding that was created at ``since``, or at an unknown time."""
         if since is None:
             return _UNSURE
         return OpenRoute(None if self.since is None else max(self.since, since), self.is_unsure)
@@ -44,9 +44,9 @@ class ExpectedQueues:
     """A router that follows events through the bindings on the broker."""
 
     def __init__(self, objects: Objects, since: Mapping[BindingKey, int], begun: int | None = None) -> None:
-        """``since`` has the time of each binding whose creation the broker recorded, in ms since the epoch.
+        """``since`` contains the creation time of each recorded binding, in milliseconds since the epoch.
 
-        ``begun`` is the time of the broker's oldest record, if it is known. The broker's data may be new since then.
+        ``begun`` is the time of the broker's oldest record, if known. The broker may have lost older data.
         """
         self._router, self._since, self.begun = OfflineRouter(objects), since, begun
         self._known: dict[tuple[str, str], Mapping[str, OpenRoute]] = {}
@@ -55,13 +55,13 @@ class ExpectedQueues:
         for one in objects.bindings:
             if one.destination_type == "queue":
                 (predictable if types.get(one.source) in _PREDICTABLE else others).add(one.destination)
-        #: The queues that get messages only by headers, or from an exchange type of a plugin.
+        #: The queues that get messages only by headers, or from an exchange type that a plugin provides.
         self.unpredictable = frozenset(others - predictable)
 
     def of(self, exchange: str, key: str) -> Mapping[str, OpenRoute]:
-        """Return the queues that get an event with this exchange and routing key, with the age of the route.
+        """Return the queues that get an event with this exchange and routing key, each with the age of its route.
 
-        The age of an alternate exchange is unknown, and so is the age of a binding older than the broker's records.
+        The age is unknown for an alternate exchange, and for a binding that is older than the broker's records.
         """
         if (exchange, key) not in self._known:
             self._known[exchange, key] = self._follow(exchange, key)
@@ -73,7 +73,7 @@ class ExpectedQueues:
             return dict.fromkeys(route.queues, _UNSURE)
         hops = [hop for hop in route.hops if hop.type in _PREDICTABLE]
         reached, queues = {exchange: OpenRoute(0)}, dict[str, OpenRoute]()
-        # A later hop may lead to an exchange by an older route, so repeat until nothing changes.
+        # A later hop may reach an exchange by an older route, so repeat until no age changes.
         before: dict[str, OpenRoute] = {}
         while reached != before:
             before = dict(reached)

@@ -1,4 +1,4 @@
-"""The command ``ledger``, which accounts for every published message."""
+"""The ``ledger`` command, which accounts for every published message."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects
 
-#: Seconds that replacing all processes may take, after the first process records attempts.
+#: The time that the replacement of all processes may take after the first process records attempts, in seconds.
 ROLLOUT = 60.0
-#: The error if services have an inbox without a row, and nothing else is recorded.
+#: The error if the only records are inboxes, and these are empty.
 EMPTY = "nothing can be proved yet: no inbox has a row; the first handled message adds one"
-#: The settings with which a queue may refuse messages.
+#: The settings that may make a queue refuse messages.
 LIMITS = {"max-length", "max-length-bytes"}
 
 
@@ -86,14 +86,14 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
 
 
 def _renamed(project: Project, management: Management) -> Names:
-    """Return the present names of renamed queues, from ``formerly`` in topology.yaml and from the broker's records."""
+    """Return the current names of renamed queues, from ``formerly`` in topology.yaml and from the broker's records."""
     queues = project.topology.queues
     found = {old: new for old, new in owned_by(management).renamed.items() if old not in queues and new in queues}
     return found | project.topology.renamed
 
 
 def _known(read: Read, renamed: Names) -> Known:
-    # The collector would take seconds to examine hundreds of thousands of objects, none of which is garbage.
+    # The garbage collector would take seconds to examine hundreds of thousands of objects, none of which is garbage.
     gc.disable()
     events: dict[str, Published] = {one.id: one for one in audited_events(read)}
     audited = frozenset(events)
@@ -107,7 +107,7 @@ def _known(read: Read, renamed: Names) -> Known:
 
 def _expected(objects: Objects, live: Live) -> ExpectedQueues:
     times = live.owned.since
-    # If a binding has no time, it is older than the first record, so the oldest record says nothing about the data.
+    # A binding without a time is older than the first record, so the oldest record does not show the age of the data.
     begun = min(times.values(), default=None) if live.owned.bindings <= times.keys() else None
     return ExpectedQueues(with_live_bindings(objects, live), times, begun)
 
@@ -151,7 +151,7 @@ def _places(project: Project, objects: Objects, read: Read, known: Known) -> lis
 def _show_missing(count: int) -> None:
     if sys.stderr.isatty():
         what = f"{count} not accounted for yet" if count else "some messages are not recorded yet"
-        # The guard of the terminal passes these control characters only at the start of a text.
+        # The terminal output filter accepts these control characters only at the start of a text.
         click.echo("\r\x1b[K" + click.style(f"{what}, checking again …", dim=True), err=True, nl=False)
 
 

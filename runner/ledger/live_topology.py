@@ -1,4 +1,4 @@
-"""The topology on the broker: the existing bindings, and all queues that contain messages of a project."""
+"""The topology on the broker: the existing bindings, and all queues that may contain messages of a project."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ OriginQueues = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class MessagePlaces:
-    """The queues on a broker in which the messages of a project may be."""
+    """The queues on a broker that may contain messages of a project."""
 
     url: str
     management: Management
     origins: Origins
-    #: The queue and its retry queues, for each consumed queue, in the order in which a message passes through them.
+    #: For each consumed queue, the queue and its retry queues, in the order in which a message passes through them.
     own: Mapping[str, tuple[str, ...]]
-    #: The queue of the attempt reports. None if attempts are not recorded.
+    #: The queue for attempt reports. None if attempts are not recorded.
     reports: str | None
     #: The queues that services consume.
     consumed: frozenset[str]
 
     @classmethod
     def of(cls, queues: OpenQueues, objects: Objects, live: Live, reports: str | None) -> MessagePlaces:
-        """Return the places for the project of ``queues``. ``reports`` is the queue of the attempt reports."""
+        """Return the queues for the project of ``queues``. ``reports`` is the queue for attempt reports."""
         origins = replace(queues.places, origins=dead_letter_queues(objects, queues.places.origins, live))
         consumed = queues.project.consumed
         names = {*consumed, *([reports] if reports is not None else [])}
@@ -45,8 +45,8 @@ class MessagePlaces:
 def with_live_bindings(objects: Objects, live: Live) -> Objects:
     """Return ``objects`` with the bindings on the broker in place of the bindings in topology.yaml.
 
-    A binding of ours that another client deleted is included, because the messages that it no longer routes are lost.
-    If the broker has no record of our bindings, those in topology.yaml are returned.
+    The result includes FastCommerce bindings that another client deleted, because the messages that these bindings no
+    longer route are lost. If the broker has no record of these bindings, the bindings in topology.yaml are returned.
     """
     ours = live.owned.bindings
     if not ours:
@@ -65,7 +65,7 @@ def with_live_bindings(objects: Objects, live: Live) -> Objects:
 
 
 def unapplied(objects: Objects, live: Live) -> Iterator[str]:
-    """Yield a line for each binding in which topology.yaml and the broker differ."""
+    """Yield a line for each binding that exists only in topology.yaml or only on the broker."""
     existing = with_live_bindings(objects, live).bindings
     keys, written = {one.key for one in existing}, {one.key for one in objects.bindings}
     queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
@@ -80,13 +80,13 @@ def unapplied(objects: Objects, live: Live) -> Iterator[str]:
 def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
     """Return a queue and its retry queues, in the order in which a message passes through them.
 
-    The result includes retry queues of former delays, which still return their messages. It also includes queues that
-    an interrupted replacement has left.
+    The result includes the retry queues of previous delays, which still return their messages. It also includes queues
+    that an interrupted replacement has left behind.
     """
     retry = objects.retry_delays.get(queue)
     waiting = [name for _, name in retry.steps] if retry is not None else []
     known = {one.name for one in objects.queues}
-    # Until the queue is renamed, its messages are in queues with the former name.
+    # Until the queue is renamed, its messages are in queues with the previous name.
     former = objects.formerly.get(queue)
     starts = tuple(f"{name}{RETRY}" for name in (queue, former) if name is not None)
     left = [name for name in sorted(live.owned.queues - known) if name.startswith(starts)]
@@ -97,8 +97,9 @@ def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
 def dead_letter_queues(objects: Objects, origins: OriginQueues, live: Live) -> OriginQueues:
     """Return ``origins`` together with other queues that may contain dead letters.
 
-    These are our queues without a binding that topology.yaml no longer contains, such as after a change of
-    ``dead_letter``. They also include queues that an interrupted replacement of a dead-letter queue has left.
+    The added queues were declared by FastCommerce, have no binding and are no longer in topology.yaml. One cause is a
+    change of ``dead_letter``. Queues that an interrupted replacement of a dead-letter queue has left behind are added
+    too.
     """
     known = {one.name for one in objects.queues}
     bound = {key[2] for key in live.owned.bindings | live.bindings.keys() if key[1] == "queue"}
@@ -118,7 +119,7 @@ def _with_drained(name: str, live: Live) -> list[str]:
 
 
 def live_of(management: Management) -> Live:
-    """Return the objects on the broker, or only our record of them if the HTTP API refuses this user."""
+    """Return the objects on the broker, or only FastCommerce's record of them if the HTTP API refuses this user."""
     try:
         return management.live()
     except ManagementError:
@@ -126,7 +127,7 @@ def live_of(management: Management) -> Live:
 
 
 def owned_by(management: Management) -> Owned:
-    """Return the record of our objects on the broker, which is empty if the HTTP API does not return it."""
+    """Return the record of FastCommerce's objects on the broker. Empty if the HTTP API does not return the record."""
     try:
         return management.owned()
     except ManagementError:

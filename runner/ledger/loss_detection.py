@@ -1,13 +1,17 @@
 """The detection of lost messages in a database and on a broker while services are running.
 
-A message in transit never counts as lost. The published messages are read once, at the start. Then the queues are
-counted in the order in which a message passes through them: its queue, the retry queues, the dead-letter queue, the
-queue of attempt reports. Then the handled messages are read again. So a moving message is found at least once, in a
-count or as handled.
+A message in transit is never reported as lost. Each search has three steps:
 
-A message may be missing for a moment if it moved back between two counts, as after a delay or a replay. An unacked
-message may be missing until the statistics show it some seconds later. So the search is repeated. A message is lost if
-it stays missing, and no count changes, for more than two intervals of the statistics.
+1. Read the published messages, only at the start.
+2. Count the queues in the order in which a message passes through them: its queue, the retry queues, the dead-letter
+   queue, the queue for attempt reports.
+3. Read the handled messages again.
+
+A moving message is therefore found at least once, in a count or as a handled message.
+
+A message may be missing for a moment if it moved back between two counts, for example after a delay or a replay. An
+unacked message may be missing until the statistics show the message a few seconds later. Therefore the search is
+repeated. A message is lost if it remains missing, and no count changes, for more than two statistics intervals.
 """
 
 from __future__ import annotations
@@ -31,17 +35,17 @@ from runner.messages import ATTEMPT_TYPE
 #: Seconds without a change after which a missing message is lost. A queue reports its statistics every 5 s, and the
 #: HTTP API collects them every 5 s (RabbitMQ: "Management Plugin", statistics interval).
 STILL_TIME = 11.0
-#: Seconds after which the search ends without a result, beyond ``STILL_TIME``, and seconds between two searches.
+#: Seconds after ``STILL_TIME`` until the search stops without a result, and seconds between two searches.
 EXTRA_TIME, SEARCH_INTERVAL = 5.0, 0.5
-#: Seconds to wait for records that are not stored yet while messages are moving.
+#: Seconds to wait for unstored records while messages are moving.
 RECORDING_TIME = 2.0
-#: Seconds after which a dead-letter queue is read again even if its number of messages is the same.
+#: Seconds after which a dead-letter queue is read again even if its number of messages is unchanged.
 MAX_AGE = 3.0
 
 
 @dataclass
 class _Stillness:
-    """The latest state of an account, and the time since when it is unchanged."""
+    """The latest state of an account, and the time of its last change."""
 
     seen: object = None
     since: float = 0.0
@@ -57,7 +61,7 @@ class _Stillness:
 class _DeadLetterQueue:
     """The content of a dead-letter queue."""
 
-    #: The number of messages that the broker reported, and the time of the read by the monotonic clock.
+    #: The number of messages that the broker reported, and the monotonic time of the read.
     count: int
     at: float
     dead_letters: dict[str, dict[str, KnownDeadLetter]]
@@ -67,13 +71,14 @@ class _DeadLetterQueue:
 
 @dataclass
 class LossDetection:
-    """A search for lost messages that ends when each account is certain."""
+    """A search for lost messages that stops when each account is certain."""
 
     places: MessagePlaces
     read: Read
     known: Known
     accounts: Sequence[Account]
-    #: Seconds without a change after which a missing message is lost. Tests with more frequent statistics reduce it.
+    #: Seconds without a change after which a missing message is lost. Tests with more frequent statistics reduce this
+    #: time.
     still: ClassVar[float] = STILL_TIME
     counts: dict[str, MessageCounts] = field(default_factory=dict)
     #: The number of attempt reports in dead-letter queues.
@@ -82,7 +87,7 @@ class LossDetection:
     _dead_letter_queues: dict[str, _DeadLetterQueue] = field(default_factory=dict)
 
     def settle(self, on_search: Callable[[int], None]) -> list[Account]:
-        """Search until it is certain which messages are lost, or time runs out. Return the uncertain accounts.
+        """Search until the lost messages are certain, or time runs out. Return the uncertain accounts.
 
         ``on_search`` gets the number of missing messages before each further search.
         """
@@ -91,11 +96,11 @@ class LossDetection:
         while True:
             self._search(open_accounts)
             now = time.monotonic()
-            # A settled account keeps its figures while the search for others goes on.
+            # A settled account keeps its figures while the search continues for other accounts.
             unsettled = [one for one in open_accounts if not self._is_settled(one, now)]
             unsure = [one for one in open_accounts if one not in unsettled and self.doubts(one)]
             before, ready = ready, [one.ready for one in self.counts.values()]
-            # Waiting longer helps only if the statistics of audit's unacked messages are late and no queue is moving.
+            # A longer wait helps only if the statistics of audit's unacked messages are late and no queue is moving.
             is_late = all(one.place.is_audit and not one.ready for one in unsure) and before in ([], ready)
             is_over = now - begun > (self.still if is_late else RECORDING_TIME)
             if now - begun > self.still + EXTRA_TIME or (not unsettled and (not unsure or is_over)):
@@ -130,7 +135,7 @@ class LossDetection:
 
     @property
     def _reports(self) -> int:
-        """The maximum number of attempt reports that are not recorded."""
+        """The maximum number of attempt reports that are not recorded yet."""
         waiting = self._of(self.places.own[self.places.reports]) if self.places.reports is not None else []
         return self.dead_lettered_reports + sum(one.ready + (one.unacked or 0) for one in waiting)
 
@@ -177,7 +182,7 @@ class LossDetection:
         queue, message = maker
         if message in self.known.dead_letters.get(queue, {}):
             return True
-        # A queue that no service consumes any more is not counted.
+        # A queue that no service consumes is not counted.
         names = self.places.own.get(queue)
         return names is None or any(one.ready or one.unacked != 0 for one in self._of(names))
 
@@ -202,7 +207,7 @@ class LossDetection:
     def _all(self, account: Account) -> list[str]:
         """Return all queues in which a message of an account, or the report of its attempt, may be."""
         origins_of = self.places.origins.origins
-        # A dead-letter queue without an origin, which an edit has left, may contain messages of any queue.
+        # A dead-letter queue that lost its origin by an edit may contain messages of any queue.
         dead = [name for name, origins in origins_of.items() if not origins or account.queue in origins]
         reports = self.places.own[self.places.reports] if self.places.reports is not None else ()
         return [*dict.fromkeys([*self.places.own[account.queue], *dead, *reports])]
@@ -211,13 +216,13 @@ class LossDetection:
         found = []
         for name in names:
             one = self.counts.get(name, MessageCounts())
-            # Dead letters are known by their ids, unless a service consumes the dead-letter queue.
+            # The ids of dead letters are known, unless a service consumes the dead-letter queue.
             is_browsed = name in self.places.origins.origins and name not in self.places.consumed
             found.append(replace(one, ready=0) if is_browsed else one)
         return found
 
     def _dead_letters(self, queues: Sequence[str]) -> dict[str, dict[str, KnownDeadLetter]]:
-        """Return the content of the dead-letter queues by the queue of origin, without consuming it."""
+        """Return the dead letters in these queues by the queue of origin, without consuming them."""
         found: dict[str, dict[str, KnownDeadLetter]] = {}
         self.dead_lettered_reports = 0
         for name in queues:

@@ -1,4 +1,4 @@
-"""The records of messages in the database: publishes, and the outcome of each message in each queue."""
+"""The database's records of messages: published events, and the outcome of each message in each queue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIGITS = str.maketrans("0123456789", "abcdefghij")
 
 
 class Published(NamedTuple):
-    """One published event, with the time in milliseconds since the epoch."""
+    """One published event, with its time in milliseconds since the epoch."""
 
     id: str
     type: str
@@ -49,10 +49,10 @@ class Fate:
 
     type: str
     order_id: str | None
-    #: The earliest time at which the message was sent to the queue, according to its attempts.
+    #: The earliest time at which the message was sent to the queue, according to the attempts.
     at: int
     is_handled: bool = False
-    #: The number of earlier replays, the end and the service of each attempt that handled the message.
+    #: For each attempt that handled the message, the number of earlier replays, the end of the attempt and the service.
     handled: tuple[tuple[int, int, str], ...] = ()
     #: The numbers of replays and attempts at the last attempt, and at the last discard.
     tried: tuple[int, int] = (0, 0)
@@ -60,9 +60,9 @@ class Fate:
 
     @property
     def is_discarded(self) -> bool:
-        """True if the message was discarded and not attempted later, as after an interrupted discard.
+        """True if the message was discarded and has no later attempt, such as after an interrupted discard.
 
-        The numbers of attempts decide, because the clocks of two machines differ.
+        The numbers of attempts are compared, because the clocks of two machines differ.
         """
         return self.discarded > self.tried
 
@@ -75,13 +75,13 @@ class Fate:
         """Return True if the inbox of a service failed to prevent a second handling.
 
         ``done`` is the time of the message's inbox row. An attempt ends before its row is committed. Attempts before
-        the first row of the inbox do not count, nor do attempts of another service that consumes the same queue.
+        the first row of the inbox are ignored, and so are attempts of another service that consumes the same queue.
         """
         own = replace(self, handled=tuple(one for one in self.handled if one[2] == service))
         return own.is_twice() and (own.is_twice(inbox.since) or any(ended > done for _, ended, _ in own.handled))
 
 
-#: The present names of renamed queues by their former names. Rows with either name belong to the same queue.
+#: The current names of renamed queues, by their previous names. Rows with either name belong to the same queue.
 Names = Mapping[str, str]
 #: The fates by queue, then by message id.
 Fates = dict[str, dict[str, Fate]]
@@ -98,7 +98,7 @@ class InboxRows:
 
 
 def audited_events(read: Read) -> Iterator[Published]:
-    """Yield all events that audit recorded. Raises StoreError for a row that the services never write."""
+    """Yield all events that the `audit` plugin recorded. Raises StoreError for a row that no service writes."""
     for row in read("SELECT id, type, order_id, published_at, exchange, routing_key FROM events", {}):
         check_row("events", _EVENT_COLUMNS, row)
         yield Published._make((*row, None))
@@ -151,9 +151,9 @@ def inboxes(read: Read, renamed: Names, ids: Collection[str] | None = None) -> d
 
 
 def fates(read: Read, renamed: Names, ids: Collection[str] | None = None) -> Fates:
-    """Return the fates of all messages. If ``ids`` are given, other messages may be left out. Raises StoreError."""
+    """Return the fates of all messages, or at least of the messages with these ``ids``. Raises StoreError."""
     found: Fates = {}
-    # The table has no index of message ids, so each SELECT costs as much as reading all rows.
+    # The table has no index on message ids, so each SELECT reads all rows.
     for where, given in [("", {})] if ids is None or len(ids) > MOST_NAMED else _named("message_id", ids):
         for row in read(f"SELECT {_ATTEMPT} FROM attempts{where}", given):  # noqa: S608
             check_row("attempts", _ATTEMPT_COLUMNS, row)
@@ -164,7 +164,7 @@ def fates(read: Read, renamed: Names, ids: Collection[str] | None = None) -> Fat
 def first_attempts(read: Read) -> dict[str, int]:
     """Return the start of the first recorded attempt of each service, in milliseconds since the epoch.
 
-    Raises StoreError for a row that the services never write.
+    Raises StoreError for a row that no service could have written.
     """
     rows = read("SELECT service, min(began_at) FROM attempts WHERE outcome <> 'discarded' GROUP BY service", {})
     for row in rows:
@@ -173,15 +173,15 @@ def first_attempts(read: Read) -> dict[str, int]:
 
 
 def events_among(read: Read, ids: Collection[str]) -> set[str]:
-    """Return those of ``ids`` that are ids of recorded events."""
+    """Return the subset of ``ids`` that belongs to recorded events."""
     return {str(row[0]) for where, given in _named("id", ids) for row in read(f"SELECT id FROM events{where}", given)}  # noqa: S608
 
 
 def _named(column: str, ids: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield conditions with their parameters, each for up to ``MOST_NAMED`` of the ids."""
+    """Yield SQL conditions with their parameters, each for up to ``MOST_NAMED`` ids."""
     every = sorted(ids)
     for begin in range(0, len(every), MOST_NAMED):
-        # The name of a parameter has no digit, as runner.history.reader expects.
+        # The name of a parameter must not contain a digit, because runner.history.reader expects none.
         some = enumerate(every[begin : begin + MOST_NAMED])
         given = {f"id{number}".translate(_DIGITS): one for number, one in some}
         yield f" WHERE {column} IN ({', '.join(f':{name}' for name in given)})", given

@@ -1,4 +1,4 @@
-"""The output of the ledger as text and as JSON."""
+"""The ledger output as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from runner.invocation import invocation
 from runner.ledger.account import Account, Row
 from runner.topology.model import Objects
 
-#: The maximum number of ids of a queue in the text output.
+#: The maximum number of ids per queue in the text output.
 MOST_SHOWN = 10
 _HEAD = ("QUEUE", "EVENT", "PUBLISHED", "HANDLED", "DEAD-LETTERED", "DISCARDED", "WAITING", "LOST", "TWICE")
 
 
 def unread_queues(project: Project, objects: Objects) -> list[str]:
-    """Return the queues of topology.yaml that no service consumes, except dead-letter queues."""
+    """Return the queues in topology.yaml that no service consumes, except dead-letter queues."""
     dead = {ladder.dead_letter for ladder in objects.retry_delays.values()}
     return [name for name in project.topology.queues if name not in project.consumed and name not in dead]
 
@@ -29,7 +29,7 @@ def unread_queues(project: Project, objects: Objects) -> list[str]:
 def as_json_object(
     found: Sequence[Account], unread: Sequence[str], unapplied: Sequence[str], *, is_settled: bool
 ) -> dict[str, Any]:
-    """Return all accounts as JSON values with all ids. ``unread`` has the queues that no service consumes."""
+    """Return all accounts as JSON values with all ids. ``unread`` contains the queues that no service consumes."""
 
     def ids(one: Account, some: Sequence[str]) -> list[dict[str, Any]]:
         return [{"id": id, "order_id": one.entries[id].order_id, "type": one.entries[id].type} for id in some]
