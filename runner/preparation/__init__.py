@@ -1,5 +1,5 @@
 """The process that reads the files and declares the topology for the supervisor, and exits after each task.
 
-``preparation_client.py`` is the supervisor's side; ``__main__.py`` and ``preparer.py`` are the process. So the
-supervisor stays small, and no error or delay of a file or of the broker can stop or block it.
+``preparation_client.py`` runs in the supervisor. ``__main__.py`` and ``preparer.py`` run in the process. This keeps the
+supervisor small. An error or a delay of a file or of the broker can neither stop nor block the supervisor.
 """

@@ -17,7 +17,7 @@ from runner.prerequisite import missing_package
 
 
 def main() -> None:
-    """Run the tasks from the socket at standard input, until the supervisor closes it or exits."""
+    """Run the tasks from the socket at standard input, until the supervisor closes the socket or exits."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=os.dup(0))
@@ -71,7 +71,7 @@ def _expected(error: Exception) -> RunnerError:
 
 
 def _read(stream: Any, tasks: SimpleQueue[tuple[str, tuple[Any, ...]]]) -> None:
-    # On a thread, so that the exit of the supervisor is noticed during a task.
+    # The read is on a thread, so that the exit of the supervisor is noticed during a task.
     try:
         while True:
             tasks.put(pickle.load(stream))  # noqa: S301 - from the supervisor, over a socket of its own

@@ -1,4 +1,4 @@
-"""The supervisor's side of the preparation, which starts a process for each task."""
+"""The supervisor's client of the preparation process, which starts a process for each task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Say = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class PreparationRequest:
-    """The arguments of the command line."""
+    """The command-line arguments that preparation needs."""
 
     folder: str
     services: tuple[str, ...]
@@ -33,17 +33,17 @@ class PreparationRequest:
 
 @dataclass(frozen=True)
 class SupervisionPlan:
-    """The programs and settings that the files contain."""
+    """The programs and settings from the configuration files."""
 
     programs: Sequence[Program]
     exits_on_fatal: bool
-    #: The largest size of a log file in bytes, and the number of renamed files to keep; None for no log files.
+    #: The maximum size of a log file in bytes, and the number of renamed files to keep. None for no log files.
     logs: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class PreparedSystem:
-    """The broker: the programs to run for it, and a text for people."""
+    """The programs that run the broker, if any, and a description of the broker for the user."""
 
     programs: Sequence[Program]
     words: str
@@ -53,11 +53,11 @@ class PreparedSystem:
 
 @dataclass(frozen=True)
 class PreparedPrograms:
-    """The programs to run from now on, and a line for each object that must be replaced on the broker."""
+    """The programs to run, and a line for each object that must be replaced on the broker."""
 
     programs: Sequence[Program]
     left: Sequence[str]
-    #: True if ``finish`` has work to do after these programs have started.
+    #: True if ``finish`` must be called after these programs have started.
     is_unfinished: bool = False
 
 
@@ -71,31 +71,31 @@ class Preparation:
         self._order = order
         #: The function that prints a line at a level. The caller replaces it when the output is ready.
         self.say: Say = lambda text, level: None
-        #: ``_stays`` is True if the process runs on, because autoscaling asks for ready messages periodically.
+        #: ``_stays`` is True if the process keeps running, because autoscaling periodically requests ready messages.
         self._stays = self._is_closed = False
         self._lock = threading.Lock()
         #: The pickled memory of the last process for the next one; None before the first task.
         self._memory: bytes | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        # The first task needs the process, whose start takes longest.
+        # Start the process first. The first task needs it, and its start takes the longest time.
         self._start()
 
     def begin(self) -> SupervisionPlan:
-        """See ``Preparer.begin``; the process stays for the next tasks."""
+        """Call ``Preparer.begin``. The process keeps running for the next tasks."""
         begun = cast(SupervisionPlan, self._call("begin"))
         self._stays = _has_autoscale(begun.programs)
         return begun
 
     def find(self) -> PreparedSystem:
-        """See ``Preparer.find``; the process stays for the next tasks."""
+        """Call ``Preparer.find``. The process keeps running for the next tasks."""
         return cast(PreparedSystem, self._call("find"))
 
     def prepare(self) -> PreparedPrograms | None:
-        """See ``Preparer.prepare``; if it fails, the process stays for the next attempt."""
+        """Call ``Preparer.prepare``. If the task fails, the process keeps running for the next attempt."""
         return self._prepared("prepare")
 
     def finish(self) -> PreparedPrograms | None:
-        """See ``Preparer.finish``."""
+        """Call ``Preparer.finish``."""
         return self._prepared("finish")
 
     def _prepared(self, task: str) -> PreparedPrograms | None:
@@ -106,7 +106,7 @@ class Preparation:
         return prepared
 
     def reload(self) -> PreparedPrograms:
-        """See ``Preparer.reload``."""
+        """Call ``Preparer.reload``."""
         try:
             prepared = cast(PreparedPrograms, self._call("reload"))
             self._stays = _has_autoscale(prepared.programs)
@@ -115,11 +115,11 @@ class Preparation:
             self._end()
 
     def ready_messages(self, service: str) -> int:
-        """See ``Preparer.ready_messages``."""
+        """Call ``Preparer.ready_messages``."""
         return cast(int, self._call("ready_messages", service))
 
     def close(self) -> None:
-        """Kill the process and its children. Every task may be interrupted at any point."""
+        """Kill the process and its children. Every task can be interrupted safely at any point."""
         self._is_closed = True
         process = self._process
         if process is not None:
@@ -130,7 +130,7 @@ class Preparation:
     def _call(self, task: str, *arguments: Any) -> Any:
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
-                self._forget()  # another process killed it between two tasks
+                self._forget()  # the process was killed between two tasks
             try:
                 if self._process is None:
                     self._start()
@@ -149,7 +149,7 @@ class Preparation:
                 self._forget()
 
     def _forget(self) -> int:
-        """Let the process exit if it still runs, and return its exit code."""
+        """Let the process exit if it is still running, and return its exit code."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -162,7 +162,7 @@ class Preparation:
             raise OSError("the runner exits")
         ours, theirs = socket.socketpair()
         with theirs:
-            # The process stays in the session of the supervisor, unlike leftover processes of services. It has a group
+            # Unlike leftover processes of services, the process remains in the supervisor's session. It has a group
             # of its own, because only the supervisor handles Ctrl-C.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "runner.preparation"],

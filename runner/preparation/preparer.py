@@ -29,24 +29,24 @@ from runner.topology.plan import Decision
 
 @dataclass(frozen=True)
 class Memory:
-    """The state that one process of preparation passes to the next."""
+    """The state that one preparation process passes to the next."""
 
     project: Project
     broker: FoundBroker | None
-    #: The lines about the topology that were printed before and must not be repeated at each reload.
+    #: The printed lines about the topology, which must not be repeated at each reload.
     printed: frozenset[str]
     #: The running programs, by service.
     programs: Mapping[str, Program]
     #: The objects that were held back when these programs started.
     held: Held
-    #: True if removals wait until the services are replaced.
+    #: True if removals are postponed until the services are replaced.
     is_unfinished: bool
-    #: The findings that were printed already: code, name and reason of each, since lines move with every edit.
+    #: The printed findings, each as code, name and reason. Line numbers are left out, because every edit changes them.
     findings: frozenset[tuple[str, str, str]]
 
 
 class Preparer:
-    """A worker for the tasks, which run one after the other; ``say`` gets lines for people, with their levels."""
+    """The tasks, which run one after the other. ``say`` gets each line for the user with its level."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Preparer:
         memory: Memory | None = None,
         inspector: Inspector | None = None,
     ) -> None:
-        """``inspector`` is an inspector for ``begin`` that has been started before."""
+        """``inspector`` is an already started inspector for ``begin``."""
         self._order, self._say, self._inspector = order, say, inspector
         self._folder = Path(order.folder)
         self._declaration: TopologySync | None = None
@@ -93,7 +93,7 @@ class Preparer:
         return self._project
 
     def begin(self) -> SupervisionPlan:
-        """Read and check everything. Raises ConfigError with every error."""
+        """Read and check all files and plugins. Raises ConfigError with all errors."""
         inspector, self._inspector = self._inspector, None
         self._project, objects = checked_project(self._folder, inspector, import_reconcile)
         runner = self.project.config.runner
@@ -103,12 +103,12 @@ class Preparer:
         return SupervisionPlan(programs, runner.on_fatal == "exit", logs)
 
     def find(self) -> PreparedSystem:
-        """Find the broker, or a broker to start. Raises RunnerError if there is none and none can answer later."""
+        """Find a running broker, or a broker to start. Raises RunnerError if no broker can ever answer."""
         settings = self.project.config.broker
         try:
             self._broker = find_broker(settings.url, settings.autostart, self.project.var / "broker")
         except BrokerUnreachable as error:
-            self._broker = error  # it may answer later: the services wait for it
+            self._broker = error  # the broker may answer later, and the services wait for it
         has_faults = self.project.config.fault_injection
         # The parent of this process is the supervisor, which has locked the folder by now.
         FaultFolder(self.project.var).begin(os.getppid() if has_faults else None)
@@ -121,7 +121,7 @@ class Preparer:
     def prepare(self) -> PreparedPrograms | None:
         """Declare the topology. Raises BrokerError or DeclarationRefused.
 
-        Returns the programs to run if the held-back objects have changed, else None.
+        Returns the programs to run if the held-back objects have changed, or None otherwise.
         """
         decision = self._declared().prepare(self._held, removes=not self._is_unfinished)
         if decision.held == self._held:
@@ -132,15 +132,15 @@ class Preparer:
         )
 
     def finish(self) -> PreparedPrograms | None:
-        """Remove the objects that ``reload`` left, after the earlier processes have exited; otherwise as ``prepare``.
+        """Prepare, and remove the objects that ``reload`` left for the earlier processes, which have exited.
 
-        If the removal fails, the next ``prepare`` does it.
+        If the removal fails, the next ``prepare`` repeats it.
         """
         self._is_unfinished = False
         return self.prepare()
 
     def reload(self) -> PreparedPrograms:
-        """Apply the changed files. If it raises RunnerError, no service has changed."""
+        """Apply the changed files. Raises RunnerError without a change to any service."""
         project, objects = checked_project(self._folder)
         for part in ("broker", "runner", "fault_injection"):
             if getattr(project.config, part) != getattr(self.project.config, part):
@@ -157,7 +157,7 @@ class Preparer:
         return PreparedPrograms(self._fitting(programs, project, decision), left, self._is_unfinished)
 
     def _new_findings(self, project: Project) -> list[str]:
-        """Return lines about the findings that are new since the last start or reload."""
+        """Return lines about the findings that the last start or reload did not print."""
         found = {(one.code, one.name, one.reason): one for one in findings_of(project)}
         new = [one for about, one in found.items() if about not in self._findings]
         self._findings = frozenset(found)
@@ -179,7 +179,7 @@ class Preparer:
         return programs_of(project, objects, self._order)
 
     def _fitting(self, programs: list[Program], project: Project, decision: Decision) -> list[Program]:
-        """Return the programs that can run. A program with a held-back object keeps its process, or does not start."""
+        """Return the programs that can run. A program with a held-back object keeps its process, or is not started."""
         fitting, remedy = [], f"which is held back; see: {invocation('plan')}"
         for program in programs:
             needs = held_back(project, program.service, decision)

@@ -1,4 +1,4 @@
-"""The services of a project as programs for the supervisor, each with the spec for its workers."""
+"""The conversion of a project's services to programs for the supervisor, each with the spec for its workers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from runner.topology.plan import Decision
 from runner.topology.timeouts import shortest_timeouts
 from runner.worker.spec import WorkerSpec
 
-#: The start of a broker is slow. It stops after the services.
+#: The restart policy of a broker, which starts slowly and stops after the services.
 BROKER_POLICY = RestartPolicy(start_timeout=90.0, stop_timeout=3.5)
 
 
 def programs_of(project: Project, objects: Objects, order: PreparationRequest) -> list[Program]:
-    """Return the programs of the named services, or of all. Raises ConfigError if this user lacks a right."""
+    """Return the programs of the named services, or of all. Raises ConfigError if this user lacks a permission."""
     chosen = choose_services(project.config, order.services)
     faults = [fault for name in chosen for fault in _rights_faults(project, name, project.config.services[name])]
     if faults:
@@ -39,9 +39,9 @@ def programs_of(project: Project, objects: Objects, order: PreparationRequest) -
 
 
 def held_back(project: Project, service: str, decision: Decision) -> str:
-    """Return text about the held-back object that a service uses; empty text for none.
+    """Return a text about the held-back object that a service uses, or an empty text for none.
 
-    It is a queue that the service consumes, or an exchange that is held back or lacks a route.
+    The object is a queue that the service consumes, or an exchange that is held back or lacks a route.
     """
     settings = project.config.services[service]
     audit_queue = project.attempts_queue
@@ -171,7 +171,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         log_level=log_level,
         quiet_queue=project.attempts_queue or "",
         consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
-        # Only an inbox needs the former names. Other services keep running when the line is removed.
+        # Only an inbox needs the previous names. Without them, other services keep running when the line is removed.
         formerly={
             queue: objects.formerly[queue]
             for queue in settings.consumes
@@ -181,6 +181,6 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
 
 
 def _trace(project: Project, settings: ServiceSettings) -> str:
-    # A report about the recording service would cause a further report, without end.
+    # A report about an attempt of the recording service would cause another report, and so on endlessly.
     queue = project.attempts_queue
     return queue if queue is not None and settings.consumes and queue not in settings.consumes else ""

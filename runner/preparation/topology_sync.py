@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from runner.admin.reconciliation import Comparison
     from runner.topology.plan import Change, Decision, Left
 
-#: The broker for the services: a broker that answers, a broker to start, or the error until a broker answers.
+#: The broker for the services: a running broker, a broker to start, or the error until a broker answers.
 FoundBroker = Answering | PrivateNode | Container | BrokerUnreachable
 #: The held-back exchanges and queues, by kind and name.
 Held = frozenset[tuple[str, str]]
-#: The time in which a private broker must answer HTTP after it answers AMQP, in seconds.
+#: The maximum time between a private broker's first answers over AMQP and over HTTP, in seconds.
 PATIENCE = 5.0
 
 
 def import_reconcile() -> None:
-    """Import the modules for AMQP and HTTP, which takes time, before ``TopologySync`` needs them."""
+    """Import the slow modules for AMQP and HTTP before ``TopologySync`` needs them."""
     importlib.import_module("runner.admin.reconciliation")
 
 
 class TopologySync:
-    """The topology of the running project, which ``prepare`` declares before the services start."""
+    """The declaration of the running project's topology, before the services start."""
 
     def __init__(self, project: Project, broker: FoundBroker, say: Say, printed: set[str]) -> None:
         #: The current project.
@@ -39,15 +39,15 @@ class TopologySync:
         # A preparation of the earlier project must not undo a reload.
         self._lock = threading.Lock()
         self._broker, self._say = broker, say
-        #: The lines about unchanged objects, which are printed only once.
+        #: The printed lines about unchanged objects, which are not repeated.
         self._printed = printed
         self._counters: dict[tuple[str, ...], ReadyCounter] = {}
 
     def prepare(self, accepted: Held = frozenset(), *, removes: bool = True) -> Decision:
-        """Make the safe changes of the plan; ``accepted`` are the held-back objects of the running services.
+        """Make the safe changes of the plan. ``accepted`` are the held-back objects of the running services.
 
-        If ``removes`` is false, bindings and policies that left topology.yaml stay on the broker. Raises
-        BrokerError if the broker is unreachable, DeclarationRefused if another object has to be replaced.
+        If ``removes`` is false, bindings and policies that are no longer in topology.yaml are kept on the broker.
+        Raises BrokerError if the broker is unreachable, and DeclarationRefused if another object must be replaced.
         """
         with self._lock:
             decision, lines = self._reconcile(self.project, is_start=True, removes=removes)
@@ -61,10 +61,11 @@ class TopologySync:
         return decision
 
     def reload(self, project: Project) -> tuple[Decision, list[str]]:
-        """Make the safe changes of another project's plan; also return a line for each object that must be replaced.
+        """Switch to another project, and make the safe changes of its plan.
 
-        Nothing is removed, because the services still publish by the earlier project. Raises BrokerError, and
-        DeclarationRefused if the broker refuses an object; the project then stays unchanged.
+        Return the decision, and a line for each object that must be replaced. No object is removed, because the
+        services still use the earlier project. Raises BrokerError, and DeclarationRefused if the broker refuses an
+        object. After an error, the earlier project remains in use.
         """
         with self._lock:
             result = self._reconcile(project, is_start=False, removes=False)
@@ -94,7 +95,7 @@ class TopologySync:
         examination = compare(project, url, patience=PATIENCE if is_ours else 0.0)
         consent = Consent(removals=removes)
         plan, decision = examination.plan, examination.decision(consent)
-        # A user without the right to declare does not need the HTTP API.
+        # A user without permission to declare objects does not need the HTTP API.
         uncompared = [] if examination.live is None else list(plan.uncompared)
         for line in (*uncompared, *plan.warnings):
             say(line, "warning")
@@ -103,7 +104,7 @@ class TopologySync:
 
         def did(change: Change) -> None:
             if is_start and change.mark is Mark.CREATE:
-                created.append(change)  # a start usually creates everything, so these lines are left out
+                created.append(change)  # a start usually creates all objects, so these lines are left out
             else:
                 say(f"topology: {change_line(change)}", "info")
 
@@ -145,7 +146,7 @@ class TopologySync:
             if one.waits_for == REPLACED_SERVICES:
                 continue  # done as soon as the services are replaced
             line = f"topology: {change_line(one.change)}; {one.needs}"
-            # A start is repeated, and prints each line once.
+            # Preparation may be repeated, but prints each line once.
             if not one.is_implied and (one.waits_for or one.change.mark in (Mark.RETIRE, Mark.RENAME)):
                 level = "warning" if one.change.mark is Mark.RENAME else "info"
                 lines.append((line, bool(one.waits_for) and not is_start, level))
