@@ -1,1 +1,1 @@
-"""The commands on queues: ``queues``, ``peek``, ``purge`` and ``move``."""
+"""The queue commands: ``queues``, ``peek``, ``purge`` and ``move``."""

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-#: The precision of an age in seconds: RabbitMQ takes a sample of its statistics every 5 s, and reports it one step
+#: The precision of an age in seconds. RabbitMQ samples its statistics every 5 s, and reports each sample one interval
 #: late (RabbitMQ: "Management Plugin").
 RESOLUTION = 10.0
-#: Seconds of samples that decide whether a queue grows.
+#: The seconds of samples from which a growing queue is detected.
 TREND = 30.0
-#: The least number of samples that decide whether a queue grows.
+#: The minimum number of samples from which a growing queue is detected.
 LEAST_SAMPLES = 6
-#: Seconds of samples for a rate.
+#: The seconds of samples from which a rate is computed.
 RATE_WINDOW = 10.0
 
 
@@ -24,26 +24,26 @@ class Sample:
     #: Seconds since the epoch.
     time: float
     ready: int
-    #: Messages that the queue has delivered so far, redeliveries excluded; None if unknown.
+    #: The number of messages that the queue has delivered so far, without redeliveries. None if unknown.
     delivered: int | None
 
 
 @dataclass(frozen=True)
 class Age:
-    """The time for which the oldest ready message has waited."""
+    """The waiting time of the oldest ready message."""
 
     #: The minimum in seconds. The true age exceeds it by at most the resolution of the samples.
     seconds: float
-    #: True if the message is older than the first sample, so that it may be much older.
+    #: True if the message arrived before the first sample, so that its age may be much greater.
     is_older: bool = False
 
 
 def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> Age | None:
-    """Return how long the oldest ready message of a queue that has one has waited; None if it is unknown.
+    """Return the age of the oldest ready message, or None if it is unknown. The queue must have a ready message.
 
-    ``samples`` are ordered by time. A queue delivers its messages in order. So a ready message is younger than the
-    latest sample of which all ready messages have been delivered since. ``is_consumed`` is False if the queue has no
-    consumer now: then the message has waited since the last sample too.
+    ``samples`` are ordered by time. A queue delivers its messages in order. If all messages that were ready at a sample
+    have been delivered since, every message that is ready now arrived after that sample. ``is_consumed`` is False if
+    the queue has no consumer now. In that case the message has also waited since the last sample.
     """
     if not samples:
         return None
@@ -62,7 +62,7 @@ def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> A
 def is_growing(samples: Sequence[Sample]) -> bool:
     """Return True if all later samples have more ready messages than all earlier samples.
 
-    Only the last TREND seconds count. A queue that grew and is constant now does not grow.
+    Only the last TREND seconds are compared. A queue that has stopped growing is not reported as growing.
     """
     if not samples:
         return False
@@ -73,9 +73,9 @@ def is_growing(samples: Sequence[Sample]) -> bool:
 
 
 def arrivals(samples: Sequence[Sample]) -> float | None:
-    """Return the messages a second that arrive in a queue from which no message leaves; None if it is unknown.
+    """Return the messages per second that arrive in a queue without departures, or None if the rate is unknown.
 
-    The rate is that of the last RATE_WINDOW seconds. It is unknown before the second sample, and if messages left.
+    The rate is computed for the last RATE_WINDOW seconds. It is unknown before the second sample, and if messages left.
     """
     recent = [one for one in samples if one.time >= samples[-1].time - RATE_WINDOW]
     if len(recent) < 2 or recent[-1].time <= recent[0].time:

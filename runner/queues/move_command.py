@@ -1,4 +1,4 @@
-"""``move``: move the ready messages of a queue to another queue."""
+"""The ``move`` command, which moves the ready messages of a queue to another queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.queues.target import OpenProject, Target, check_delivers, open_proje
 from runner.topology.plan import counted
 from runner.topology.queue_limits import DROPS
 
-#: Limits that make a queue drop its oldest messages, unless its ``overflow`` says otherwise.
+#: The limits that make a queue drop its oldest messages, unless its ``overflow`` is set to another behaviour.
 _LIMITS = ("max-length", "max-length-bytes")
 
 
@@ -76,7 +76,7 @@ def _warn(first: Target, site: OpenProject) -> None:
 
 
 def _move(site: OpenProject, first: Target, second: Target) -> int:
-    """Move the messages; return the exit code."""
+    """Move the messages, and return the exit code."""
     total = first.counts.messages
     with progress("moving", total) as show_done, stoppable() as stop:
         note = noting(site, first.name, f"moved to {second.name}", second.name)

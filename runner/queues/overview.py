@@ -1,4 +1,4 @@
-"""The queues of topology.yaml with their counts: one entry for each queue, from all reports of the broker."""
+"""The queues in topology.yaml with their counts. Each entry combines all of the broker's reports about a queue."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from runner.queues.target import unacked_of
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
 
-#: Texts of the column NOTE.
+#: The texts in the NOTE column.
 MISSING, NO_CONSUMER, GROWING = "not on the broker", "no consumer", "growing"
-#: The number of own samples that are kept for each queue.
+#: The number of this program's own samples to keep for each queue.
 KEPT = 600
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """The counts of a queue of topology.yaml or of another consumed queue; None for an unknown value."""
+    """The counts of a queue in topology.yaml or of another consumed queue. An unknown value is None."""
 
     name: str
     ready: int | None
     unacked: int | None
     consumers: int | None
-    #: Messages a second.
+    #: Messages per second.
     arriving: float | None
     leaving: float | None
     oldest: Age | None
-    #: Messages in its retry queues.
+    #: The number of messages in the retry queues.
     retrying: int | None
-    #: Messages in its dead-letter queue; None also if it has no such queue.
+    #: The number of messages in the dead-letter queue. Also None if the queue has no dead-letter queue.
     dead: int | None
     has_dead_letters: bool
     services: tuple[str, ...]
@@ -46,17 +46,17 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Others:
-    """The queues of the vhost without an entry; None for an unknown number of messages."""
+    """The vhost's queues without an entry. The number of messages is None if unknown."""
 
     count: int
     messages: int | None
 
 
 class Overview:
-    """The queues of a project on a broker, sampled each time that ``update`` gets new counts."""
+    """The queues of a project on a broker, sampled each time ``update`` gets new counts."""
 
     def __init__(self, project: Project, management: Management, names: Sequence[str] = ()) -> None:
-        """``names`` are the queues to show; empty for all."""
+        """``names`` are the queues to show, or empty for all queues."""
         self._objects = compile_topology(project.topology, project.consumed)
         known = names_of(project)
         self._names = [one for one in known if not names or one in names]
@@ -66,18 +66,18 @@ class Overview:
         }
         self._statistician = StatisticsReader(management)
         self._own: dict[str, deque[Sample]] = {name: deque(maxlen=KEPT) for name in self._names}
-        #: The reason if the HTTP API reports no statistics; else None.
+        #: The reason if the HTTP API reports no statistics, or None otherwise.
         self.problem: str | None = None
-        #: The other queues; None if the HTTP API reports no statistics.
+        #: The other queues, or None if the HTTP API reports no statistics.
         self.others: Others | None = None
 
     @property
     def queues(self) -> list[str]:
-        """The shown queues, with their retry queues and dead-letter queues, whose counts are needed too."""
+        """All queues whose counts are needed: the shown queues, their retry queues and their dead-letter queues."""
         return list(dict.fromkeys(part for name in self._names for part in (name, *parts_of(name, self._objects))))
 
     def update(self, counts: Mapping[str, QueueCounts | None], unknown: Mapping[str, str]) -> list[Backlog]:
-        """Return the entries for new counts; ``unknown`` has the reason of each queue that does not answer."""
+        """Return the entries for new counts. ``unknown`` contains the reason for each queue that does not answer."""
         now = time.time()
         found = self._read(now)
         return [self._entry(name, counts, unknown, found.get(name), now) for name in self._names]
@@ -108,7 +108,7 @@ class Overview:
         is_idle = consumers == 0
         arriving, leaving = said.published, said.removed
         if is_idle and (counted := arrivals(tuple(self._own[name]) or samples)) is not None:
-            # Exact, while the statistics are some seconds late: no message leaves a queue without a consumer.
+            # Exact, because no message leaves a queue without a consumer. The statistics are a few seconds late.
             arriving, leaving = counted, 0.0
         retry = self._objects.retry_delays.get(name)
         dead = None if retry is None else _held(retry.dead_letter, counts)
@@ -130,14 +130,14 @@ class Overview:
         )  # fmt: skip
 
     def _samples(self, name: str, own: QueueCounts | None, said: Statistics, now: float) -> list[Sample]:
-        """Return the samples of the last minutes and of now."""
+        """Return the samples of the last few minutes, and a current sample."""
         if own is None:
             self._own[name].clear()
             return []
         mine = self._own[name]
         if own.consumers and mine and mine[-1].delivered is not None:
-            mine.clear()  # these samples are from a time without consumers, which remove messages now
-        # Without a consumer no message is delivered.
+            mine.clear()  # these samples are from a time without consumers, but consumers remove messages now
+        # Without a consumer, no message is delivered.
         present = Sample(now, own.messages, None if own.consumers else 0)
         mine.append(present)
         history = [Sample(*one) for one in said.history]
@@ -149,7 +149,7 @@ class Overview:
 
 
 def names_of(project: Project) -> list[str]:
-    """Return the queues that have an entry: those of topology.yaml, and others that a service consumes."""
+    """Return the queues that have an entry: the queues in topology.yaml, and other queues that a service consumes."""
     return [*project.topology.queues, *sorted(project.consumed - project.topology.queues.keys())]
 
 
@@ -160,7 +160,7 @@ def parts_of(name: str, objects: Objects) -> tuple[str, ...]:
 
 
 def _held(name: str, counts: Mapping[str, QueueCounts | None]) -> int | None:
-    """Return the ready messages of a queue, 0 if it is not on the broker, None if it does not answer."""
+    """Return the number of ready messages. A queue that is not on the broker has 0, a queue without an answer None."""
     if name not in counts:
         return None
     found = counts[name]

@@ -1,4 +1,4 @@
-"""Read the first messages of a queue, and return them to their places."""
+"""The reading of a queue's first messages, which are then requeued in order."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.errors import BrokerError, PublishRefused
 from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, count_of
 
-#: The headers in which a quorum queue counts failed deliveries, and RabbitMQ 4.3 all deliveries.
+#: The headers that count deliveries of quorum queues: failed deliveries, and since RabbitMQ 4.3 all deliveries.
 _COUNTS = (DELIVERY_COUNT, ACQUIRED_COUNT)
-#: Messages beyond N that are requested from a queue with a single active consumer, which delivers to one consumer only.
+#: The number of messages to request beyond N from a queue with a single active consumer.
 SPARE = 1000
-#: From this number of consumers, each further consumer gets as many messages as all consumers before it.
+#: Above this number of consumers, each further consumer gets as many messages as all earlier consumers together.
 MANY_CONSUMERS = 22
 
 
@@ -28,22 +28,22 @@ _Delivery = tuple[Any, pika.BasicProperties, bytes]
 
 
 class Peek(Reader):
-    """A reader that receives messages from the head of a queue, and returns them.
+    """A reader that receives messages from the head of a queue, and requeues them.
 
-    A quorum queue delivers returned messages before all others, in the order of their return. To keep that order, the
-    reader receives all returned messages, even if it shows fewer.
+    A quorum queue delivers requeued messages before all others, in the order in which they were requeued. To keep this
+    order, the reader receives all requeued messages, even if it shows fewer.
 
-    A quorum queue before RabbitMQ 4.3 counts each return as a failed delivery. It would dead-letter or drop a message
-    that has reached its delivery limit. So the reader does not return such a message. It publishes a copy to the end
-    of the queue, and acknowledges the message after the confirm.
+    Before RabbitMQ 4.3, a quorum queue counts each requeueing as a failed delivery. It would dead-letter or drop a
+    message at the delivery limit. So the reader does not requeue such a message. It publishes a copy to the end of the
+    queue, and acknowledges the original after the confirm.
     """
 
     def __init__(
         self, url: str, queue: str, number: int, kind: str | None, limit: int | None, *, is_single: bool = False
     ) -> None:
-        """``kind`` is the type of the queue, None if unknown; ``limit`` is its delivery limit, None for none.
+        """``kind`` is the queue type, or None if unknown. ``limit`` is the delivery limit, or None for no limit.
 
-        ``is_single`` is True for a queue with a single active consumer.
+        ``is_single`` is True if the queue has a single active consumer.
         """
         self._is_quorum = kind in (QUORUM, None)
         credit = number + SPARE if self._is_quorum and is_single else number
@@ -53,12 +53,12 @@ class Peek(Reader):
         self._deliveries: list[_Delivery] = []
         #: Deliveries whose copies are not confirmed yet.
         self._unconfirmed: ConfirmWindow[_Delivery] = ConfirmWindow(self._on_outcome, self._on_round)
-        #: Deliveries whose copies the queue refuses.
+        #: Deliveries whose copies the queue has refused.
         self._refused: list[_Delivery] = []
         self._why = "the queue refuses a copy"
         #: The messages to show, in order.
         self.messages: list[DeadLetter] = []
-        #: Messages that are at the end of the queue now.
+        #: The number of messages that were copied to the end of the queue.
         self.rescued: list[DeadLetter] = []
 
     @property
@@ -73,7 +73,7 @@ class Peek(Reader):
         super()._opened(channel)
 
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        # A delivery during the cancellation of the consumers is returned too.
+        # A message that arrives while the consumers are cancelled is requeued too.
         self._deliveries.append((method, properties, body))
         super()._on_delivery(channel, method, properties, body)
 
@@ -82,14 +82,14 @@ class Peek(Reader):
             self.messages.append(message)
 
     def _refill(self) -> None:
-        # The broker itself returns a message that it delivers during a cancellation, and puts it behind the others.
+        # The broker itself requeues a message that it delivers during a cancellation, behind the other messages.
         if self._is_over or not self._is_quorum or self.seen < self._credit:
             return
         if not self._deliveries[-1][0].redelivered or self._is_single:
             self._on_end()
         else:
-            # The steps are small, so that few messages beyond the returned ones are received. The number of consumers
-            # is limited, because a queue takes the messages of more than 32 consumers back in no order.
+            # The steps are small, so that few messages beyond the requeued ones are received. The number of consumers
+            # is limited, because a queue does not keep the order of messages from more than 32 consumers.
             self._step = max(1, self.seen // 3) if len(self._consumers) < MANY_CONSUMERS else self.seen
             self._subscribe()
 
@@ -103,14 +103,14 @@ class Peek(Reader):
             last = {method.consumer_tag: method.delivery_tag for method, *_ in self._deliveries}
             for tag in last.values():
                 self._channel.basic_nack(tag, multiple=True, requeue=True)
-        # When the channel closes, the queue gets its unacked messages back.
+        # When the channel closes, the broker requeues the unacked messages.
         self._session.finish()
 
     def _is_spent(self, method: Any, properties: pika.BasicProperties) -> bool:
-        """Return True if the broker would dead-letter or drop a message that is returned."""
+        """Return True if the broker would dead-letter or drop the message instead of requeueing it."""
         if self._delivery_limit is None:
             return False
-        # A sender may have written this header. The queue writes it only in a redelivered message.
+        # The header may come from the publisher. The queue adds the header only to a redelivered message.
         count = count_of((properties.headers or {}).get(DELIVERY_COUNT)) if method.redelivered else 0
         return count >= self._delivery_limit
 

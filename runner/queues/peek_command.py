@@ -1,4 +1,4 @@
-"""``peek``: show the first messages of a queue, which stay in the queue."""
+"""The ``peek`` command, which shows the first messages of a queue and leaves them in the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.queues.peek import Peek
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, readers
 from runner.topology.plan import counted
 
-#: The largest number of messages to show. No consumer can get them while they are shown.
+#: The maximum number of messages to show. Consumers cannot receive these messages while the command reads them.
 MOST = 1000
 
 

@@ -1,4 +1,4 @@
-"""``purge``: write the ready messages of a queue to a file, and remove them from the queue."""
+"""The ``purge`` command, which writes the ready messages of a queue to a file and removes them from the queue."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
 
 
 def _ask(question: str) -> None:
-    """Return if the answer is yes; else exit with 1, or with 130 after Ctrl-C."""
+    """Return if the answer is yes. Otherwise exit with 1, or with 130 after Ctrl-C."""
     code = EXIT_FAILURE
     try:
         if click.confirm(question, default=False):
@@ -68,7 +68,7 @@ def _ask(question: str) -> None:
 
 
 def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
-    """Purge the messages; return the exit code."""
+    """Purge the messages, and return the exit code."""
     total = target.counts.messages
     with progress("purging", total) as show_done, stoppable() as stop:
         one = Purge(
@@ -86,7 +86,7 @@ def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
                 raise type(error)(f"{error}; without a note in the order history no message is removed") from None
             raise
         finally:
-            # The file stays even if no message is removed yet, because the broker may drop a returned message at its
+            # The file is kept even if no message is removed yet, because the broker may drop a requeued message at its
             # delivery limit.
             file.sync()
         code = stop.exit_code

@@ -1,4 +1,4 @@
-"""``queues``: the messages, consumers and rates of each queue, as a table for people and as JSON."""
+"""The ``queues`` command, which shows the messages, consumers and rates of each queue as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.queues.backlog import RESOLUTION, Age
 from runner.queues.overview import GROWING, NO_CONSUMER, Backlog, Others, Overview, names_of
 from runner.topology.plan import counted
 
-#: Seconds between two samples with --watch.
+#: Seconds between samples with --watch.
 INTERVAL = 1.0
 UNKNOWN, NOTHING = "?", "-"
 #: The space between two columns.
@@ -34,7 +34,7 @@ _HEAD = (
     "QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE",
 )  # fmt: skip
 _RIGHT = range(1, 9)
-#: The columns that are left out on a narrow terminal, the least informative about a problem first.
+#: The columns to leave out on a narrow terminal. The columns that help least with a problem come first.
 _DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD", "CONSUMERS")
 
 
@@ -103,7 +103,7 @@ def _show(
 
 
 def table(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> list[str]:
-    """Return the lines of the table, and a line about other queues or missing statistics."""
+    """Return the lines of the table, followed by a line about other queues or missing statistics."""
     rows = [_HEAD, *(_row(one) for one in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     shown, left_out = _fitting(widths, terminal_width())
@@ -131,7 +131,7 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
 
 
 def _fitting(widths: Sequence[int], width: int | None) -> tuple[list[int], list[str]]:
-    """Return the numbers of the columns that fit into a width, None for unlimited, and the names of the others."""
+    """Return the indexes of the columns that fit, and the names of the other columns. No width means no limit."""
     shown, left_out = list(range(len(_HEAD))), list[str]()
     for name in _DISPENSABLE:
         if width is None or sum(widths[column] + len(_GAP) for column in shown) - len(_GAP) <= width:
@@ -180,7 +180,7 @@ def _age(one: Backlog) -> str:
 
 
 def as_object(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> dict[str, Any]:
-    """Return the entries as one JSON object; null for an unknown value, times in seconds."""
+    """Return the entries as one JSON object. Unknown values are null, and times are in seconds."""
     return {
         "queues": [
             {

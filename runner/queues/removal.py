@@ -1,4 +1,4 @@
-"""Remove the messages of a queue: to a file, or to another queue. Each leaves a note in the order history."""
+"""The removal of a queue's messages to a file or to another queue. Each removal adds a note to the order history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.invocation import invocation
 from runner.messages import Event
 from runner.queues.target import OpenProject
 
-#: A function that makes the note of a message, from the message and its number; it returns None for no note.
+#: A function that creates the note about a message, from the message and its number. It returns None for no note.
 Noting = Callable[[DeadLetter, int], Event | None]
 
 
@@ -28,7 +28,7 @@ class Purge(Emptier):
     """A consumer that writes messages to a file and removes them from their queue, in batches."""
 
     window = 2000
-    #: The number of messages that are written before they are removed.
+    #: The number of messages in a batch.
     batch = 1000
 
     def __init__(
@@ -44,8 +44,8 @@ class Purge(Emptier):
     ) -> None:
         """``write`` writes one message, and ``save`` returns when all written messages are on the disk.
 
-        ``note`` makes the event that records the removal of a message, from the message and its number. It returns None
-        for no event. The broker confirms the event before the message is removed.
+        ``note`` creates the event that records the removal of a message, from the message and its number. It returns
+        None for no event. A message is removed only after the broker has confirmed its event.
         """
         super().__init__(url, "runner purge", queue, limit, on_progress, is_stopped)
         self._write, self._save, self._note = write, save, note
@@ -73,11 +73,11 @@ class Purge(Emptier):
 
 
 class Transfer(Drain):
-    """A drain of the first messages of a queue.
+    """A drain that moves the first messages of a queue to another queue.
 
-    The note of a message is published only after its copy is confirmed, because a full target refuses messages, which
-    then stay. If the broker does not accept the note, the message is still acknowledged, so that it is not in both
-    queues.
+    The note about a message is published only after the message's copy is confirmed, because a full target refuses
+    copies, and their originals remain in the queue. If the broker does not accept the note, the message is acknowledged
+    nevertheless, so that it is not in both queues.
     """
 
     def __init__(
@@ -90,13 +90,13 @@ class Transfer(Drain):
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``note`` makes the event that records the removal of a message, as for a purge."""
+        """``note`` creates the event that records the removal of a message, as in ``Purge``."""
         super().__init__(url, queue, target, on_progress, limit=limit, is_stopped=is_stopped)
         self._where = f"queue {queue!r}"
         self._note = note
-        #: Notes of the messages whose copies are not confirmed yet, by delivery tag.
+        #: The notes about messages whose copies are not confirmed yet, by delivery tag.
         self._notes: dict[int, Event] = {}
-        #: Delivery tags of messages whose notes are not confirmed yet.
+        #: The delivery tags of messages whose notes are not confirmed yet.
         self._noting: set[int] = set()
         #: The number of messages that were moved without their note.
         self.unnoted = 0
@@ -130,12 +130,13 @@ class Transfer(Drain):
 
 
 def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -> Noting | None:
-    """Return the function that makes a note of each discarded message of ``queue``; None if no attempts are traced.
+    """Return a function that creates a note about each discarded message of ``queue``, or None without tracing.
 
-    ``why`` is the reason in the note. If a message moves to a ``target``, it gets no note if it still counts for the
-    queue for which it was published. Then the target is that queue, one of its retry queues or its dead-letter queue.
+    ``why`` is the reason in the note. A message that moves to a ``target`` gets no note if the ledger still attributes
+    it to its original queue. This is the case if the target is the original queue, one of its retry queues, or its
+    dead-letter queue.
 
-    Raises Unroutable if the queue of the notes does not exist.
+    Raises Unroutable if the queue for the notes does not exist.
     """
     trace, places, now = site.attempts_queue, Origins.of(site.objects), int(time.time() * 1000)
     if trace is None or trace == queue:

@@ -1,4 +1,4 @@
-"""The queue that a command reads or changes: its broker, its type, its settings and its counts."""
+"""The queue that a command reads or changes, with its broker, type, settings and counts."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ class Target:
 
     name: str
     counts: QueueCounts
-    #: None if the statistics do not report them.
+    #: The number of unacked messages. None if the statistics do not report it.
     unacked: int | None
-    #: The type; None if neither the HTTP API nor topology.yaml names it.
+    #: The queue type. None if neither the HTTP API nor topology.yaml contains it.
     kind: str | None
-    #: Arguments, and the settings of the policy that applies.
+    #: The arguments, and the settings of the policy that applies to the queue.
     arguments: Mapping[str, Any]
     settings: Mapping[str, Any]
-    #: True if the HTTP API reported the values; False if they are from topology.yaml.
+    #: True if the values are from the HTTP API. False if they are from topology.yaml.
     is_reported: bool = False
 
     def setting(self, key: str) -> Any:
-        """Return the value of a policy key, or of the argument with the same meaning; None if neither is set."""
+        """Return the value of a policy key, or of the argument with the same meaning, or None if neither is set."""
         argument = self.arguments.get(f"x-{key}")
         return self.settings.get(key) if argument is None else argument
 
     @property
     def limit(self) -> int | None:
-        """The delivery limit of the queue; None if no limit is known."""
+        """The delivery limit of the queue, or None if no limit is known."""
         said = [self.arguments.get(f"x-{_LIMIT}"), self.settings.get(_LIMIT)]
         limits = [one for one in said if isinstance(one, int) and one >= 0]
         return min(limits) if limits else None
@@ -68,7 +68,7 @@ class Target:
 
     @property
     def held(self) -> str:
-        """The number of unacked messages, as text; empty for none."""
+        """A text about the number of unacked messages. Empty for no messages."""
         if self.unacked is None:
             return "an unknown number unacked"
         return f"{self.unacked} unacked" if self.unacked else ""
@@ -76,7 +76,7 @@ class Target:
 
 @dataclass(frozen=True)
 class OpenProject:
-    """The broker of a project, and a search for its queues."""
+    """A project with its broker, which finds queues by name."""
 
     project: Project
     objects: Objects
@@ -85,14 +85,14 @@ class OpenProject:
 
     @cached_property
     def attempts_queue(self) -> str | None:
-        """The queue that gets the notes about attempts and removed messages. Raises ConfigError."""
+        """The queue for notes about attempts and removed messages. Raises ConfigError."""
         return with_recorders(self.project).attempts_queue
 
     def find(self, name: str, hint: str) -> Target:
-        """Return a queue of topology.yaml, a generated queue, or any other queue on the broker.
+        """Return the queue with this name: a queue in topology.yaml, a generated queue, or another queue on the broker.
 
-        Raises click.BadParameter for an unknown queue, with ``hint`` as its argument. Raises RunnerError if a queue of
-        topology.yaml is not on the broker, BrokerUnreachable, and BrokerRefused.
+        ``hint`` is the argument's name for errors. Raises click.BadParameter for an unknown queue, RunnerError if a
+        queue in topology.yaml is not on the broker, BrokerUnreachable, and BrokerRefused.
         """
         known = {one.name: one for one in self.objects.queues}
         counts = look([self.url], [name])[1][name] if _is_name(name) else None
@@ -117,9 +117,9 @@ class OpenProject:
         return Target(queue.name, counts, unacked, queue.type, queue.arguments, settings)
 
     def delivery_limit(self, target: Target) -> int | None:
-        """Return the delivery limit to assume for a queue, None for no limit.
+        """Return the delivery limit to assume for a queue, or None for no limit.
 
-        Raises RunnerError if a read may count as a failed delivery, and the type of the queue is unknown.
+        Raises RunnerError if the queue type is unknown and a read may count as a failed delivery.
         """
         version = version_at(self.url)
         if target.kind is None and not NACK_IS_NO_FAILURE.holds(version):
@@ -129,7 +129,7 @@ class OpenProject:
             return None
         if not HAS_DELIVERY_LIMIT.holds(version) or (target.is_reported and target.limit is not None):
             return target.limit
-        # The policy of topology.yaml may be missing on the broker, and then the default limit applies.
+        # The policy in topology.yaml may be missing on the broker. In that case the default limit applies.
         limits = [target.limit] if target.limit is not None else []
         return None if self._is_unlimited(target) else min([DEFAULT_DELIVERY_LIMIT, *limits])
 
@@ -139,7 +139,7 @@ class OpenProject:
 
 
 def _is_name(text: str) -> bool:
-    """Return True if a text can be a queue's name in AMQP. An argument that is not UTF-8 contains surrogates."""
+    """Return True if a text can be a queue name in AMQP. An argument that is not UTF-8 contains surrogates."""
     try:
         return 0 < len(text.encode()) <= MAX_NAME_BYTES
     except UnicodeEncodeError:
@@ -149,8 +149,8 @@ def _is_name(text: str) -> bool:
 def unacked_of(reported: int | None, consumers: int | None) -> int | None:
     """Return the number of unacked messages from the statistics and the current number of consumers.
 
-    Without a consumer, only messages from ``basic.get`` are unacked. If the statistics still report unacked messages
-    then, they may be late, so the number is unknown.
+    Without a consumer, only messages from ``basic.get`` can be unacked. If the statistics report unacked messages of a
+    queue without a consumer, they may be outdated, so the number is unknown.
     """
     if consumers == 0:
         return None if reported else 0
@@ -168,7 +168,7 @@ def open_project(folder: Path) -> Iterator[OpenProject]:
     Raises ConfigError, BrokerUnreachable, and BrokerRefused.
     """
     project = load_project(folder)
-    # SIGTERM cleans up as Ctrl-C does, such as a broker that was started for this command.
+    # SIGTERM must clean up like Ctrl-C. For example, it must stop a broker that was started for this command.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
         url = look(project.config.broker.url, [])[0]
@@ -182,7 +182,7 @@ def services_of(queue: str, project: Project) -> list[str]:
 
 
 def readers(target: Target, project: Project) -> str:
-    """Return the consumers of a queue, as text; empty for none."""
+    """Return a text about the consumers of a queue, or an empty text for no consumers."""
     if not target.counts.consumers:
         return ""
     services = services_of(target.name, project)
@@ -191,7 +191,7 @@ def readers(target: Target, project: Project) -> str:
 
 
 def check_delivers(target: Target, project: Project) -> None:
-    """Raise RunnerError if a single active consumer reads the queue, because no other consumer gets a message."""
+    """Raise RunnerError if the queue has a single active consumer, because no other consumer would get a message."""
     if target.is_single and target.counts.consumers:
         services = services_of(target.name, project)
         remedy = invocation("stop", services[0]) if services else "stop the program that consumes it"
@@ -200,6 +200,6 @@ def check_delivers(target: Target, project: Project) -> None:
 
 
 def warn_of_readers(target: Target, project: Project) -> None:
-    """Print a warning if a queue has consumers, which may receive messages while a command reads the queue."""
+    """Print a warning if the queue has consumers, which may receive messages while the command reads the queue."""
     if who := readers(target, project):
         warn(f"queue {one_line(target.name)}: read by {who}, which may receive some of the messages")
