@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-#: The latest migration. The constant is here because ``runner.history.reader`` needs it without SQLAlchemy.
+#: The latest migration. It is defined here because ``runner.history.reader`` must not import SQLAlchemy.
 REVISION = "0004"

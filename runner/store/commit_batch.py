@@ -15,51 +15,51 @@ from runner.store.database import is_passing, is_timeout
 from runner.store.prepared import Prepared, Values
 
 T = TypeVar("T")
-#: The first number of our advisory locks for decisions in PostgreSQL.
+#: The first key of FastCommerce's advisory locks for decisions in PostgreSQL.
 _DECISIONS = 0x0FA57C04
 
 
 @dataclass(frozen=True, slots=True)
 class Insertion(Generic[T]):
-    """A row that a job inserts first. The job does its work only if the row is new."""
+    """A row that a job inserts first. The job continues only if the row is new."""
 
     #: A statement of ``runner.store.prepared.insertion``.
     statement: Prepared
     row: Values
-    #: The replacement for the work of the job if the row exists.
+    #: The function to call instead of the job's work if the row exists.
     otherwise: Callable[[Connection], T]
 
 
 @dataclass(slots=True)
 class Job:
-    """A function that writes to the database, and the future of its commit."""
+    """A function that writes to the database, and a future for its commit."""
 
     work: Callable[[Connection], Any]
     future: Future[Any]
-    #: The deadline on the monotonic clock. None for no deadline.
+    #: The deadline in seconds of the monotonic clock. None for no deadline.
     deadline: float | None
     new: Insertion[Any] | None = None
-    #: The name of a lock. Jobs with the same lock run one after the other, also in different processes. An exception of
-    #: such a job is a decision rather than an error, so the job always has a savepoint.
+    #: The name of a lock. Jobs with the same lock run one after the other, even in different processes. An exception
+    #: from such a job is a decision rather than an error, so the job always has a savepoint.
     lock: str | None = None
     result: Any = None
     error: BaseException | None = None
 
     def run(self, connection: Connection) -> Any:
-        """Insert the row, then do the work. Return the result."""
+        """Insert the row, and call the job's function. Return its result."""
         if self.new is not None and not self.new.statement.execute(connection, self.new.row):
             return self.new.otherwise(connection)
         return self.work(connection)
 
 
 class BatchFailure(Exception):
-    """The failure of a batch because a job raised an exception, or because its row exists."""
+    """The failure of a batch because a job raised an exception, or because a job's row exists."""
 
 
 def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
     """Run all jobs in the transaction of ``connection``.
 
-    With ``is_careful``, each job has a savepoint, so its failure does not affect the others. Raises BatchFailure.
+    With ``is_careful``, each job has a savepoint, so its failure does not affect other jobs. Raises BatchFailure.
     """
     for name in sorted({job.lock for job in batch if job.lock is not None}):
         _lock(connection, name)
@@ -79,9 +79,9 @@ def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
 
 
 def _lock(connection: Connection, name: str) -> None:
-    """Wait for the lock with this name. The end of the transaction releases the lock."""
-    # Locks come before rows, because two transactions with rows could wait for each other's locks. SQLite needs no
-    # lock, because only one transaction can write.
+    """Acquire the lock with this name. The end of the transaction releases the lock."""
+    # Locks are acquired before rows are written, because transactions that have written rows could wait for each
+    # other's locks. SQLite needs no lock, because only one transaction can write.
     if connection.dialect.name == "postgresql":
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], signed=True)
         connection.execute(text("SELECT pg_advisory_xact_lock(:kind, :key)"), {"kind": _DECISIONS, "key": key})
@@ -101,15 +101,15 @@ def _insert(batch: list[Job], connection: Connection) -> None:
         except BaseException as error:
             raise BatchFailure from error
         if count != len(some):
-            # This is rare, because a worker looks for the row before it submits the job.
+            # An existing row is rare, because a worker checks for the row before it submits the job.
             raise BatchFailure
 
 
 def _run_apart(job: Job, connection: Connection, *, is_careful: bool) -> None:
     """Run a job in a savepoint, so that its failure affects no other job.
 
-    Raises the error if the database is unreachable. Without ``is_careful``, also raises a timeout, which may be due to
-    the lock of another transaction.
+    Raises an error that is due to an unreachable database. Without ``is_careful``, also raises a timeout, which may be
+    due to the lock of another transaction.
     """
     job.error = None
     savepoint = connection.begin_nested()

@@ -1,4 +1,4 @@
-"""The connection to a database: opening, the upgrade of the schema, and the classification of errors."""
+"""The connection to a database: opening, schema upgrades, and the classification of errors."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from runner.errors import StoreError, StoreUnreachable
 from runner.store import REVISION
 
-#: Seconds to wait for the lock of another process, and for a connection to the server.
+#: Seconds to wait for another process's lock, and for a connection to the server.
 LOCK_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5
-#: Seconds after which unacknowledged data to the server counts as lost (TCP_USER_TIMEOUT, tcp(7)).
+#: Seconds after which unacknowledged data is considered lost (TCP_USER_TIMEOUT, tcp(7)).
 NETWORK_TIMEOUT = 30.0
-#: The number of threads of a process that may read a SQLite file at once, which is the maximum number of handlers.
+#: The number of threads per process that may read a SQLite file at once, which is the maximum number of handlers.
 MOST_READERS = 64
-#: The mark of a connection for single SELECTs, which waits for no lock and locks nothing.
+#: The option that marks a connection for single SELECTs, which neither wait for locks nor acquire any.
 _READS = "runner_reads"
-#: The beginnings of SQLSTATEs of temporary errors: connections, deadlocks and serialization, resources, a shutdown, an
-#: unavailable lock, a server that is read-only for now, and system errors.
+#: The SQLSTATE prefixes of temporary errors: connections, deadlocks and serialization, resources, a shutdown, an
+#: unavailable lock, a temporarily read-only server, and system errors.
 _PASSING = ("08", "40", "53", "57P0", "55P03", "25006", "58")
-#: The number of our advisory lock for migrations in PostgreSQL.
+#: The key of FastCommerce's advisory lock for migrations in PostgreSQL.
 _MIGRATION_LOCK = 0x0FA57C03
 
 
 def open_database(address: str, folder: Path) -> Engine:
-    """Open a database, and upgrade its schema to this version. The path of a SQLite file is relative to ``folder``.
+    """Open a database, and upgrade its schema. The path of a SQLite file is relative to ``folder``.
 
     Raises StoreUnreachable if the database is unreachable, and StoreError if it cannot be used.
     """
@@ -45,7 +45,7 @@ def open_database(address: str, folder: Path) -> Engine:
         if url.get_backend_name() == "sqlite":
             path = Path(str(url.database))
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The database contains data of customers, so only its user may read it. The files that SQLite adds get the
+            # The database contains customer data, so only its owner may read it. The files that SQLite adds get the
             # same permissions.
             path.touch(0o600)
         engine = _engine(url)
@@ -54,14 +54,14 @@ def open_database(address: str, folder: Path) -> Engine:
 
 
 def reading(engine: Engine) -> Engine:
-    """Return the same database for single SELECTs. Each SELECT is one transaction and one round trip."""
+    """Return an engine for single SELECTs on the same database. Each SELECT is one transaction and one round trip."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(**{_READS: True})
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def location(address: str, folder: Path) -> URL:
-    """Return the URL of a database with our driver."""
+    """Return the URL of a database, with the driver that FastCommerce uses."""
     url = make_url(address)
     if url.get_backend_name() == "sqlite":
         return url.set(database=str(folder / str(url.database)))
@@ -69,14 +69,14 @@ def location(address: str, folder: Path) -> URL:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Return True for a temporary error that the statement did not cause: unreachable, locked, or a full disk."""
+    """Return True for a temporary error that the statement did not cause, such as a lost connection or a full disk."""
     if isinstance(error, TimeoutError):
         return True
     if not isinstance(error, DBAPIError):
         return False
-    # The lowest byte of SQLite's code is the primary code (SQLite: "Result and Error Codes"), and SQLSTATE begins with
-    # a class (PostgreSQL: "Error Codes"). OperationalError alone does not suffice: the drivers also use it for errors
-    # in statements.
+    # The lowest byte of SQLite's code is the primary code (SQLite: "Result and Error Codes"), and SQLSTATE starts with
+    # a class (PostgreSQL: "Error Codes"). OperationalError alone is not sufficient, because the drivers also use it for
+    # errors in statements.
     if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
         return isinstance(error, OperationalError) and code & 0xFF != sqlite3.SQLITE_ERROR
     state = getattr(error.orig, "sqlstate", None)
@@ -86,12 +86,12 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Return True if PostgreSQL cancelled a slow statement. A lock or the statement itself may be the cause."""
+    """Return True if PostgreSQL cancelled a slow statement. The cause may be a lock or the statement itself."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "57014"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of a database error, without the statement, whose values may be secret."""
+    """Return the first line of a database error. The statement is left out, because its values may be secret."""
     words = str(getattr(error, "orig", None) or error).strip().splitlines()
     return words[0] if words else type(error).__name__
 
@@ -109,7 +109,7 @@ def _engine(url: URL) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
-    # Our listener begins each transaction, because the driver begins it late, and only for writing.
+    # A listener starts each transaction, because the driver would start it late, and only for writing.
     connection.isolation_level = None
     cursor = connection.cursor()
     _use_write_ahead_log(cursor)
@@ -126,7 +126,7 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
             cursor.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            # If another process does the same, this fails at once rather than waiting for the lock (SQLite:
+            # If another process is doing the same, the statement fails at once instead of waiting for the lock (SQLite:
             # "Write-Ahead Logging", section on SQLITE_BUSY in WAL mode).
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
@@ -135,7 +135,7 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     if not connection.get_execution_options().get(_READS):
-        # A transaction that began with a read fails if it needs the lock of another transaction for a write.
+        # A transaction that started with a read fails if it needs another transaction's lock for a write.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -143,9 +143,9 @@ def _upgrade(engine: Engine) -> None:
     found = _revision(engine)
     if found == REVISION:
         return
-    # Alembic's progress and the list of its plugins are of no use in our log.
+    # Alembic's progress and its list of plugins are of no use in the log.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Imported here because at nearly every start the schema is up to date. The import precedes the lock, because other
+    # Imported here, because the schema is up to date at nearly every start. The import precedes the lock, because other
     # processes wait for the lock.
     from alembic import command
     from alembic.config import Config
@@ -167,7 +167,7 @@ def _upgrade(engine: Engine) -> None:
 
 @contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction that only one process can have at a time. An exception rolls it back."""
+    """Open a transaction that only one process can have at a time. An exception rolls the transaction back."""
     if engine.dialect.name == "sqlite":
         lock = os.open(f"{engine.url.database}.migration", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -204,7 +204,7 @@ def explained(url: URL) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OSError) as error:
         reason = reason_of(error)
-        # SQLite reports a missing folder or missing permissions with these words.
+        # SQLite reports a missing folder or missing permissions with this message.
         is_hopeless = isinstance(error, OSError) or "unable to open" in reason or "readonly" in reason
         is_hopeless = is_hopeless or "not a database" in reason or "authentication failed" in reason
         is_hopeless = is_hopeless or "does not exist" in reason

@@ -1,4 +1,4 @@
-"""The conversion of events to bytes for a database, and back without loss."""
+"""The lossless conversion of events to bytes for a database, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPTIONAL = ("exchange", "routing_key", "correlation_id", "causation_id", "times
 
 
 def to_bytes(events: Sequence[Event]) -> bytes:
-    """Encode events with their ids, exchanges and routing keys. Raises TypeError for a header that AMQP cannot have."""
+    """Encode events with their ids, exchanges and routing keys. Raises TypeError for a header unfit for AMQP."""
     return _ENCODER.encode([_fields(one) for one in events]).encode()
 
 
@@ -29,7 +29,7 @@ def _fields(event: Event) -> dict[str, Any]:
     found["body"] = event.encoded()
     if event.headers:
         found["headers"] = event.headers
-    # Missing properties are left out because each byte is written to disk twice.
+    # Missing properties are left out, because each byte is written to disk twice.
     for name in _OPTIONAL:
         value = getattr(event, name)
         if value is not None:

@@ -1,4 +1,4 @@
-"""The group commit: one durable commit for all jobs that arrived during the previous commit."""
+"""Group commit: one durable commit for all jobs that arrived during the previous commit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from runner.store.database import is_passing, is_timeout, reason_of
 T = TypeVar("T")
 #: The maximum number of jobs in one commit.
 BATCH = 500
-#: The delays between two attempts while the database is unreachable, in seconds.
+#: The delays between attempts while the database is unreachable, in seconds.
 RETRY_DELAYS = Backoff(0.1, max=2.0, jitter=0.0)
-#: Seconds for which a statement that the server cancels for its duration is repeated, because a lock may be the cause.
-#: After that the job fails.
+#: Seconds for which a timed-out statement is repeated, because a lock may be the cause. After that, the job fails.
 TIMEOUTS = 60.0
-#: Seconds between two warnings about the same problem.
+#: Seconds between warnings about the same problem.
 WARNING_INTERVAL = 10.0
 
 log = logging.getLogger("runner.store")
@@ -37,22 +36,22 @@ class GroupCommit:
     """A thread that commits many jobs in each transaction.
 
     The failure of a job does not affect other jobs. While the database is unreachable, jobs wait. A job may run more
-    than once, and only its last run is committed. So a job must do nothing except write to its connection.
+    than once, and only its last run is committed. So a job may only write to its connection, without other effects.
     """
 
     def __init__(self, engine: Engine, on_state: Callable[[str | None], None] = lambda _: None) -> None:
         """``on_state`` gets the reason when the database is unreachable, and None when it is reachable again."""
         self._engine, self._on_state = engine, on_state
-        #: The connection of the previous commit, because a connection from the pool costs as much as the commit.
+        #: The connection of the previous commit, which is reused because the pool takes as long as a commit.
         self._connection: Connection | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        #: The events that ``close`` has timed out, and that the thread has ended.
+        #: Set when ``close`` has timed out, and when the thread has stopped.
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
         self._warn_again = 0.0
-        #: True if the thread has found the end of the jobs.
+        #: True if the thread has read the end mark of the queue.
         self._ends = False
-        #: The start of the current transaction on the monotonic clock. None between transactions.
+        #: The start of the current transaction, in seconds of the monotonic clock. None between transactions.
         self.asked_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
@@ -64,9 +63,9 @@ class GroupCommit:
         new: Insertion[T] | None = None,
         lock: str | None = None,
     ) -> Future[T]:
-        """Run ``work`` in a transaction, after the insertion ``new``. The future has the result after the commit.
+        """Run ``work`` in a transaction, after the insertion ``new``. After the commit, the future has the result.
 
-        Only one transaction with the same ``lock`` runs at a time, also in different processes.
+        Only one transaction with the same ``lock`` runs at a time, even in different processes.
 
         The future fails with the exception of ``work``, or with StoreUnreachable if the database is unreachable for
         ``timeout`` seconds.
@@ -79,7 +78,7 @@ class GroupCommit:
         return future
 
     def close(self, timeout: float) -> None:
-        """Commit the waiting jobs, then stop. Jobs that are not committed within ``timeout`` seconds fail."""
+        """Commit the waiting jobs, and stop. Jobs that are not committed within ``timeout`` seconds fail."""
         self._jobs.put(None)
         self._thread.join(timeout)
         self._is_closed.set()
@@ -106,7 +105,7 @@ class GroupCommit:
             try:
                 self._commit(batch)
             except BaseException as error:
-                # The callers must get the error, and the thread must go on for the next jobs.
+                # The callers must get the error, and the thread must continue with the next jobs.
                 log.exception("unexpected error in the thread of the store")
                 self._fail([one for one in batch if not one.future.done()], error)
 
@@ -129,7 +128,7 @@ class GroupCommit:
                 self._ask(part, is_careful=is_careful)
             except SQLAlchemyError as error:
                 if not is_passing(error) and not (is_timeout(error) and time.monotonic() < patience):
-                    # One job is at fault. The next attempt finds it with savepoints, which cost time. If the commit
+                    # One job has failed. The next attempt finds it with savepoints, which take time. If the commit
                     # fails although each job succeeded, all jobs fail.
                     if is_careful:
                         self._fail(part, error)
@@ -137,7 +136,7 @@ class GroupCommit:
                     is_careful = not is_careful
                     continue
                 if is_passing(error):
-                    patience = time.monotonic() + TIMEOUTS  # the error is no timeout
+                    patience = time.monotonic() + TIMEOUTS  # the error is not a timeout
                 batch[:] = self._waiting(batch, reason_of(error))
                 attempt += 1
                 self._is_closed.wait(RETRY_DELAYS.delay(attempt, draw=1.0))
@@ -180,7 +179,7 @@ class GroupCommit:
         self._connection = connection
 
     def _waiting(self, batch: list[Job], reason: str) -> list[Job]:
-        """Return the jobs that can wait longer, and let the other jobs fail."""
+        """Return the jobs that can wait longer, and fail the other jobs."""
         self._report(reason)
         now = time.monotonic()
         left = [] if self._is_closed.is_set() else [job for job in batch if job.deadline is None or now < job.deadline]

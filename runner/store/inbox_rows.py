@@ -1,4 +1,4 @@
-"""The rows of the inbox: the events of each handled message, so that a second delivery changes nothing."""
+"""The inbox rows, which store the events of each handled message, so that a second delivery has no effect."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from runner.store.prepared import insertion, prepared
 from runner.store.process_store import Store
 from runner.store.schema import inbox
 
-#: The maximum number of old rows that one transaction deletes, so that other transactions do not wait long.
+#: The maximum number of old rows to delete in one transaction, so that other transactions do not wait long.
 PRUNED = 1000
 
 _KEY = ("service", "queue", "message_id")
-#: The insertion of a row, which has no effect if the message has a row.
+#: The insertion of a row, which has no effect if the message already has a row.
 INSERT = insertion(inbox, (*_KEY, "events", "done_at"))
 _SAME = [inbox.c[name] == bindparam(name) for name in _KEY]
 _SET_EVENTS = prepared(update(inbox).where(*_SAME).values(events=bindparam("made", type_=LargeBinary)))
@@ -26,9 +26,9 @@ _EVENTS = prepared(select(inbox.c.events).where(*_SAME))
 
 
 def outcome(store: Store, service: str, message: Message, formerly: str | None = None) -> list[Event] | None:
-    """Return the events of a message that was handled before, or None for a new message. Raises StoreUnreachable.
+    """Return the events of an already handled message, or None for a new message. Raises StoreUnreachable.
 
-    ``formerly`` is the former name of the message's queue.
+    ``formerly`` is the previous name of the message's queue.
     """
     found = store.read(_EVENTS, _key(service, message))
     if not found and formerly is not None:
@@ -42,7 +42,7 @@ def row(service: str, message: Message, events: Sequence[Event]) -> dict[str, An
 
 
 def set_events(connection: Connection, service: str, message: Message, events: Sequence[Event]) -> None:
-    """Store the events of a message in its row, after its transaction has decided them."""
+    """Store the events of a message in its row, after its transaction has determined the events."""
     _SET_EVENTS.execute(connection, {**_key(service, message), "made": to_bytes(events)})
 
 

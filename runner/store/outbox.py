@@ -1,4 +1,4 @@
-"""The outbox: events that are committed together with rows of the service, and the relay that publishes the events.
+"""The outbox: events that are committed together with a service's rows, and the relay that publishes the events.
 
 The relay marks an event as sent only after the broker's confirm.
 """
@@ -26,29 +26,29 @@ from runner.store.schema import leases, outbox
 COMMIT_TIMEOUT = 5.0
 #: The maximum number of unconfirmed events.
 BATCH = 500
-#: Seconds between two reads of the outbox, which other instances fill too, and seconds after an error.
+#: Seconds between reads of the outbox, to which other instances also add events, and seconds to wait after an error.
 POLL, PAUSE = 0.2, 0.5
-#: Seconds of the lease of the process that relays, and seconds between two renewals. If the process dies, another
-#: process starts after the lease.
+#: The duration of the relaying process's lease, and the time between renewals, in seconds. If the process dies,
+#: another process can relay after the lease expires.
 LEASE, RENEW = 5.0, 1.5
-#: Seconds for which sent events are stored, and seconds between two deletions of older events.
+#: Seconds for which sent events are stored, and seconds between deletions of older events.
 RETENTION, PRUNE_INTERVAL = 7 * 86400.0, 60.0
-#: Seconds between two warnings about the same problem.
+#: Seconds between warnings about the same problem.
 WARNING_INTERVAL = 10.0
-#: The maximum number of old rows that one transaction deletes.
+#: The maximum number of old rows to delete in one transaction.
 PRUNED = 1000
 
 
 @dataclass(frozen=True)
 class WaitingEvent:
-    """An event without a confirm of the broker."""
+    """An event that the broker has not confirmed."""
 
     number: int
     event: Event
 
 
 def put(connection: Connection, service: str, event: Event) -> None:
-    """Add an event, which is published after the commit. An event with an existing id is not added again."""
+    """Add an event, which is published after the commit. An event whose id exists is not added again."""
     row = {"service": service, "event_id": event.id, "event": to_bytes([event]), "created_at": _now()}
     insert_new(connection, outbox, row)
 
@@ -94,7 +94,7 @@ def lease(connection: Connection, name: str, holder: str, seconds: float) -> boo
 
 
 def release(connection: Connection, name: str, holder: str) -> None:
-    """End a lease."""
+    """Release a lease before it expires."""
     connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
 
@@ -103,7 +103,7 @@ def _now() -> int:
 
 
 class Relay:
-    """A thread that publishes the outbox of one service, in one instance at a time.
+    """A thread that publishes the outbox of one service. Only one instance's thread is active at a time.
 
     Each event is published at least once. If the process is killed between the broker's confirm and the mark, the event
     is published again with the same id.
@@ -126,11 +126,11 @@ class Relay:
         self._thread.start()
 
     def wake(self) -> None:
-        """Read the outbox at once, because an event was added."""
+        """Make the thread read the outbox at once, because an event was added."""
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
-        """Wait for the confirms of published events, then release the lease for another instance."""
+        """Wait at most ``timeout`` seconds for confirms, and release the lease for another instance."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(timeout)
@@ -143,7 +143,7 @@ class Relay:
                 if self._is_ours() and self._broker_problem() is None:
                     batch = waiting(self._store, self._service, after, BATCH)
                     sent = self._relay(batch)
-                    # A failed event waits until all other events had their turn.
+                    # A failed event waits until all other events have been published.
                     after = batch[-1].number if batch else 0
                     if batch and (sent or len(batch) == BATCH):
                         continue
@@ -152,7 +152,7 @@ class Relay:
             except (RunnerError, TimeoutError) as error:
                 self._warn(str(error) or "the database does not answer")
                 pause = PAUSE
-            except Exception:  # noqa: BLE001 - the relay must go on
+            except Exception:  # noqa: BLE001 - the relay must continue
                 self._log.exception("unexpected error in the relay of the outbox; retrying")
                 pause = PAUSE
             self._wake.wait(pause)
@@ -199,7 +199,7 @@ class Relay:
 
 
 class EventOutbox:
-    """The outbox of one service; see ``runner.hooks.Context.outbox``."""
+    """The outbox of one service. See ``runner.hooks.Context.outbox``."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class EventOutbox:
         broker_problem: Callable[[], str | None],
         log: logging.Logger,
     ) -> None:
-        """Start to publish the events that an earlier process has left. ``Store.commit`` describes ``lock``."""
+        """Start to publish the waiting events of an earlier process. ``Store.commit`` describes ``lock``."""
         self._store, self._service, self._lock, self._routed = store, service, lock, routed
         self._relay = Relay(store, service, publish, broker_problem, log)
 
@@ -220,10 +220,10 @@ class EventOutbox:
     ) -> Future[list[Event]]:
         """Commit the writes of ``work`` together with the events that it returns, then publish the events.
 
-        The result of the future is the committed events. Each event is published at least once, even if this process
-        dies. ``work`` may be called more than once, and the plugin runs only one such function at a time.
+        The future's result is the list of committed events. Each event is published at least once, even if this
+        process dies. ``work`` may be called more than once, and the plugin runs only one such function at a time.
 
-        The future fails with one of these errors, and then nothing is written:
+        If the future fails with one of these errors, nothing is written:
 
         - the exception of ``work``
         - PluginError for an event that the service may not publish
@@ -245,5 +245,5 @@ class EventOutbox:
         return count_waiting(self._store, self._service)
 
     def stop(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds for started publishes; another instance or a later process does the rest."""
+        """Wait at most ``timeout`` seconds for confirms. Another instance or a later process publishes other events."""
         self._relay.stop(timeout)

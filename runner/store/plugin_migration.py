@@ -14,25 +14,26 @@ from runner.store.schema import RESERVED_TABLES, plugin_tables
 
 
 class _Recorded(NamedTuple):
-    """A row of ``plugin_tables``."""
+    """The content of a row of ``plugin_tables``."""
 
     steps: int
     columns: Mapping[str, Sequence[str]]
 
 
 def migrate(engine: Engine, owned: OwnedTables) -> None:
-    """Create and change the tables of a plugin, unless the database records them as up to date.
+    """Create or migrate the tables of a plugin, unless the database records them as up to date.
 
-    Raises StoreError if the database cannot be used, belongs to a newer version of the plugin, or has a table of this
-    name with another owner. Raises StoreUnreachable if the database is unreachable. Raises PluginError if a step fails,
-    or if the steps do not lead to the declared tables.
+    - Raises StoreError if the database cannot be used, or if a newer version of the plugin has used it.
+    - Raises StoreError if the database contains a table with the same name and another owner.
+    - Raises StoreUnreachable if the database is unreachable.
+    - Raises PluginError if a step fails, or if the steps do not result in the declared tables.
     """
     with explained(engine.url):
         with reading(engine).connect() as connection:
             if _is_up_to_date(owned, connection):
                 return
         with migrating(engine) as connection:
-            if not _is_up_to_date(owned, connection):  # another process may have upgraded them
+            if not _is_up_to_date(owned, connection):  # another process may have migrated the tables
                 _upgrade(owned, connection)
 
 
@@ -47,7 +48,7 @@ def _upgrade(owned: OwnedTables, connection: Connection) -> None:
     _check_owners(owned, recorded)
     existing = set(inspect(connection).get_table_names())
     steps = len(tables.steps)
-    # Tables that exist but are not recorded were created before plugins had steps.
+    # Existing tables without a record were created before plugins had steps.
     is_new = plugin not in recorded and existing.isdisjoint(tables.columns)
     done = recorded[plugin].steps if plugin in recorded else steps if is_new else 0
     if done > steps:
@@ -68,7 +69,7 @@ def _recorded(connection: Connection) -> dict[str, _Recorded]:
 
 
 def _check_owners(owned: OwnedTables, recorded: Mapping[str, _Recorded]) -> None:
-    # SQLite ignores the case of a table's name.
+    # SQLite ignores the case of table names.
     owners = {name.lower(): "FastCommerce" for name in RESERVED_TABLES}
     owners |= {name.lower(): f"plugin {other!r}" for other, one in recorded.items() for name in one.columns}
     for name in owned.tables.columns:
@@ -80,7 +81,7 @@ def _check_owners(owned: OwnedTables, recorded: Mapping[str, _Recorded]) -> None
 def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
     if done == len(owned.tables.steps):
         return
-    # Imported here because at nearly every start the tables are up to date.
+    # Imported here, because the tables are up to date at nearly every start.
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
@@ -95,7 +96,7 @@ def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
             text = f"step {number} failed and is undone, {said}; fix the step"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}") from error
         if transaction is None or not transaction.is_active:
-            # The committed changes remain, but the step is not recorded as done.
+            # The committed changes remain, but the step is not recorded as completed.
             text = f"step {number} ended the transaction; allowed: a step that neither commits nor rolls back"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}")
 

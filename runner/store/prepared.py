@@ -1,7 +1,7 @@
-"""Statements that are compiled once for each kind of database, and then executed with new values.
+"""Statements that are compiled once per kind of database, and executed many times with new values.
 
-SQLAlchemy creates a result, a context and the text of some statements at each execution. For one or two rows this takes
-ten times as long as the work of the database.
+At each execution, SQLAlchemy creates a result, a context and, for some statements, the text. For one or two rows, this
+takes ten times as long as the database itself needs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 T = TypeVar("T")
-#: The values of a statement by the names of its parameters.
+#: The values of a statement's parameters, by name.
 Values = Mapping[str, Any]
 _fetchall: Callable[[Any], Sequence[tuple[Any, ...]]] = methodcaller("fetchall")
 _rowcount: Callable[[Any], int] = attrgetter("rowcount")
@@ -26,16 +26,16 @@ _rowcount: Callable[[Any], int] = attrgetter("rowcount")
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A statement in the form for a driver."""
+    """A statement in the form that a driver needs."""
 
     text: str
     #: The order of the values, if the driver has positional parameters.
     order: tuple[str, ...] | None
-    #: The conversions of values for the driver, such as from JSON values to text.
+    #: The conversions of values for the driver, for example of JSON values to text.
     processors: tuple[tuple[str, Callable[[Any], Any]], ...]
 
     def given(self, values: Values) -> Any:
-        """Return the values in the form for the driver."""
+        """Return the values in the form that the driver needs."""
         if self.processors:
             values = {**values, **{name: process(values[name]) for name, process in self.processors}}
         return values if self.order is None else [values[name] for name in self.order]
@@ -50,7 +50,7 @@ class Prepared:
         self._compiled: dict[str, _Compiled] = {}
 
     def read(self, connection: Connection, values: Values) -> Sequence[tuple[Any, ...]]:
-        """Return all rows of a SELECT, with the values of the driver."""
+        """Return all rows of a SELECT, with the values as the driver returns them."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "execute", compiled.given(values), _fetchall)
 
@@ -60,7 +60,7 @@ class Prepared:
         return _run(connection, compiled.text, "execute", compiled.given(values), _rowcount)
 
     def execute_all(self, connection: Connection, values: Sequence[Values]) -> int:
-        """Execute the statement once for each of ``values``. Return the number of written rows."""
+        """Execute the statement once for each set of values. Return the number of written rows."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "executemany", [compiled.given(one) for one in values], _rowcount)
 
@@ -85,11 +85,11 @@ def prepared(statement: Executable) -> Prepared:
 
 @lru_cache
 def insertion(table: Table, columns: tuple[str, ...]) -> Prepared:
-    """Return an INSERT of one row that has no effect if the key or another unique value exists."""
+    """Return an INSERT for one row, which has no effect if the key or another unique value exists."""
 
     def compiled_for(dialect: Dialect) -> SQLCompiler:
         insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-        # Inline, because the number that the database gives the row is not needed.
+        # Inline, because the generated number of the row is not needed.
         return _compile(insert(table).inline().on_conflict_do_nothing(), dialect, columns)
 
     return Prepared(compiled_for)
@@ -114,7 +114,7 @@ def _run(connection: Connection, text: str, method: str, given: Any, finish: Cal
     except connection.dialect.loaded_dbapi.Error as error:
         is_lost = connection.dialect.is_disconnect(error, connection.connection.driver_connection, cursor)
         if is_lost:
-            # The pool must not use the connection again.
+            # The pool must not reuse the connection.
             connection.invalidate(error)
         raise DBAPIError.instance(
             text, None, error, connection.dialect.loaded_dbapi.Error,

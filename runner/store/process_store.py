@@ -20,7 +20,7 @@ from runner.store.plugin_migration import migrate
 from runner.store.prepared import Prepared
 
 T = TypeVar("T")
-#: The maximum number of idle connections for reading, which is below the size of the pool.
+#: The maximum number of idle connections for reading. It is below the size of the pool.
 MOST_KEPT = 4
 
 
@@ -34,7 +34,7 @@ class Store:
         on_state: Callable[[str | None], None] = lambda _: None,
         owned: OwnedTables | None = None,
     ) -> None:
-        """Open the database, and migrate the tables ``owned`` of a plugin. ``GroupCommit`` describes ``on_state``.
+        """Open the database, and migrate the plugin tables ``owned``. ``GroupCommit`` describes ``on_state``.
 
         Raises the errors of ``open_database`` and ``migrate``.
         """
@@ -43,7 +43,7 @@ class Store:
             migrate(self.engine, owned)
         self._writer = GroupCommit(self.engine, on_state)
         self._readers = reading(self.engine)
-        #: The idle connections for reading. The latest used connection is used next.
+        #: The idle connections for reading. The most recently used connection is reused first.
         self._kept: deque[Connection] = deque()
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
@@ -69,7 +69,7 @@ class Store:
             except BaseException as error:
                 connection.close()
                 if is_kept and isinstance(error, DBAPIError) and error.connection_invalidated:
-                    continue  # the server closed the idle connection, and a read can be repeated
+                    continue  # the server has closed the idle connection, and a read can be repeated
                 raise
             if len(self._kept) < MOST_KEPT:
                 self._kept.append(connection)
@@ -84,12 +84,12 @@ class Store:
         new: Insertion[T] | None = None,
         lock: str | None = None,
     ) -> Future[T]:
-        """Run ``work`` in a transaction, which other jobs may share. See ``GroupCommit.commit``."""
+        """Run ``work`` in a transaction that other jobs may share. See ``GroupCommit.commit``."""
         return self._writer.commit(work, timeout, new, lock)
 
     @property
     def asked_since(self) -> float | None:
-        """The start of the current transaction on the monotonic clock. None between transactions."""
+        """The start of the current transaction, in seconds of the monotonic clock. None between transactions."""
         return self._writer.asked_since
 
     def close(self, timeout: float) -> None:

@@ -1,6 +1,6 @@
-"""The tables of deduplication and outbox, and the record of the plugins' tables.
+"""The tables for deduplication and the outbox, and the record of the plugins' tables.
 
-A change needs a migration in ``migrations/versions``, and its name in ``runner.store.REVISION``.
+Each change needs a migration in ``migrations/versions``, and the migration's name in ``runner.store.REVISION``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ metadata = MetaData()
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 _UNSENT = text("sent_at IS NULL")
 
-#: The handled messages of each service, with their events, which a second delivery returns again.
+#: The handled messages of each service, with their events. A second delivery publishes the same events.
 inbox = Table(
     "inbox",
     metadata,
     Column("service", Text),
     Column("queue", Text),
     Column("message_id", Text),
-    #: The events of the handler, as bytes of ``runner.store.event_bytes``.
+    #: The events that the handler returned, as encoded by ``runner.store.event_bytes``.
     Column("events", LargeBinary, nullable=False),
     #: The time in milliseconds since the epoch, like all times here.
     Column("done_at", BigInteger, nullable=False),
@@ -54,7 +54,7 @@ outbox = Table(
     Index("outbox_by_age", "sent_at"),
 )
 
-#: The leases of tasks that only one process may do at a time.
+#: The leases for tasks that only one process may perform at a time.
 leases = Table(
     "leases",
     metadata,
@@ -63,15 +63,15 @@ leases = Table(
     Column("until", BigInteger, nullable=False),
 )
 
-#: The migrations that ``runner.store.plugin_migration`` has done for each plugin.
+#: The migrations that ``runner.store.plugin_migration`` has completed for each plugin.
 plugin_tables = Table(
     "plugin_tables",
     metadata,
     Column("plugin", Text, primary_key=True),
-    #: The number of steps that are done, and the columns of each table.
+    #: The number of completed steps, and the columns of each table.
     Column("steps", Integer, nullable=False),
     Column("columns", JSON, nullable=False),
 )
 
-#: The names that no table of a plugin may have.
+#: The reserved table names, which no plugin may use.
 RESERVED_TABLES = frozenset({"alembic_version", "attempts", "events", "order_statuses", *metadata.tables})

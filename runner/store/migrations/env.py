@@ -1,4 +1,4 @@
-"""The environment of each Alembic migration, which runs on the given connection and in its transaction."""
+"""The Alembic environment, which runs each migration on the given connection and in its transaction."""
 
 from alembic import context
 

@@ -13,6 +13,6 @@ down_revision = "0001"
 def upgrade() -> None:
     """Rename the column, and convert its values."""
     if not inspect(op.get_bind()).has_table("charges"):
-        return  # the table belongs to a plugin since 0003
+        return  # the table has belonged to a plugin since 0003
     op.execute("ALTER TABLE charges RENAME COLUMN hundredths TO ten_thousandths")
     op.execute("UPDATE charges SET ten_thousandths = ten_thousandths * 100")

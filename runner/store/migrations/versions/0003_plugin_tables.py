@@ -1,7 +1,7 @@
-"""The record of the tables and steps of each plugin, and the statuses of orders.
+"""The record of each plugin's tables and completed steps, and the statuses of orders.
 
-The tables ``charges``, ``emails`` and ``orders`` of the first schema now belong to plugins. Empty tables are dropped,
-and their plugins create them again. The other tables keep every row.
+The tables ``charges``, ``emails`` and ``orders`` of the first schema now belong to plugins. If one of these tables is
+empty, it is dropped, and its plugin recreates it. Otherwise it keeps every row.
 
 Revision ID: 0003
 """
@@ -31,13 +31,13 @@ def upgrade() -> None:
     )
     connection = op.get_bind()
     if connection.scalar(sa.select(sa.exists().select_from(sa.table("events")))):
-        # The statuses of the shop from before the plugins declared them. The recording service replaces them at its
+        # The order statuses from before plugins declared them. The recording service replaces these rows at its
         # next start.
         op.bulk_insert(statuses, [{"event_type": event, "status": status} for event, status in STATUSES])
     existing = sa.inspect(connection).get_table_names()
     for name in ("charges", "emails", "orders"):
         if name in existing and connection.dialect.name == "postgresql":
-            # A process of an earlier version may be about to commit the first row.
+            # A process of an earlier version may be about to commit the table's first row.
             op.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
         if name in existing and not connection.scalar(sa.select(sa.exists().select_from(sa.table(name)))):
             op.drop_table(name)

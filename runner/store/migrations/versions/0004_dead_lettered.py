@@ -1,4 +1,4 @@
-"""The outcome ``dead_lettered`` of attempts, which was ``parked`` in former versions.
+"""The attempt outcome ``dead_lettered``, which was ``parked`` in previous versions.
 
 Revision ID: 0004
 """
