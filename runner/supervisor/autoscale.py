@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Autoscale:
-    """The limits and delays of scaling; times in seconds."""
+    """The limits and delays of scaling. Times are in seconds."""
 
     min: int
     max: int
-    #: The number of ready messages for which one instance is enough.
+    #: The number of ready messages per instance.
     messages_per_instance: int
-    #: The time for which more instances must be needed before instances are added.
+    #: The time for which more instances must be needed before any are added.
     up: float
-    #: The time for which fewer instances must be enough before instances are removed.
+    #: The time for which fewer instances must be sufficient before any are removed.
     down: float
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The direction in which the number should change, the start of that trend, and the smallest change within it."""
+    """The direction in which the number of instances should change, its start, and the smallest change since then."""
 
     direction: int = 0
     since: float = 0.0
@@ -30,10 +30,10 @@ class Trend:
 
 
 def follow(settings: Autoscale, trend: Trend, instances: int, ready: int, now: float) -> tuple[Trend, int]:
-    """Return the next trend and the number of instances, if ``ready`` messages are ready ``now`` (seconds).
+    """Return the next trend and the number of instances, given the number of ready messages at ``now`` (seconds).
 
-    The number only changes after the trend has lasted for ``up`` or ``down`` seconds without a break. The change is the
-    smallest that was needed within that time.
+    The number changes only after the trend has lasted for ``up`` or ``down`` seconds without interruption. The number
+    changes by the smallest amount that was needed within this time.
     """
     right = max(settings.min, min(settings.max, math.ceil(ready / settings.messages_per_instance)))
     direction = (right > instances) - (right < instances)

@@ -1,4 +1,4 @@
-"""The search for crashing messages: the messages that a worker handled when it died may have crashed it."""
+"""The search for crashing messages among the messages that a worker was handling when it died."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from runner.ipc.crashing_messages import MOST, CrashingMessage, CrashingMessages
 from runner.ipc.shared_memory import CurrentMessage
 from runner.supervisor.slot_lifecycle import OUTSIDE, Slot, SlotState, describe_exit
 
-#: The maximum number of characters of a reason, which may contain text of the process.
+#: The maximum number of characters in a reason, which may contain text from the process.
 LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
 class CrashBlame:
-    """The crashing messages of a service, as a pure value."""
+    """The crashing messages of a service, as an immutable value."""
 
     messages: tuple[CrashingMessage, ...] = ()
-    #: True if each message of the last death had been blamed for an earlier death.
+    #: True if each message of the last death had already been blamed for an earlier death.
     is_known: bool = field(default=False)
 
     def after(
@@ -27,8 +27,8 @@ class CrashBlame:
     ) -> CrashBlame:
         """Return a new value after a worker died while it handled these messages.
 
-        ``code`` is its exit code as in ``subprocess``, and ``reason`` the same in words. ``is_outside`` is True for a
-        worker that was killed from outside.
+        ``code`` is the worker's exit code as in ``subprocess``, and ``reason`` describes the exit. ``is_outside`` is
+        True if the worker was killed from outside.
         """
         known = {one.message: one for one in self.messages}
         is_known = bool(messages) and all(message in known for message in messages)
@@ -37,7 +37,7 @@ class CrashBlame:
             before = known.pop(
                 message, CrashingMessage(message.queue, message.id, 0, 0, 0, "", replays=message.replays)
             )
-            # The newest comes last, because the first messages are forgotten if there are too many.
+            # The newest message comes last, because the first messages are forgotten if there are too many.
             crashes, kills, shared = (0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)
             known[message] = replace(
                 before,
@@ -56,11 +56,11 @@ class CrashBlame:
 
 @dataclass(frozen=True)
 class Death:
-    """The end of a process: its slot at that time, and its exit code as in ``subprocess``."""
+    """The death of a process, with its slot at that time and its exit code as in ``subprocess``."""
 
     slot: Slot
     code: int
-    #: True if the supervisor killed the process, because it used too much memory.
+    #: True if the supervisor killed the process because it used too much memory.
     is_over_memory: bool
     #: True if the kernel's OOM killer has killed any process since this process started.
     is_oom: bool
@@ -69,7 +69,7 @@ class Death:
 
     @property
     def is_asked(self) -> bool:
-        """True if the process was asked to stop, or stopped by its own decision, so that no message is to blame."""
+        """True if no message is to blame, because the process was asked to stop or stopped by its own decision."""
         is_hung = bool(self.slot.why) and self.slot.state is not SlotState.STOPPING
         is_stopping = self.slot.state is SlotState.STOPPING or (self.is_leaving and not is_hung)
         return is_stopping and not self.is_over_memory
@@ -84,7 +84,7 @@ class Death:
 
     @property
     def reason(self) -> str:
-        """The end in words."""
+        """A description of the death."""
         return describe_exit(self.code) + (f", {self.slot.why}" if self.slot.why else "")
 
 

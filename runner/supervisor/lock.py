@@ -15,19 +15,19 @@ from runner.invocation import invocation
 FILE = "runner.lock"
 #: Seconds to wait for a process that only checks the lock.
 _CHECK_TIME = 0.1
-#: Bytes to read, more than a pid needs.
+#: The number of bytes to read, which is more than a pid needs.
 _MAX_BYTES = 100
 
 
 def take_lock(var: Path) -> IO[str]:
-    """Lock the project's folder until the returned file is closed or this process exits or is killed.
+    """Lock the project's folder until the returned file is closed, or this process exits or is killed.
 
-    Raises AlreadyRunning with the pid of the supervisor that has the lock, and RunnerError if this user may not write
-    to the folder.
+    Raises AlreadyRunning with the pid of the supervisor that has the lock, and RunnerError if this user has no write
+    permission for the folder.
     """
     try:
         var.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A link is not followed, because the content of its target would be replaced.
+        # A link is not followed, because the content of its target would be overwritten.
         descriptor = os.open(var / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         file = os.fdopen(descriptor, "r+", encoding="ascii", errors="replace")
     except OSError as error:
@@ -68,7 +68,7 @@ def holder_of(var: Path) -> str | None:
 
 
 def is_in_place(file: IO[str], var: Path) -> bool:
-    """Return True if other processes still find this lock in the folder."""
+    """Return True if this lock is still the lock file in the folder, which other processes check."""
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(file.fileno()), os.stat(var / FILE))
     return False

@@ -1,4 +1,4 @@
-"""The supervisor's loop: it starts services in order, restarts and updates them, and stops them in reverse order."""
+"""The supervisor's loop, which starts services in order, restarts and updates them, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runner.supervisor.transition_report import Listener, Transition, words
 
 
 class Supervisor:
-    """The process that runs all programs until SIGTERM or SIGINT. A second signal kills them."""
+    """The supervisor, which runs all programs until SIGTERM or SIGINT. A second signal kills the programs."""
 
     def __init__(
         self,
@@ -43,49 +43,49 @@ class Supervisor:
         self._exits_on_fatal = exits_on_fatal
         self.services: dict[str, Service] = {}
         self.after_update = AfterUpdate(self.loop, self.advance)
-        #: The removed services, which are forgotten when their last process has exited.
+        #: The removed services. Each is forgotten when its last process has exited.
         self._leaving: set[str] = set()
         self._extras: list[Callable[[], Callable[[], None]]] = []
         self._changed: asyncio.Future[None] | None = None
-        #: The last reports about the gate, which are not repeated.
+        #: The last reports about the gate, so that they are not repeated.
         self._said_waiting = self._said_refused = ""
         self._was_complete = False
         self.is_stopping = False
         self._exit_code = EXIT_OK
-        #: The function that SIGHUP calls; None if there is nothing to reload.
+        #: The function that SIGHUP calls. None if there are no files to reload.
         self.on_hangup: Callable[[], None] | None = None
         self.started_at = time.monotonic()
 
     def run(self) -> int:
-        """Run until all processes have stopped; return the exit code, such as 1 after a service was given up."""
+        """Run until all processes have stopped. Return the exit code, such as 1 if a service was given up."""
         with self._runner:
             return self._runner.run(self._main())
 
     def attach(self, begin: Callable[[], Callable[[], None]]) -> None:
-        """Call ``begin`` when the loop runs, and the function that it returns when all processes have stopped."""
+        """Call ``begin`` when the loop has started, and its returned function when all processes have stopped."""
         self._extras.append(begin)
 
     def update(self, programs: Sequence[Program], then: Callable[[], None] | None = None) -> None:
-        """Replace all programs that wait for ``prepare`` by these; may be called from any thread.
+        """Replace all programs that wait for ``prepare`` with these programs, from any thread.
 
-        ``then`` is called on a separate thread when no process of the older programs is left. It is not called while
-        an old process keeps running because its replacement did not become ready.
+        When no process of an older program is left, ``then`` is called on a separate thread. It is not called while an
+        old process keeps running because its replacement did not become ready.
         """
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._update, programs, then)
 
     async def changed(self) -> None:
-        """Wait until the state of any process has changed."""
+        """Wait until the state of any process changes."""
         if self._changed is None:
             self._changed = self.loop.create_future()
-        await asyncio.shield(self._changed)  # other tasks wait for it too
+        await asyncio.shield(self._changed)  # other tasks wait for this future too
 
     def keepers(self) -> list[Keeper]:
-        """Return the keepers of all slots, and of the processes that are starting or stopping beside them."""
+        """Return the keepers of all slots, including the processes that replace or leave a slot."""
         return [keeper for service in self.services.values() for keeper in service.all_keepers()]
 
     def waiting_for(self, service: Service) -> str:
-        """Return the reason why the slots of a service wait, in words."""
+        """Return a text with the reason why the slots of a service wait."""
         if service.program.after_prepare and not self._gate.is_open:
             return self._gate.reason
         return waits_for(service, self.services)
@@ -122,7 +122,7 @@ class Supervisor:
     # Every event leads to ``advance``.
 
     def advance(self) -> None:
-        """Take all steps that are possible now; finish ``run`` when all processes have stopped."""
+        """Take all steps that are possible now. When all processes have stopped, let ``run`` return."""
         for name in list(self.services):
             service = self.services[name]
             service.converge()

@@ -1,4 +1,4 @@
-"""The program of a service: its command, its number of instances, its restarts and its limits."""
+"""The program of a service, with its command, number of instances, restart policy and limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.supervisor.autoscale import Autoscale
 
 #: The delays before a restart, in seconds, as in the defaults of config.yaml.
 RESTART_DELAYS = Backoff(0.5, max=30.0)
-#: The placeholder in a command for the name of its slot.
+#: The placeholder for the slot's name in a command.
 SLOT = "{slot}"
 
 
@@ -36,30 +36,30 @@ class RestartLimit:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """The rules for restarting and killing the process of a slot; times in seconds."""
+    """The rules for restarting and killing a slot's process. Times are in seconds."""
 
     restart: Restart = Restart.ALWAYS
     backoff: Backoff = RESTART_DELAYS
-    #: The time after which a ready process is restarted with the first delay again.
+    #: The time for which a process must be ready before the restart delay is reset.
     reset_after: float = 60.0
     restart_limit: RestartLimit = RestartLimit()
     start_timeout: float = 30.0
     stop_timeout: float = 6.0
-    #: The time without a watchdog ping after which a ready process is killed; 0 for never.
+    #: The time without a watchdog ping after which a ready process is killed, or 0 for never.
     watchdog: float = 0.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The resource limits and the user of one process. For None, the supervisor's own value is inherited."""
+    """The resource limits and the user of one process. None means that the supervisor's value is inherited."""
 
-    #: The bytes of resident memory above which an instance is replaced.
+    #: The resident memory in bytes above which an instance is replaced.
     memory_max: int | None = None
-    #: The change of the scheduling priority, -20 to 19. A larger number means a lower priority (setpriority(2)).
+    #: The change to the scheduling priority, from -20 to 19. A larger number means a lower priority (setpriority(2)).
     nice: int = 0
-    #: The limit of open descriptors (RLIMIT_NOFILE).
+    #: The maximum number of open descriptors (RLIMIT_NOFILE).
     open_files: int | None = None
-    #: The user that runs the process; only root may set another user.
+    #: The user that runs the process. Only root may set another user.
     user: str | None = None
 
 
@@ -78,9 +78,9 @@ class Program:
 
     service: str
     command: tuple[str, ...]
-    #: The content of its standard input.
+    #: The content of the process's standard input.
     stdin: bytes = b""
-    #: The variables that are added to the supervisor's own environment.
+    #: The environment variables to add to the supervisor's environment.
     environment: Mapping[str, str] = field(default_factory=dict)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     limits: Limits = field(default_factory=Limits)
@@ -88,15 +88,15 @@ class Program:
     autoscale: Autoscale | None = None
     #: The services that must each have a ready instance before this service starts.
     depends_on: tuple[str, ...] = ()
-    #: A digest of the files of the plugin.
+    #: A digest of the plugin's files.
     revision: str = ""
-    #: The addresses of the process, if it is a broker.
+    #: The addresses of the broker, if the program is a broker.
     endpoint: Endpoint | None = None
     #: False for the processes that the supervisor's ``prepare`` needs. All other processes wait for ``prepare``.
     after_prepare: bool = True
 
     def is_same_process(self, other: Program) -> bool:
-        """Return True if a process of ``other`` need not be replaced to run this program."""
+        """Return True if a process of ``other`` can keep running as a process of this program."""
         return self._process() == other._process()
 
     def _process(self) -> Program:
@@ -106,7 +106,7 @@ class Program:
 
 
 def differences(old: Mapping[str, Program], new: Mapping[str, Program]) -> str:
-    """Return the differences between two sets of programs, by service, in words."""
+    """Return a text with the differences between two sets of programs, by service."""
     kinds = {
         "added": new.keys() - old.keys(),
         "removed": old.keys() - new.keys(),

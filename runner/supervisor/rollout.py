@@ -1,6 +1,6 @@
-"""The steps that change the running processes of a service to the wanted processes, as a pure function.
+"""The steps that replace a service's running processes with the wanted processes, as a pure function.
 
-An outdated process is replaced by a new process beside it. The new process must be ready before the old process stops.
+A new process is started alongside each outdated process. The new process must be ready before the old process stops.
 The next process is replaced only after the old process has exited.
 """
 
@@ -14,25 +14,25 @@ from runner.supervisor.slot_lifecycle import SlotState
 
 
 class Move(StrEnum):
-    """The kinds of steps for one slot number."""
+    """The kind of a step for one slot."""
 
     #: Add a slot, and start its process.
     ADD = "add"
     #: Stop the process, and remove the slot.
     REMOVE = "remove"
-    #: Start a new process beside the old process.
+    #: Start a new process alongside the old process.
     START_BESIDE = "start beside"
-    #: Give the slot to the new process, which is ready, and stop the old process.
+    #: Assign the slot to the new process, which is ready, and stop the old process.
     PROMOTE = "promote"
     #: Stop the new process, which has failed or is no longer wanted, and keep the old process.
     ABANDON = "abandon"
-    #: Stop a process that is not ready or cannot run twice, and then start the right program.
+    #: Stop a process that is not ready or must not run twice at the same time, and start the wanted program.
     RESTART = "restart"
 
 
 @dataclass(frozen=True)
 class Seat:
-    """The properties of a slot that decide about its next step."""
+    """The properties of a slot that determine its next step."""
 
     number: int
     state: SlotState
@@ -57,7 +57,7 @@ def next_step(
     *,
     beside: bool = True,
 ) -> Step | None:
-    """Return the next step, or None if there is none or if an event must happen first.
+    """Return the next step, or None if no step is due or an event must happen first.
 
     ``incoming`` is the new process, and ``leaving`` are the numbers of old processes that are still stopping.
     ``beside`` is True if two processes of one slot may run at the same time.

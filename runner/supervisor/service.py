@@ -1,4 +1,4 @@
-"""A service: its slots, and the changes that lead to the wanted program and number of instances."""
+"""A service with its slots, and the steps to its wanted program and number of instances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.supervisor.transition_report import Role
 
 
 class Service:
-    """A program that runs in a number of slots. Both may change at any time."""
+    """A program that runs in a number of slots. The program and the number can change at any time."""
 
     def __init__(self, means: Means, program: Program) -> None:
         self._means, self._crashes = means, CrashTracker(program.service, means.journal.say)
@@ -27,11 +27,11 @@ class Service:
         self.keepers: dict[int, Keeper] = {}
         self._incoming: Keeper | None = None
         self._leaving: list[Keeper] = []
-        #: The reason why the last replacement failed; empty if it did not fail.
+        #: The reason why the last replacement failed. Empty if it did not fail.
         self.problem = ""
-        #: True while replaced processes go back to the old program.
+        #: True while replaced processes are being returned to the old program.
         self._is_going_back = False
-        #: True if that failed too. All processes then keep their programs until the next request.
+        #: True if the return to the old program failed too. All processes keep their programs until the next request.
         self._is_paused = False
 
     @property
@@ -40,20 +40,20 @@ class Service:
         return self.program.service
 
     def all_keepers(self) -> list[Keeper]:
-        """Return the keepers of the slots in order, and of the processes that are starting or stopping beside them."""
+        """Return the keepers of the slots in order, followed by those of processes that replace or leave a slot."""
         seated = [self.keepers[number] for number in sorted(self.keepers)]
         return [*seated, *([self._incoming] if self._incoming else []), *self._leaving]
 
     @property
     def has_process(self) -> bool:
-        """True if any process of the service still runs."""
+        """True if any process of the service is running."""
         return any(keeper.child is not None for keeper in self.all_keepers())
 
     @property
     def is_ready(self) -> bool:
         """True if dependent services may start.
 
-        An instance is ready or has finished with exit status 0, or the service is scaled to no instances.
+        This is the case if an instance is ready or has exited with status 0, or if the service has no instances.
         """
         if self.instances == 0 and self.is_wanted:
             return True
@@ -75,12 +75,12 @@ class Service:
 
     @property
     def is_idle(self) -> bool:
-        """True if no process of the service runs or is wanted."""
+        """True if no process of the service is running or wanted."""
         return all(keeper.is_over for keeper in self.all_keepers())
 
     @property
     def is_waiting(self) -> bool:
-        """True if a new process has to wait before it can start."""
+        """True if a new process must wait before it can start."""
         return self._incoming is not None and self._incoming.slot.state is SlotState.WAITING
 
     @property
@@ -98,7 +98,7 @@ class Service:
         if scale is not None and before.autoscale is not None:
             self.instances = max(scale.min, min(scale.max, self.instances))
         elif program.instances != before.instances or (scale is None) != (before.autoscale is None):
-            self.instances = program.instances  # a number set by ``scale`` remains while the file is unchanged
+            self.instances = program.instances  # a number that ``scale`` has set remains while the file is unchanged
         self._resume()
         self.program = program
         for keeper in self.keepers.values():
@@ -121,7 +121,7 @@ class Service:
             keeper.stop()
 
     def replace(self, keeper: Keeper) -> None:
-        """Replace the process of a slot by a new process."""
+        """Replace the process of a slot with a new process."""
         self._resume()
         keeper.is_stale = True
 
@@ -138,7 +138,7 @@ class Service:
             keeper.kill()
 
     def converge(self) -> None:
-        """Take all steps towards the wanted program and number of instances that are possible now."""
+        """Take all currently possible steps towards the wanted program and number of instances."""
         self._leaving = [keeper for keeper in self._leaving if not keeper.is_over]
         while (step := self._next()) is not None:
             self._perform(step)
@@ -199,7 +199,7 @@ class Service:
             self.problem = f"{incoming.name}: the new process did not become ready, {why} ({logs})"
             if _is_healthy(old):
                 self.problem += "; the old process keeps running"
-                # Processes that were already replaced go back to the program of the other processes.
+                # Already replaced processes are returned to the program of the other processes.
                 self._is_paused, self._is_going_back = self._is_going_back, True
                 if not old.program.is_same_process(self.program):
                     self.program, self.instances = old.program, self._instances_before
@@ -210,9 +210,9 @@ class Service:
 
 
 def _state_of(incoming: Keeper) -> SlotState:
-    """Return the state of a new process. A delayed restart without a failure of its own counts as starting.
+    """Return the state of a new process. A delayed restart counts as starting if the process itself has not failed.
 
-    The broker may have been unreachable, or the process may have been killed from outside a few times.
+    For example, the broker was unreachable, or the process was killed from outside a few times.
     """
     slot = incoming.slot
     is_excused = slot.last_exit == EXIT_BROKER or slot.restarts < slot.policy.restart_limit.count
@@ -220,7 +220,7 @@ def _state_of(incoming: Keeper) -> SlotState:
 
 
 def _is_healthy(old: Keeper) -> bool:
-    """Return True if the process works or is about to."""
+    """Return True if the process is working or is about to."""
     slot = old.slot
     return slot.state in (SlotState.RUNNING, SlotState.STARTING, SlotState.WAITING) or (
         slot.state is SlotState.BACKOFF and not slot.failures

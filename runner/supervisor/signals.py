@@ -8,12 +8,12 @@ import signal
 import time
 from collections.abc import Callable
 
-#: Seconds within which two signals count as one Ctrl-C. The terminal sends it, and a parent process may pass it on too.
+#: Seconds within which two signals count as one Ctrl-C. The terminal sends a signal, and a parent may forward another.
 SAME_KEY_PRESS = 0.3
 
 
 class Signals:
-    """The signal handlers. SIGTERM and SIGINT stop all services, and a second signal kills them.
+    """The signal handlers. SIGTERM and SIGINT stop all services, and a second signal kills all processes.
 
     SIGHUP reloads the files. If the supervisor's terminal was closed, SIGHUP stops all services instead.
     """
@@ -32,13 +32,13 @@ class Signals:
         # from stopping.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup starts a program with SIGHUP ignored, and it stays ignored. Shells also ignore SIGINT in background
+            # If nohup started the supervisor, SIGHUP remains ignored. Shells also ignore SIGINT in background
             # processes of scripts, but a SIGINT to the supervisor must stop it.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
 
     def stopping(self) -> None:
-        """Let the next signal kill, because the services are being stopped for another reason."""
+        """Let the next signal kill all processes, because the services are already being stopped for another reason."""
         self._stopped_at = time.monotonic()
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -58,7 +58,7 @@ class Terminal:
         self._was_there = _is_there()
 
     def is_lost(self) -> bool:
-        """Return True if SIGHUP means a closed terminal and not a request to reload."""
+        """Return True if SIGHUP reports a closed terminal and is not a reload request."""
         return self._was_there and not _is_there()
 
 

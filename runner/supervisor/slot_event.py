@@ -12,12 +12,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Stop:
-    """No process is wanted in this slot any more."""
+    """A process is no longer wanted in this slot."""
 
 
 @dataclass(frozen=True)
 class Go:
-    """The slot need not wait any longer."""
+    """The slot no longer needs to wait."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class WatchdogTrigger:
 
 @dataclass(frozen=True)
 class MemoryExceeded:
-    """The process uses too much memory and must be killed at once."""
+    """The process uses too much memory and must be killed immediately."""
 
     reason: str
 
@@ -65,7 +65,7 @@ class Exited:
 
     code: int
     draw: float
-    #: True if only known crashing messages are to blame. They are dead-lettered in the end, so the service is healthy.
+    #: True if only known crashing messages are to blame. They will be dead-lettered, so the service is healthy.
     is_known: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The keeper of one slot: it performs the actions that ``step`` decides, and turns occurrences into slot events."""
+"""The keeper of one slot, which performs the actions that ``step`` returns and passes events to ``step``."""
 
 from __future__ import annotations
 
@@ -36,45 +36,45 @@ from runner.supervisor.slot_event import (
 from runner.supervisor.slot_lifecycle import ENDED, Slot, SlotAction, SlotState, step
 from runner.supervisor.transition_report import Listener, Role, Transition
 
-#: Seconds for which a listening socket stays open without a process. Clients that wait longer have given up by then.
+#: Seconds for which a listening socket is kept open without a process. After this time, most clients have given up.
 SOCKET_TIME = 10.0
 
 
 @dataclass(frozen=True)
 class Means:
-    """The parts that all keepers share."""
+    """The resources and callbacks that all keepers share."""
 
     loop: asyncio.AbstractEventLoop
     journal: Journal
     guard: Guard
     listeners: Listeners
-    #: The function for each transition.
+    #: The function that gets each transition.
     on_transition: Listener
-    #: The function for each change after which another slot may proceed.
+    #: The function to call after each change that may allow another slot to proceed.
     on_change: Callable[[], None]
-    #: The function for each exited process, with its exit code.
+    #: The function that gets the exit code of each exited process.
     on_exit: Callable[[Keeper, int], None]
-    #: The beginning of the name of every instance.
+    #: The prefix of every instance's name.
     mark: str
     serials: itertools.count[int]
 
 
 class Keeper:
-    """The keeper of one slot and of the process in it."""
+    """The keeper of one slot and its process."""
 
     def __init__(self, means: Means, program: Program, name: str, crashes: CrashTracker) -> None:
         self._means, self._crashes = means, crashes
         self.program = program
         self.slot = Slot(name, program.policy)
         self.child: Child | None = None
-        #: The status text that the process sent last.
+        #: The latest status text from the process.
         self.status = ""
-        #: The reason why the process cannot work at present; empty when it can. The process sends it.
+        #: The reason, from the process itself, why it currently cannot work. Empty if it can.
         self.problem = ""
-        #: The time of the last change of state, in seconds of the monotonic clock.
+        #: The time of the last state change, in seconds of the monotonic clock.
         self.since = time.monotonic()
         self.started_at: float | None = None
-        #: The number of processes that the OOM killer had killed when this process started.
+        #: The OOM killer's number of kills at the start of this process.
         self._kills = 0
         #: True if the process was killed because it used too much memory.
         self.is_over_memory = False
@@ -85,12 +85,12 @@ class Keeper:
         self.is_announced = False
         self._addresses: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
-        #: The timer that runs from the exit of a process until the next process is ready.
+        #: The timer that runs from the exit of a process until its successor is ready.
         self._socket_timer: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
-        """The slot's name: ``payment.1``."""
+        """The slot's name, such as ``payment.1``."""
         return self.slot.name
 
     @property
@@ -100,7 +100,7 @@ class Keeper:
 
     @property
     def is_over(self) -> bool:
-        """True if the slot has no process and wants none."""
+        """True if the slot has no process, and none is wanted."""
         return self.slot.state in ENDED
 
     def start(self) -> None:
@@ -108,17 +108,17 @@ class Keeper:
         self._feed(Start())
 
     def stop(self) -> None:
-        """Stop the process, and start no other process."""
+        """Stop the process, and do not start another."""
         self._feed(Stop())
 
     def give_way(self, successor: Keeper) -> None:
-        """Release the sockets that only this slot uses, before it is stopped. Then its process closes them last."""
-        # A successor that has no socket yet may still ask for one of these.
+        """Release the sockets that only this slot uses, so that its process is the last to close them when it stops."""
+        # A successor that has no socket yet may still request one of these sockets.
         if successor._addresses:
             self._let_go()
 
     def go(self) -> None:
-        """Start the process now, because the slot need not wait any longer."""
+        """Start the process now, because the slot no longer needs to wait."""
         self._feed(Go())
 
     def kill(self) -> None:
@@ -133,12 +133,12 @@ class Keeper:
         self._feed(MemoryExceeded(reason))
 
     def run(self, program: Program) -> None:
-        """Change to another program. A process that runs must first stop, unless it would remain the same."""
+        """Change to another program. A running process must first stop, unless the new program can keep it."""
         is_same = program.is_same_process(self.program) and not self.is_stale
         self.program, self.is_stale = program, False
         self.slot = replace(self.slot, policy=program.policy)
         if not is_same:
-            # Failures of the old program do not count for the new program.
+            # Failures of the old program are not attributed to the new program.
             self.slot = replace(self.slot, attempt=0, failures=(), unready=0)
             if self.slot.wanted:
                 self._feed(Stop())
@@ -182,7 +182,7 @@ class Keeper:
         self._timer = None
         self._feed(Tick())
         if self._timer is None and self.slot.deadline is not None:
-            self._set_timer(time.monotonic())  # the timer was a little too early
+            self._set_timer(time.monotonic())  # the timer fired a little too early
         self._means.on_change()
 
     def _spawn(self) -> None:
@@ -253,7 +253,7 @@ class Keeper:
     def _listen(self, address: str) -> None:
         assert self.child is not None  # noqa: S101 - for the type checker: the caller checked it
         if not self.slot.wanted:
-            self.child.answer(f"LISTEN={errno.ECANCELED}")  # a stopping process must not reclaim a released socket
+            self.child.answer(f"LISTEN={errno.ECANCELED}")  # a stopping process must not get a released socket again
             return
         try:
             listener = self._means.listeners.get(self.program.service, self, address)

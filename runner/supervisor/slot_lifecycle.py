@@ -27,16 +27,16 @@ from runner.supervisor.slot_event import (
     WatchdogTrigger,
 )
 
-#: Seconds for a hanging process to print its stack traces before it is killed.
+#: Seconds to wait for the stack traces of a hanging process before it is killed.
 DUMP_TIME = 2.0
 #: The longest restart delay after a kill from outside, in seconds. Such a kill is not a failure of the service.
 LONGEST_OUTSIDE = 1.0
-#: The longest restart delay while the database is unreachable, in seconds, so that the service recovers soon after it.
+#: The longest restart delay while the database is unreachable, in seconds. It lets a service recover soon afterwards.
 LONGEST_UNREACHABLE = 5.0
 
 
 class SlotState(StrEnum):
-    """The states of supervisord, and WAITING for a slot that may not start yet."""
+    """The states that supervisord uses, plus WAITING for a slot that must not start yet."""
 
     STOPPED = "STOPPED"
     WAITING = "WAITING"
@@ -55,30 +55,30 @@ class Slot:
     name: str
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     state: SlotState = SlotState.STOPPED
-    #: True if a process is to run in the slot; ``Stop`` clears it.
+    #: True if a process is wanted in the slot. The event ``Stop`` sets it to False.
     wanted: bool = False
     pid: int | None = None
-    #: The time at which the state has lasted too long, or at which BACKOFF is over.
+    #: The time at which the state times out, or at which BACKOFF is over.
     deadline: float | None = None
     ready_at: float | None = None
-    #: The number of restarts in a row, which determines the delay.
+    #: The number of consecutive restarts, which determines the delay.
     attempt: int = 0
-    #: The times of the failures that count for the limit.
+    #: The times of the failures that count toward the limit.
     failures: tuple[float, ...] = ()
-    #: The number of failures in a row without READY.
+    #: The number of consecutive failures without READY.
     unready: int = 0
     restarts: int = 0
-    #: The reason for the state, for people. In STARTING and RUNNING, the reason why the process is being killed.
+    #: The reason for the state, for the user. In STARTING and RUNNING, the reason why the process is being killed.
     why: str = ""
-    #: The exit code of the last instance as in ``subprocess``, and the time.
+    #: The exit code of the last instance as in ``subprocess``, and the time of its exit.
     last_exit: int | None = None
     last_exit_at: float | None = None
-    #: The exit code in words, and the reason if the supervisor killed the process.
+    #: A description of the exit, and the reason if the supervisor killed the process.
     last_reason: str = ""
 
 
 class SlotAction(StrEnum):
-    """The actions that the loop performs."""
+    """The actions that the keeper performs for its slot."""
 
     SPAWN = "spawn"
     TERMINATE = "terminate"
@@ -89,14 +89,14 @@ class SlotAction(StrEnum):
 
 #: The exit codes of kills from outside, by a person or by the kernel for lack of memory. They never make a slot FATAL.
 OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, EXIT_TERMINATED)
-#: The states without a process that last until the next ``Start``.
+#: The states without a process, which last until the next ``Start``.
 ENDED = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
 
 Outcome = tuple[Slot, tuple[SlotAction, ...]]
 
 
 def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - one per event
-    """Return the slot after one event, and the actions to perform. An event that does not fit the state is ignored."""
+    """Return the slot after one event, and the actions to perform. An event is ignored if it does not fit the state."""
     match event:
         case Start():
             return _start(slot)
@@ -162,7 +162,7 @@ def _expired(slot: Slot, now: float) -> Outcome:
         return _abort(slot, f"sent no watchdog ping for {slot.policy.watchdog:g} s", now)
     if slot.state is SlotState.STARTING and not slot.why:
         return _abort(slot, f"not ready within {slot.policy.start_timeout:g} s", now)
-    # A killed process may exit with a delay, so the kill is repeated until the process has exited.
+    # A killed process may exit after a delay, so the kill is repeated until the process has exited.
     why = slot.why or f"did not stop within {slot.policy.stop_timeout:g} s"
     return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (SlotAction.KILL,)
 
@@ -176,11 +176,11 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
     if is_done or slot.policy.restart is Restart.NEVER:
         return _ended(slot, SlotState.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.reset_after:
-        slot = replace(slot, attempt=0)  # ``failures`` remains, because only the window decides which failures count
+        slot = replace(slot, attempt=0)  # ``failures`` is kept, because only the window determines which failures count
     if is_known:
-        # The crashing message is soon dead-lettered. So this is no failure, and the next delay does not grow.
+        # The crashing message will soon be dead-lettered. So this is not a failure, and the next delay does not grow.
         return replace(_again(slot, reason, draw, now, longest=LONGEST_OUTSIDE), attempt=slot.attempt)
-    # A kill by the supervisor itself, of a hanging process, is an ordinary failure.
+    # If the supervisor itself has killed a hanging process, the exit is an ordinary failure.
     is_outside = code in OUTSIDE and not slot.why
     if is_outside or code == EXIT_STORE:
         return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE if is_outside else LONGEST_UNREACHABLE)
@@ -206,7 +206,7 @@ def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: boo
 
 def _again(slot: Slot, reason: str, draw: float, now: float, longest: float = float("inf")) -> Slot:
     attempt = slot.attempt + 1
-    # The first restart of a process that had been ready is immediate.
+    # The first restart of a process that was ready is immediate.
     is_first = slot.ready_at is not None and attempt == 1
     delay = 0.0 if is_first else min(slot.policy.backoff.delay(attempt, draw), longest)
     restarts = slot.restarts + 1
@@ -224,7 +224,7 @@ def _ended(slot: Slot, state: SlotState, why: str) -> Slot:
 
 
 def describe_exit(code: int, *, is_asked: bool = False) -> str:
-    """Return an exit code in words, such as ``exited with status 1`` or ``killed by SIGKILL``.
+    """Return a description of an exit code, such as ``exited with status 1`` or ``killed by SIGKILL``.
 
     ``is_asked`` is True if the process was expected to exit.
     """

@@ -1,6 +1,6 @@
 """The order in which services start and stop.
 
-A service waits for the preparation and for the services that it depends on. It stops before they do.
+A service starts after the preparation and after the services on which it depends. It stops before these services.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runner.errors import BrokerError, RunnerError
 from runner.supervisor.service import Service
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: The delays before the preparation is repeated, in seconds.
+#: The delays before the preparation is attempted again, in seconds.
 RETRY_DELAYS = Backoff(0.2, max=5.0)
 
 
@@ -36,7 +36,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._attempt = 0
         self._is_closed = False
-        #: The number of times that the gate was shut. A preparation that began before that is repeated.
+        #: The number of times the gate was shut. A preparation that started before the last time is repeated.
         self._generation = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_preparing = False
@@ -45,7 +45,7 @@ class Gate:
         self.reason = "the broker"
 
     def invalidate(self, reason: str) -> None:
-        """Close the gate and prepare again at once, because the prepared state may be lost."""
+        """Close the gate, and prepare again immediately, because the prepared state may be lost."""
         self.shut(reason)
         self.ensure()
 
@@ -72,7 +72,7 @@ class Gate:
         self._timer = None
         self._is_preparing = True
         self._began = self._generation
-        # asyncio waits for the threads of its pool before the process exits, but not for a daemon thread.
+        # Before the process exits, asyncio waits for the threads of its pool, but not for a daemon thread.
         threading.Thread(target=self._work, name="prepare", daemon=True).start()
 
     def _work(self) -> None:
@@ -82,7 +82,7 @@ class Gate:
         except RunnerError as caught:
             error = caught
         except Exception as caught:  # noqa: BLE001 - the loop reports it like any other failure
-            # This is a bug of the program, so the report contains the traceback.
+            # This is a bug in the program, so the report contains the traceback.
             error = RunnerError("".join(traceback.format_exception(caught)).rstrip())
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._done, error)
@@ -107,9 +107,9 @@ class Gate:
 
 
 def waits_for(service: Service, services: Mapping[str, Service]) -> str:
-    """Return the services that a service still waits for, in words; empty if it can start.
+    """Return a text with the services for which a service waits, or an empty text if the service can start.
 
-    Services that this supervisor does not run are not waited for.
+    A service does not wait for services that this supervisor does not run.
     """
     missing = [services[name] for name in service.program.depends_on if name in services]
     return ", ".join(f"{one.name}, which is {_state(one)}" for one in missing if not one.is_ready)
@@ -122,14 +122,14 @@ def may_stop(service: Service, services: Mapping[str, Service]) -> bool:
 
 
 def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, bool] | None:
-    """Return why no process will ever run again, and True if that is a failure; None while a process may still run.
+    """Return the reason why no process will ever run again, and True if it is a failure. Return None otherwise.
 
-    If ``is_open`` is True, a waiting slot only waits for another service.
+    If ``is_open`` is True, waiting slots wait only for other services.
     """
     slots = [keeper.slot for service in services.values() for keeper in service.all_keepers()]
     ended = [one for one in slots if one.state in (SlotState.EXITED, SlotState.FATAL)]
     rest = [one for one in slots if one not in ended]
-    # A service with autoscale may have no instances at present.
+    # A service with autoscale may currently have no instances.
     may_come = any(not service.instances and service.program.autoscale for service in services.values())
     if may_come or not ended or not all(one.state is SlotState.WAITING and is_open for one in rest):
         return None

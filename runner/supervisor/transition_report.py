@@ -1,4 +1,4 @@
-"""The reports of a slot's changes of state: a line for people, and a line for the history file."""
+"""The reports about a slot's state changes: a log line, and a line in the history file."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from runner.supervisor.slot_lifecycle import Slot, SlotState
 class Role(Enum):
     """The role of a process in its slot."""
 
-    #: The process that has the slot.
+    #: The process that occupies the slot.
     HOLDER = "holder"
     #: The new process that replaces the holder when it is ready.
     FRESH = "fresh"
-    #: A process that was replaced, or whose slot was removed, and that is stopping.
+    #: A stopping process that was replaced, or whose slot was removed.
     OLD = "old"
 
 
 @dataclass(frozen=True)
 class Transition:
-    """A change of a slot's state."""
+    """A change in a slot's state."""
 
     before: Slot
     after: Slot
     #: The time in seconds since the epoch.
     time: float
-    #: The time in seconds of the monotonic clock, as in the slot itself.
+    #: The time in seconds of the monotonic clock, which the slot uses.
     now: float
     role: Role = Role.HOLDER
 
@@ -40,10 +40,10 @@ Listener = Callable[[Transition], None]
 
 
 def words(transition: Transition) -> tuple[str, str] | None:
-    """Return the log line for a change and its level, or None for a change without a log line."""
+    """Return the log line about a transition and its level, or None for a transition without a log line."""
     before, slot = transition.before, transition.after
     if transition.role is Role.FRESH:
-        # The service reports the result of the replacement. Only a restart of the new process is logged here.
+        # The service reports the result of a replacement. Only a restart of the new process is logged here.
         is_excused = slot.state is SlotState.BACKOFF and not slot.failures
         return (f"{slot.name} (new process) {slot.why}: restarting", "warning") if is_excused else None
     if slot.state is SlotState.BACKOFF and slot.deadline is not None:
@@ -63,7 +63,7 @@ def words(transition: Transition) -> tuple[str, str] | None:
 
 
 def history(file: LineWriter) -> Listener:
-    """Return a listener that writes a line to a file for every transition."""
+    """Return a listener that writes a line to the file for every transition."""
 
     def write(transition: Transition) -> None:
         before, after = transition.before, transition.after

@@ -1,4 +1,4 @@
-"""The client of the control socket, which the commands use."""
+"""The client of the control socket, for commands."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from runner.invocation import invocation
 from runner.supervisor import lock
 from runner.supervisor.control import FILE, VERSION, socket_path
 
-#: Seconds to connect, and seconds for a supervisor to exit after its last answer.
+#: Seconds to wait for a connection, and seconds for a supervisor to exit after its last answer.
 CONNECT_TIME, END_TIME = 5.0, 10.0
 #: The maximum size of an answer, in bytes.
 MAX_ANSWER = 64 * 1024 * 1024
 
 
 class NoRunner(RunnerError):
-    """An error of a command that found no supervisor in its folder."""
+    """The error of a command without a supervisor in its folder."""
 
 
 class EndedMeanwhile(NoRunner):
-    """An error of a command whose supervisor exited before the last answer."""
+    """The error of a command whose supervisor exited before the last answer."""
 
 
 def ask(folder: Path, command: str, *, patience: float | None = None, **request: Any) -> Iterator[dict[str, Any]]:
     """Send a request to the supervisor of a folder, and yield its answers.
 
-    Raises NoRunner if there is no supervisor, and EndedMeanwhile if it exits before its last answer. Raises RunnerError
-    with the reason if the command fails, or if the supervisor does not answer for ``patience`` seconds.
+    Raises NoRunner if there is no supervisor, and EndedMeanwhile if the supervisor exits before its last answer. Raises
+    RunnerError if the command fails, or if the supervisor does not answer for ``patience`` seconds.
     """
     has_ended = True
     with _connected(folder) as connection:
@@ -78,14 +78,14 @@ def wait_gone(folder: Path) -> None:
 
 
 def _reach(connection: socket.socket, var: Path) -> None:
-    """Connect, and wait while a supervisor that has locked the folder has no socket. Raises OSError."""
+    """Connect. While a supervisor has locked the folder but has no socket, wait. Raises OSError."""
     deadline = time.monotonic() + CONNECT_TIME
     while True:
         try:
             with socket_path(var) as path:
                 _connect(connection, path)
         except (FileNotFoundError, ConnectionRefusedError):
-            # The supervisor has just started, is stopping, or is replacing a socket that was removed.
+            # The supervisor has just started, is stopping, or is recreating a removed socket.
             if time.monotonic() > deadline or _other_holder(var) is None:
                 raise
             time.sleep(0.05)
@@ -94,20 +94,20 @@ def _reach(connection: socket.socket, var: Path) -> None:
 
 
 def _other_holder(var: Path) -> str | None:
-    """Return the pid of another process that has locked the project's folder, or None if there is none."""
-    # A command that has started its own broker has locked the folder itself, so that no supervisor runs there.
+    """Return the pid of another process that has locked the project's folder, or None if there is no other process."""
+    # A command that has started its own broker has locked the folder itself, so no supervisor can run there.
     holder = lock.holder_of(var)
     return None if holder == str(os.getpid()) else holder
 
 
 def _connect(connection: socket.socket, path: str) -> None:
-    """Connect, and wait while the queue of the supervisor's socket is full. Raises OSError."""
+    """Connect. While the backlog of the supervisor's socket is full, wait. Raises OSError."""
     deadline = time.monotonic() + CONNECT_TIME
     while True:
         try:
             connection.connect(path)
         except BlockingIOError:
-            # The queue of the socket is full (unix(7), EAGAIN), because the supervisor is busy.
+            # The backlog of the socket is full (unix(7), EAGAIN), because the supervisor is busy.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
@@ -150,4 +150,4 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
         except TimeoutError:
             raise RunnerError(f"{var}: the supervisor here does not answer; check its output") from None
         except ConnectionError:
-            return  # the supervisor exited, and the caller notices that no last answer came
+            return  # the supervisor has exited, and the caller notices that the last answer is missing

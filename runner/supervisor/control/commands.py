@@ -19,22 +19,23 @@ from runner.supervisor.service import Service
 from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: Seconds for which a command waits for a slot in WAITING. Then it fails with the reason, and the slot keeps waiting.
+#: Seconds for which a command waits for a slot in WAITING. After that, the command fails with the reason, but the slot
+#: continues to wait.
 WAITING_TIME = 5.0
 #: The maximum number of instances of a service, as in config.yaml.
 MOST_INSTANCES = 64
 
 Request = dict[str, Any]
-#: The states that a slot leaves without a further request.
+#: The states that a slot leaves without another request.
 _MOVING = (SlotState.STARTING, SlotState.STOPPING)
 
 
 class CommandFailed(RunnerError):
-    """An error of a command that cannot be executed or did not succeed."""
+    """The error of a command that cannot be executed or has failed."""
 
 
 class Commands:
-    """The commands. ``reload`` applies the changed files; it runs on a thread, and returns False if it failed."""
+    """The commands. ``reload`` applies the changed files, runs on a thread, and returns False after a failure."""
 
     def __init__(self, supervisor: Supervisor, sampler: Sampler, reload: Callable[[], bool]) -> None:
         self._supervisor, self._sampler, self._reload = supervisor, sampler, reload
@@ -96,7 +97,7 @@ class Commands:
         for keeper in keepers:
             service.replace(keeper)
         self._supervisor.advance()
-        # Only slots that were stopped still have to start. The others were replaced.
+        # Only stopped slots still have to start. All other slots were replaced.
         service.start([service.keepers[number] for number in numbers if number in service.keepers])
         self._supervisor.advance()
         await self._until_settled([service])
@@ -202,7 +203,7 @@ class Commands:
 
     @contextlib.asynccontextmanager
     async def _reporting(self, send: Send) -> AsyncIterator[None]:
-        """Send the supervisor's own log lines to the client in the meantime."""
+        """Send the supervisor's own log lines to the client while the context is open."""
         followed = Followed(asyncio.get_running_loop(), lambda line: line.slot == "runner")
         self._supervisor.journal.follow(followed.take)
         task = asyncio.create_task(followed.send(send))
@@ -210,7 +211,7 @@ class Commands:
             yield
         finally:
             self._supervisor.journal.unfollow(followed.take)
-            await asyncio.sleep(0)  # for lines that were handed over from another thread
+            await asyncio.sleep(0)  # for lines from another thread
             followed.finish()
             await task
 
@@ -236,7 +237,7 @@ class Commands:
         if target is not None:
             base, dot, _ = str(target).rpartition(".")
             if target != "runner" and not self._supervisor.journal.last(1, lambda line: line.slot == target):
-                # The name of a removed slot is allowed while the journal has lines of it.
+                # The name of a removed slot is allowed while the journal contains lines from the slot.
                 self._target(request) if dot else self._service({"target": base or target})
 
         def is_wanted(line: Line) -> bool:
@@ -249,7 +250,7 @@ class Commands:
 async def _on_thread(job: Callable[[], bool]) -> bool:
     """Return the result of a blocking job.
 
-    The job runs on a daemon thread, because asyncio waits for the threads of its own pool at the end.
+    The job runs on a daemon thread, because asyncio waits for the threads of its own pool at exit.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()
@@ -269,7 +270,7 @@ async def _on_thread(job: Callable[[], bool]) -> bool:
         except BaseException as error:  # noqa: BLE001 - raised again by the waiting task
             result = error
         if not loop.is_closed():
-            # The callbacks that the job itself scheduled run before this callback.
+            # The callbacks that the job has scheduled run before this callback.
             loop.call_soon_threadsafe(finish, result)
 
     threading.Thread(target=work, name="reload", daemon=True).start()

@@ -9,9 +9,9 @@ from typing import Any
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: The maximum number of lines that wait for a client. Above this number, the oldest lines are dropped and counted.
+#: The maximum number of waiting lines per client. Above this number, the oldest lines are dropped and counted.
 MAX_WAITING = 5000
-#: The name under which the supervisor's own lines appear among the slots.
+#: The slot name of the supervisor's own lines.
 RUNNER = "runner"
 
 Answer = dict[str, Any]
@@ -19,7 +19,7 @@ Send = Callable[[Answer], Awaitable[None]]
 
 
 class Followed:
-    """The lines that ``is_wanted`` accepts, after ``hold`` seconds and in the order of their times."""
+    """The lines that ``is_wanted`` accepts, delayed by ``hold`` seconds to sort them by time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_wanted: Callable[[Line], bool], hold: float = 0.0) -> None:
         self._loop, self._is_wanted = loop, is_wanted
@@ -36,7 +36,7 @@ class Followed:
             self._loop.call_soon_threadsafe(self._add, wanted)
 
     def finish(self) -> None:
-        """Let ``send`` return after the lines that wait."""
+        """Let ``send`` return after it has sent the waiting lines."""
         self._is_finished = True
         self._there.set()
 
@@ -67,7 +67,7 @@ class Followed:
 
 
 def reworded(answer: Answer, own: str, theirs: str) -> Answer:
-    """Return an answer whose commands start as the client's commands do. The lines of services are not changed."""
+    """Return an answer whose commands start with the client's invocation. Lines from services are not changed."""
     if own == theirs or answer.get("line", {}).get("slot", RUNNER) != RUNNER:
         return answer
     return {name: _reworded(value, own, theirs) for name, value in answer.items()}

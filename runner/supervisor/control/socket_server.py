@@ -1,6 +1,6 @@
-"""The server of the control socket, which only its own user may open.
+"""The server of the control socket, which only its owner may open.
 
-Commands find a supervisor by this socket and by its lock. Both are created again if they are removed.
+Commands find a supervisor by its socket and its lock. If the socket or the lock is removed, it is recreated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runner.supervisor.lock import FILE as LOCK
 from runner.supervisor.lock import is_in_place, take_lock
 from runner.supervisor.output.journal import Journal
 
-#: Seconds between two checks.
+#: Seconds between checks.
 INTERVAL = 1.0
 #: Seconds for a client to send its request, and seconds to read an answer.
 REQUEST_TIME, READ_TIME = 5.0, 30.0
@@ -39,7 +39,7 @@ class Control:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> Callable[[], None]:
-        """Start to listen; return the function that stops it. Raises RunnerError if the socket cannot be created."""
+        """Start to listen, and return a function that stops listening. Raises RunnerError without a socket."""
         try:
             self._listener = self._listen()
         except OSError as error:
@@ -48,7 +48,7 @@ class Control:
         return self._end
 
     def restore(self) -> bool:
-        """Listen again if the socket was removed; return True if it was. Raises OSError."""
+        """Recreate the socket if it was removed. Return True if it was. Raises OSError."""
         with contextlib.suppress(FileNotFoundError), socket_path(self._folder) as path:
             os.lstat(path)
             return False
@@ -91,7 +91,7 @@ class Control:
         except (BlockingIOError, ConnectionError):
             return  # the client has disconnected
         except OSError:
-            # No descriptors are left. The client waits. An immediate retry would only use CPU time.
+            # No descriptors are left. The client waits. An immediate retry would only waste CPU time.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
             loop.call_later(1.0, self._accept_again, listener)
@@ -109,7 +109,7 @@ class Control:
 
         async def send(answer: Answer) -> None:
             writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-            # A client that follows lines may pause. Only a few lines wait for it, and dropped lines are counted.
+            # A client that follows lines may pause. Only a limited number of lines wait, and dropped lines are counted.
             async with asyncio.timeout(None if "line" in answer or "dropped" in answer else READ_TIME):
                 await writer.drain()
 
@@ -133,7 +133,7 @@ class Control:
                     f"unknown version of the protocol, {version!r}; this supervisor uses version {VERSION}: restart it"
                 )
             theirs = str(request.get("invocation") or own)
-            # If the client disconnects, only the wait is cancelled. The change itself continues.
+            # If the client disconnects, only the waiting is cancelled. The change itself continues.
             command = asyncio.ensure_future(self._commands.run(request, lambda one: send(reworded(one, own, theirs))))
             gone = asyncio.ensure_future(reader.read())
             try:
@@ -148,7 +148,7 @@ class Control:
         except CommandFailed as error:
             return reworded({"ok": False, "error": str(error)}, own, theirs)
         except OSError:
-            raise  # the client has disconnected, or does not read
+            raise  # the client has disconnected, or is not reading
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             return {"ok": False, "error": f"invalid request, {error}"}
         except Exception as error:  # noqa: BLE001 - a bug must not stop the supervisor, and must be reported
@@ -163,13 +163,13 @@ class Presence:
 
     def __init__(self, folder: Path, lock: IO[str], control: Control, journal: Journal) -> None:
         self._folder, self._lock, self._control, self._journal = folder, lock, control, journal
-        #: The additional locks to close; the caller closes its own lock.
+        #: The additional locks to close. The caller closes its own lock.
         self._own: list[IO[str]] = []
         self._last_problem = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> Callable[[], None]:
-        """Start the checks; return the function that stops them."""
+        """Start the checks, and return a function that stops the checks."""
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._check)
         return self._end
 

@@ -14,12 +14,12 @@ from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState
 from runner.supervisor.transition_report import Role
 
-#: The number of log lines that are shown for a failed slot.
+#: The number of log lines to show for a failed slot.
 LAST_LINES = 5
 
 
 def status_of(supervisor: Supervisor, sampler: Sampler) -> dict[str, Any]:
-    """Return the status of the supervisor and its slots; times in seconds, memory in bytes."""
+    """Return the status of the supervisor and its slots, with times in seconds and memory in bytes."""
     now = time.monotonic()
     slots = [
         _slot(supervisor, service, keeper, sampler, now)

@@ -1,4 +1,4 @@
-"""The regular checks of the memory of instances and of the number of instances that are needed."""
+"""The regular checks of the instances' memory and of the number of instances that each service needs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from runner.supervisor.processes.usage import Sampler, resident
 from runner.supervisor.service import Service
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: Seconds between two checks of all processes, and between two checks of the queues of services with autoscale.
+#: Seconds between checks of all processes, and between checks of the queues of services with ``autoscale``.
 PROCESS_INTERVAL, QUEUE_INTERVAL = 5.0, 1.0
-#: Seconds between two checks of processes with a ``memory_max``.
+#: Seconds between checks of processes with a ``memory_max``.
 MEMORY_INTERVAL = 0.25
 #: The multiple of ``memory_max`` above which a process is killed.
 KILL_FACTOR = 2
-#: Seconds between two replacements of the same slot for its memory.
+#: Seconds between memory-related replacements of the same slot.
 PAUSE = 30.0
 
-#: A function that returns the ready messages of a service's queues. Raises RunnerError if the broker does not answer.
+#: A function that returns the number of ready messages in a service's queues. Raises RunnerError without a broker.
 Depth = Callable[[str], int]
 
 
@@ -33,11 +33,11 @@ class Upkeep:
         self._supervisor, self._sampler, self._depth = supervisor, sampler, depth
         self._trends: dict[str, Trend] = {}
         self._is_asking = self._is_over = self._is_checking_memory = False
-        #: The time of the last attempt to replace a slot for its memory, by slot.
+        #: The time of the last memory-related replacement attempt, by slot.
         self._replaced: dict[str, float] = {}
 
     def begin(self) -> Callable[[], None]:
-        """Start the checks; return the function that stops them."""
+        """Start the checks, and return a function that stops the checks."""
         self._check_processes()
         self._check_queues()
         return self._end
@@ -56,7 +56,7 @@ class Upkeep:
                 self._limit(service, service.program.limits.memory_max)
 
     def _check_memory(self) -> None:
-        """Kill processes that use much more memory than their limit, because a replacement would take too long."""
+        """Kill processes that greatly exceed their memory limit, because a replacement would take too long."""
         keepers = [one for one in self._supervisor.keepers() if one.program.limits.memory_max is not None]
         self._is_checking_memory = bool(keepers) and not self._is_over
         if not self._is_checking_memory:

@@ -28,14 +28,14 @@ class Console(LineWriter):
     ) -> None:
         self._stream = sys.stdout if stream is None else stream
         if isinstance(self._stream, io.TextIOWrapper):
-            # A line must not be lost because the terminal lacks one of its characters.
+            # A line must not be lost because the terminal's encoding lacks a character.
             self._stream.reconfigure(errors="backslashreplace")
         text = TextForm(colour=colour, width=width, has_short_ids=has_short_ids)
         self._form: Callable[[Line], str] = json_form if log_format == "json" else text
         super().__init__("console", HOLD)
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch; return False if the reader is gone. The services keep running then."""
+        """Write a batch. Return False if the reader is gone. In that case the services keep running."""
         if dropped:
             note = f"{dropped} lines dropped: the reader of this output is too slow"
             lines = [Line(time.time(), "runner", note, "warning"), *lines]
@@ -48,7 +48,7 @@ class Console(LineWriter):
         return True
 
     def _let_go(self) -> None:
-        # Python flushes the rest of the buffer at exit. An error would change the exit code to 120 (Python: "signal",
+        # Python flushes the remaining buffer at exit. An error would change the exit code to 120 (Python: "signal",
         # Note on SIGPIPE).
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), self._stream.fileno())

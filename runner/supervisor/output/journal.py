@@ -1,4 +1,4 @@
-"""The journal of all log lines: it remembers the latest lines, and passes each line to writers and followers."""
+"""The journal of all log lines, which remembers the latest lines and passes each line to writers and followers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.logs import time_of
 from runner.supervisor.output.line import LEVELS, Line
 from runner.supervisor.output.line_writer import LineWriter
 
-#: The maximum number of remembered lines of each slot, and their maximum size in bytes.
+#: The maximum number of remembered lines per slot, and their maximum total size in bytes.
 MAX_LINES = 500
 MAX_BYTES = 128 * 1024
 
@@ -20,7 +20,7 @@ Follower = Callable[[Sequence[Line]], None]
 
 
 class Recent:
-    """The latest lines of one slot, each with its number in the order of all lines."""
+    """The latest lines of one slot. The lines of all slots are numbered in one sequence."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, Line]] = deque()
@@ -28,14 +28,14 @@ class Recent:
 
     def extend(self, numbers: Iterator[int], lines: Sequence[Line]) -> None:
         """Add lines, and forget the oldest lines if there are too many."""
-        self._lines.extend(zip(numbers, lines, strict=False))  # the numbers are infinite
+        self._lines.extend(zip(numbers, lines, strict=False))  # the sequence of numbers is infinite
         self._bytes += sum([len(line.text) for line in lines])
         while len(self._lines) > MAX_LINES or (self._bytes > MAX_BYTES and len(self._lines) > 1):
             self._bytes -= len(self._lines.popleft()[1].text)
 
     @property
     def lines(self) -> Sequence[tuple[int, Line]]:
-        """The remembered lines, the oldest first."""
+        """The remembered lines, oldest first."""
         return self._lines
 
 
@@ -67,24 +67,24 @@ class Journal:
         self._take(slot, made[::-1])
 
     def last(self, count: int, is_wanted: Callable[[Line], bool] = lambda _: True) -> list[Line]:
-        """Return the latest ``count`` wanted lines, in the order of their times."""
+        """Return the latest ``count`` wanted lines, sorted by time."""
         with self._lock:
             found = [one for recent in self._recent.values() for one in recent.lines if is_wanted(one[1])]
         found.sort(key=lambda one: (one[1].time, one[0]))
         return [line for _, line in found[-count:]] if count else []
 
     def follow(self, follower: Follower) -> None:
-        """Pass all lines from now on to ``follower``, on the thread that adds them."""
+        """Start to pass all new lines to ``follower``, on the thread that adds the lines."""
         with self._lock:
             self._followers = [*self._followers, follower]
 
     def unfollow(self, follower: Follower) -> None:
-        """Pass no more lines to ``follower``."""
+        """Stop passing lines to ``follower``."""
         with self._lock:
             self._followers = [one for one in self._followers if one != follower]
 
     def close(self, timeout: float = 1.0) -> None:
-        """Let each writer write its remaining lines, for ``timeout`` seconds at most."""
+        """Let each writer write its remaining lines, for at most ``timeout`` seconds."""
         for writer in self._writers:
             writer.close(timeout)
 

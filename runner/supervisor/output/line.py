@@ -1,4 +1,4 @@
-"""Log lines: their formats, as text for people or JSON for machines, and their order."""
+"""Log lines: their text and JSON formats, and their order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import NamedTuple
 from runner.escape import escaped, escaped_json
 from runner.logs import json_record
 
-#: Seconds for which a line waits for older lines. This is enough on a busy machine, and people do not notice it.
+#: Seconds for which a line waits for older lines. This is enough on a busy machine, and users do not notice the delay.
 HOLD = 0.1
-#: The levels of lines, the lowest first.
+#: The levels of lines, lowest first.
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR codes (ECMA-48) that are readable on dark and light
 #: A UUID as text (RFC 9562, section 4). Its first eight digits are enough to distinguish orders.
@@ -29,7 +29,7 @@ class Line(NamedTuple):
     time: float
     slot: str
     text: str | bytes
-    #: The level; None for a line of a child, whose text contains the level.
+    #: The level. None for a line from a child process, whose text contains the level.
     level: str | None = None
 
     @property
@@ -53,7 +53,7 @@ class TextForm:
         self._colours = {"runner": 1}
         self._palette = itertools.cycle(_COLOURS)
         self._second, self._clock = -1, ""
-        #: The beginning of each slot's lines within the current second.
+        #: The prefix of each slot's lines within the current second.
         self._prefixes: dict[str, str] = {}
 
     def __call__(self, line: Line) -> str:
@@ -80,7 +80,7 @@ class TextForm:
 
 
 def json_form(line: Line) -> str:
-    """Return a line as a JSON object. A JSON record that a worker wrote itself remains as it is."""
+    """Return a line as a JSON object. A JSON record from a worker is returned unchanged."""
     if line.level is None:
         raw = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
         if raw.startswith("{") and _is_record_of(line.slot, raw):
@@ -103,10 +103,10 @@ def _is_record_of(slot: str, text: str) -> bool:
 
 
 class InOrder:
-    """A buffer that keeps lines until they are ``hold`` seconds old, and returns them in the order of their times.
+    """A buffer that keeps lines until they are ``hold`` seconds old, and returns them sorted by time.
 
-    Each process writes its lines at once, but the supervisor reads one process after the other. So it may read a line
-    before an older line of another process. Therefore each line waits a moment for older lines.
+    Each process writes its lines at once, but the supervisor reads one process after the other. The supervisor may read
+    a line before an older line from another process. Therefore each line waits a moment for older lines.
     """
 
     def __init__(self, hold: float) -> None:
@@ -114,15 +114,15 @@ class InOrder:
         self._lines: list[Line] = []
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Add lines; those of one process stay in their order if their times are equal."""
+        """Add lines. Lines with equal times keep the order in which they were added."""
         self._lines += lines
         if self._hold:
             self._lines.sort(key=_time)
 
     def take(self, *, everything: bool = False) -> list[Line]:
-        """Remove and return the lines that are old enough, or all of them."""
+        """Remove and return the lines that are old enough, or all lines."""
         now = time.time()
-        # A time in the future means that the clock was set back, so waiting for it is useless.
+        # A time in the future means that the clock was set back, so waiting is useless.
         is_usual = bool(self._lines) and self._lines[-1].time <= now + self._hold
         end = bisect_right(self._lines, now - self._hold, key=_time) if self._hold and is_usual else len(self._lines)
         ready = self._lines if everything else self._lines[:end]

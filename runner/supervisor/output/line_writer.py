@@ -1,7 +1,7 @@
 """A writer of lines on its own thread, so that the supervisor never waits for a slow reader or disk.
 
-Waking the thread costs more than writing a line. So a line is only written at once after a pause. In a stream of lines,
-the lines of each ``PAUSE`` are written together.
+Waking the thread takes longer than writing a line. Therefore a line is written immediately only after a pause. In a
+steady stream, the lines of each ``PAUSE`` are written together.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: The maximum number of waiting lines, and their size in bytes. If there are more, the oldest are dropped and counted.
+#: The maximum number of waiting lines, and their size in bytes. Above this, the oldest lines are dropped and counted.
 MAX_WAITING = 10_000
 MAX_BYTES = 16 * 1024 * 1024
-#: Seconds between two batches, unless ``MANY`` lines wait earlier.
+#: Seconds between batches, unless ``MANY`` lines are waiting.
 PAUSE = 0.004
 MANY = 500
 
 
 class LineWriter(ABC):
-    """A queue of lines from any thread. ``write`` gets them in order and in batches."""
+    """A queue of lines from any thread. ``write`` gets the lines in order and in batches."""
 
     def __init__(self, name: str, hold: float = 0.0) -> None:
         """``hold`` is the number of seconds for which a line waits for older lines of other processes."""
@@ -53,7 +53,7 @@ class LineWriter(ABC):
                 self._wake.notify()
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write the remaining lines, for ``timeout`` seconds at most."""
+        """Write the remaining lines, for at most ``timeout`` seconds."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -61,7 +61,7 @@ class LineWriter(ABC):
 
     @abstractmethod
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch, before which ``dropped`` lines are missing; return False if no more lines can be written."""
+        """Write a batch. ``dropped`` lines are missing before it. Return False if no more lines can be written."""
 
     def finish(self) -> None:  # noqa: B027 - most writers need no cleanup
         """Release resources after the last batch."""

@@ -1,6 +1,6 @@
-"""Log files, one for each slot, with rotation.
+"""Log files, one per slot, with rotation.
 
-Lines contain data of customers, such as addresses. So only the owner can read the files. A link in the place of a file
+Lines contain customer data, such as addresses, so only the owner can read the files. If a log file is a link, the link
 is not followed, because lines would be appended to another file of the owner.
 """
 
@@ -26,30 +26,30 @@ from runner.supervisor.output.line_writer import LineWriter
 class LogFiles(LineWriter):
     """The writer of files such as ``payment.1.log``.
 
-    A file that would exceed ``max_size`` bytes is renamed to ``payment.1.log.1``. ``keep`` such files are kept.
+    A file that would exceed ``max_size`` bytes is renamed to ``payment.1.log.1``. ``keep`` renamed files are kept.
     """
 
     def __init__(self, folder: Path, max_size: int, keep: int, log_format: str = "text") -> None:
-        """Create the folder for its owner only. Raises RunnerError if it is a link, or not a folder of this user."""
+        """Create the folder for its owner only. Raises RunnerError if it is a link or belongs to another user."""
         self._folder, self._max_size, self._keep = folder, max_size, keep
         self._is_json = log_format == "json"
         self._files: dict[str, IO[bytes]] = {}
-        #: The number of lines that could not be written. The file reports it as soon as it can be written again.
+        #: The number of unwritten lines. It is written to the file as soon as writing succeeds again.
         self._lost = 0
-        #: The function that reports, once for each slot, why its lines cannot be written.
+        #: The function that reports, once per slot, why its lines cannot be written.
         self.complain: Callable[[str], None] = lambda _: None
         self._reported: set[str] = set()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._opened_folder() as descriptor, contextlib.suppress(PermissionError):
-                os.fchmod(descriptor, 0o700)  # not permitted for the folder of another user, which remains as it is
+                os.fchmod(descriptor, 0o700)  # not permitted for another user's folder, which is not changed
         except OSError as error:
             why = "is a link" if folder.is_symlink() else f"cannot be used, {error.strerror}"
             raise RunnerError(f"{folder}: {why}; allowed: a folder of this user, for log files") from None
         super().__init__("log files")
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch. Lines that cannot be written are counted, and the next batch is tried again."""
+        """Write a batch. Lines that cannot be written are counted. The next batch is attempted nevertheless."""
         self._lost += dropped
         by_slot: dict[str, list[bytes]] = defaultdict(list)
         for line in lines:
@@ -104,7 +104,7 @@ class LogFiles(LineWriter):
             os.close(descriptor)
 
     def _open(self, slot: str) -> IO[bytes]:
-        # With O_NONBLOCK, a pipe in the place of a file does not block this thread (open(2), ENXIO).
+        # With O_NONBLOCK, a pipe in place of a file does not block this thread (open(2), ENXIO).
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         with self._opened_folder() as folder:
             descriptor = os.open(f"{slot}.log", flags, 0o600, dir_fd=folder)

@@ -1,1 +1,1 @@
-"""Child processes, their output and notifications, and the descendants that outlive them."""
+"""Child processes with their output and notifications, and the descendants that outlive child processes."""

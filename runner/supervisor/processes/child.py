@@ -14,14 +14,14 @@ from runner.supervisor.program import Program
 
 #: The maximum length of a line, in bytes. A longer line is split.
 MAX_LINE = 64 * 1024
-#: The maximum number of reads in a row, so that a child with much output leaves time for the others.
+#: The maximum number of reads in a row, so that a child with a lot of output leaves time for the other children.
 MAX_READS = 16
-#: Seconds for the rest of a dead child's output. A surviving grandchild may keep the pipe open.
+#: Seconds to wait for a dead child's remaining output. A surviving grandchild may keep the pipe open.
 DRAIN_TIME = 0.5
 
 
 class LineSplitter:
-    """A buffer that joins chunks of bytes to complete lines."""
+    """A buffer that assembles chunks of bytes into complete lines."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -36,7 +36,7 @@ class LineSplitter:
         return lines + full
 
     def rest(self) -> list[bytes]:
-        """Return the incomplete last line, if any, and forget it."""
+        """Remove and return the incomplete last line, if any."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
@@ -46,7 +46,7 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 class LineReader:
-    """The reader of a descriptor, which calls ``on_lines`` with its lines, and closes the descriptor at the end."""
+    """A reader that passes the lines from a descriptor to ``on_lines``, and closes the descriptor at end-of-file."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, descriptor: int, on_lines: Callable[[Sequence[bytes]], None]
@@ -58,7 +58,7 @@ class LineReader:
         loop.add_reader(descriptor, self._read)
 
     def finish(self, grace: float) -> None:
-        """Read the rest of the output of a child that has exited, and close after ``grace`` seconds at most.
+        """Read the remaining output of an exited child, and close the descriptor after at most ``grace`` seconds.
 
         A surviving grandchild may keep the other end open permanently.
         """
@@ -69,7 +69,7 @@ class LineReader:
             self._loop.call_later(grace, self.close)
 
     def close(self) -> None:
-        """Stop reading; an incomplete last line counts as a line."""
+        """Stop reading. An incomplete last line is treated as a line."""
         if self._is_open:
             self._is_open = False
             self._loop.remove_reader(self._descriptor)
@@ -97,7 +97,7 @@ class LineReader:
 
 
 class Child:
-    """A process of one program. ``on_exit`` gets its exit code once, after its last notification."""
+    """A process of one program. ``on_exit`` gets the exit code once, after the last notification."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Child:
         on_exit: Callable[[int], None],
         crashing_messages: int,
     ) -> None:
-        """Start the process. It inherits the descriptor ``crashing_messages``. Raises OSError if it cannot start."""
+        """Start the process, which inherits the descriptor ``crashing_messages``. Raises OSError if the start fails."""
         self._loop, self._on_exit = loop, on_exit
         #: The name of this instance in the environment of the process and its descendants.
         self.instance = instance
@@ -127,7 +127,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The id of the process and of its process group."""
+        """The pid, which is also the id of the process group."""
         return self._process.pid
 
     def counts(self) -> WorkerCounters:
@@ -135,7 +135,7 @@ class Child:
         return self._process.record.read()
 
     def messages(self) -> list[CurrentMessage]:
-        """Return the messages that its handlers work on, or were working on when it exited."""
+        """Return the messages that the process's handlers are processing, or were processing when it exited."""
         return self._process.record.messages()
 
     @property
@@ -163,6 +163,6 @@ class Child:
 
     def _ended(self) -> None:
         self._loop.remove_reader(self._process.exit_descriptor)
-        self._words.finish(0)  # without a wait, so that no late notification counts for the next process
+        self._words.finish(0)  # without a wait, so that no late notification is attributed to the next process
         self._output.finish(DRAIN_TIME)
         self._on_exit(self._process.reap())

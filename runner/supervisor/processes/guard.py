@@ -1,4 +1,4 @@
-"""The supervisor's connection to the guardian, which it keeps running and informs about process groups."""
+"""The supervisor's connection to the guardian, which the supervisor keeps running and informs about process groups."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from collections.abc import Callable
 from runner.supervisor.processes import guardian
 from runner.supervisor.processes.process import INSTANCE
 
-#: Seconds before an exited guardian is restarted, so that a failing guardian does not use much CPU time.
+#: Seconds before an exited guardian is restarted, so that a failing guardian does not waste CPU time.
 RESTART_DELAY = 0.2
-#: Seconds for the guardian to exit, when no process is left for it to wait for.
+#: Seconds for the guardian to exit when it has no process left to wait for.
 END_TIME = 2.0
 
 
 class Guard:
-    """The guardian process. If it exits, it is restarted with the same process groups.
+    """The guardian process. If the guardian exits, it is restarted with the same process groups.
 
-    Its exit is watched by a pidfd, because a write to a pipe may succeed for a while after its reader was killed.
+    A pidfd reports its exit, because writing to a pipe may succeed for a while after the reader was killed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, mark: str, on_restart: Callable[[], None]) -> None:
-        """``mark`` is the beginning of the name of each instance, which its descendants have in their environment."""
+        """``mark`` is the prefix of every instance's name, which descendants have in their environment."""
         self._loop, self._mark, self._on_restart = loop, mark, on_restart
         self._groups: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._start()
 
     def add(self, group: int) -> None:
-        """Have this group stopped if the supervisor is killed."""
+        """Add a group for the guardian to stop if the supervisor is killed."""
         if group not in self._groups:
             self._groups.add(group)
             self._send(f"+{group}")
@@ -50,7 +50,7 @@ class Guard:
         return self._process.pid
 
     def close(self) -> None:
-        """Stop the guardian and the groups that are left."""
+        """Stop the guardian and the remaining groups."""
         if self._timer is not None:
             self._timer.cancel()
         else:
@@ -58,7 +58,7 @@ class Guard:
 
     def _start(self) -> None:
         self._timer = None
-        # Without the site packages, which it does not need, it starts in half the time.
+        # Without the site packages, which the guardian does not need, it starts in half the time.
         command = [sys.executable, "-I", "-S", guardian.__file__, INSTANCE, self._mark]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         self._exit_descriptor = os.pidfd_open(self._process.pid)
@@ -73,7 +73,7 @@ class Guard:
     def _restart(self) -> None:
         try:
             self._start()
-        except OSError:  # the machine lacks memory or processes, which may also have ended the last guardian
+        except OSError:  # the machine lacks memory or processes, which may also be why the last guardian exited
             self._timer = self._loop.call_later(RESTART_DELAY, self._restart)
         else:
             self._on_restart()
@@ -94,6 +94,6 @@ class Guard:
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
         if self._timer is None:
-            # If the guardian has just exited, the next guardian gets all groups.
+            # If the guardian has just exited, its successor gets all groups.
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._process.stdin.fileno(), line.encode() + b"\n")

@@ -1,12 +1,12 @@
 """A small process that stops the supervisor's descendants if the supervisor itself is killed.
 
-It reads ``+PGID`` and ``-PGID`` lines. End-of-file means that the supervisor has exited or was killed. The guardian
-then sends SIGTERM, and SIGKILL a little later, to:
+The guardian reads ``+PGID`` and ``-PGID`` lines. End-of-file means that the supervisor has exited or was killed. In
+that case the guardian sends SIGTERM, followed by SIGKILL a little later, to:
 
 - the processes of these groups and their descendants
 - all processes with the supervisor's mark in their environment
 
-It only imports the standard library, so that it is small and starts fast.
+The guardian imports only the standard library, so that it is small and starts fast.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: Seconds between SIGTERM and SIGKILL; a worker itself exits within about the same time.
+#: Seconds between SIGTERM and SIGKILL. A worker exits by itself within about the same time.
 GRACE = 1.5
-#: Seconds for which processes are killed until none is left; killed processes may have forked others.
+#: Seconds for which processes are killed until none is left. Killed processes may have forked others.
 PATIENCE = 5.0
 
 
@@ -40,14 +40,14 @@ class FoundProcess:
 
 
 def processes() -> Iterator[FoundProcess]:
-    """Yield all processes that are visible in /proc."""
+    """Yield all processes in /proc."""
     for name in os.listdir("/proc"):
         if name.isdigit() and (found := process(int(name))) is not None:
             yield found
 
 
 def process(pid: int) -> FoundProcess | None:
-    """Return a process, or None if it does not exist any more."""
+    """Return a process, or None if it no longer exists."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name of a process, in parentheses, may contain any character.
@@ -58,7 +58,7 @@ def process(pid: int) -> FoundProcess | None:
 
 
 def variable(pid: int, name: str) -> str | None:
-    """Return a variable of the environment with which a process was started; None if it is not set or not readable."""
+    """Return an environment variable of a process at its start, or None if it is not set or not readable."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")
@@ -69,7 +69,7 @@ def variable(pid: int, name: str) -> str | None:
 
 
 def main() -> None:
-    """Read the groups until standard input ends, and then stop them."""
+    """Read the groups until end-of-file on standard input, and stop the groups."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     name, mark = sys.argv[1:3]
@@ -84,9 +84,9 @@ def main() -> None:
 
 
 def _end(groups: set[int], name: str, mark: str) -> None:
-    """Terminate all processes, then kill them until none is left.
+    """Terminate all processes, and kill them until none is left.
 
-    Found processes are remembered, because a process whose parent exits first could not be found again.
+    Found processes are remembered, because a process can no longer be found after its parent has exited.
     """
     known: set[int] = set()
     left = _left(groups, known, name, mark)

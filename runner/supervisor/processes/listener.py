@@ -1,4 +1,4 @@
-"""Listening sockets that the instances of a service share. They outlive the instances, so no connection is refused."""
+"""Listening sockets that a service's instances share and that outlive the instances, so no connection is refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Listeners:
     def get(self, service: str, owner: object, address: str) -> socket.socket:
         """Return the socket that listens on ``address``, a numeric address and a port, separated by a space.
 
-        Raises OSError if this is not an address of this machine, or if another process uses it.
+        Raises OSError if the address does not belong to this machine, or if another process uses it.
         """
         host, _, port = address.rpartition(" ")
         if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
@@ -42,8 +42,8 @@ class Listeners:
                 self._close(key)
 
     def release(self, service: str) -> None:
-        """Give the sockets of a removed service to the services that ask for its addresses from now on."""
-        # Port 0 means any port, so no service can ask for the same socket again.
+        """Offer the sockets of a removed service to the next services that request its addresses."""
+        # Port 0 means any port, so no other service can request the same socket.
         for name, address in [key for key in self._sockets if key[0] == service and key[1][1] != 0]:
             self._sockets["", address] = self._sockets.pop((name, address))
             self._users["", address] = self._users.pop((name, address))
@@ -59,7 +59,7 @@ class Listeners:
         one = self._sockets.pop(key)
         del self._users[key]
         if self._with_same_port(*key):
-            give_up(one)  # its clients go to the other socket with this port
+            give_up(one)  # its clients reach the other socket with this port
         one.close()
 
     def _with_same_port(self, service: str, address: Address) -> list[socket.socket]:

@@ -1,4 +1,4 @@
-"""Orphans, the processes that outlive their parent. They are found, killed and reaped, also outside of its session."""
+"""The search for orphans, which are processes that outlive their parent. They are killed and reaped in any session."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from runner.supervisor.processes.guard import Guard
 from runner.supervisor.processes.guardian import FoundProcess, process, processes, variable
 from runner.supervisor.processes.process import INSTANCE
 
-#: Seconds between the exit of a child and the search for its orphans, so that its own exit is handled first.
+#: Seconds between the exit of a child and the search for its orphans, so that the exit is handled first.
 SWEEP_DELAY = 0.1
-#: Seconds between two regular searches, so that older orphans are known when an instance exits.
+#: Seconds between regular searches, so that older orphans are known when an instance exits.
 INTERVAL = 1.0
-#: Seconds for all orphans to be gone at the end.
+#: Seconds for all orphans to exit when the supervisor stops.
 LAST_SWEEP = 2.0
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 class Orphans:
-    """The descendants of instances that lost their parent, and whose parent is therefore this process.
+    """The descendants of instances that have lost their parent, so that this process has become their parent.
 
-    ``live`` returns the pids of running instances, which are waited for elsewhere, with the names of the instances.
+    ``live`` returns the names of the running instances by pid. These instances are reaped elsewhere.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard, live: Callable[[], Mapping[int, str]]) -> None:
         self._loop, self._guard, self._live = loop, guard, live
         self._session = os.getsid(0)
-        #: The orphans of unknown origin, whose environment is empty or not readable, by pid. The values are the
-        #: instances that ran when the orphan was found. It descends from one of them.
+        #: The orphans of unknown origin by pid. Their environment is empty or not readable. The values are the
+        #: instances that were running when the orphan was found. The orphan descends from one of these instances.
         self._strangers: dict[int, set[str]] = {}
-        #: The children from before the start, for example of a shell that replaced itself by this process.
+        #: The children from before the start, for example of a shell that replaced itself with this process.
         self._before = set(_children())
-        #: The groups of orphans that may continue, because their instance still runs.
+        #: The groups of orphans that may continue, because their instance is still running.
         self._kept: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -46,9 +46,10 @@ class Orphans:
         self._look()
 
     def sweep(self, *, has_ended: bool = False) -> None:
-        """Reap the dead orphans, and kill the orphans that belong to no running instance.
+        """Reap dead orphans, and kill orphans that do not belong to a running instance.
 
-        ``has_ended`` is True if an instance has just exited. A new orphan of unknown origin then belongs to it.
+        ``has_ended`` is True if an instance has just exited. In that case a new orphan of unknown origin belongs to
+        this instance.
         """
         live = self._live()
         adopted = self._adopted(live)
@@ -70,7 +71,7 @@ class Orphans:
         self._kept = kept
 
     async def end(self) -> bool:
-        """Kill all orphans after every instance has exited; return False if some are still left after 2 s."""
+        """Kill all orphans after every instance has exited. Return False if any orphan is left after 2 s."""
         self._regular.cancel()
         deadline = time.monotonic() + LAST_SWEEP
         while self._adopted(self._live()):
@@ -96,10 +97,10 @@ class Orphans:
         others = [found for pid in _children() if pid not in live and (found := process(pid)) is not None]
         self._before &= {one.pid for one in others}
         others = [one for one in others if one.pid not in self._before or one.state in "ZX"]
-        # Helpers of this process itself, such as the check of plugins, share its session and are waited for elsewhere.
+        # Helpers of this process itself, such as the plugin check, share its session and are reaped elsewhere.
         ours = [one for one in others if one.session != self._session and one.pid != self._guard.pid]
         if os.getpid() == 1:
-            # In a container, this process is also the parent of foreign orphans. These are only reaped.
+            # In a container, this process also becomes the parent of unrelated orphans. These are only reaped.
             return [one for one in ours if one.state in "ZX" or variable(one.pid, INSTANCE) is not None]
         return ours
 

@@ -1,4 +1,4 @@
-"""A child process, which leads its own session and is killed together with its whole process group."""
+"""A child process that leads its own session and is killed together with its process group."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from typing import Any
 from runner.ipc import crashing_messages, lifeline, shared_memory
 from runner.supervisor.program import SLOT, Limits, Program
 
-#: The variable that names the instance to which a process and its descendants belong.
+#: The environment variable with the name of the instance to which a process and its descendants belong.
 INSTANCE = "FASTCOMMERCE_INSTANCE"
-#: The variables that name the inherited descriptors.
+#: The environment variables that contain the inherited descriptors.
 _DESCRIPTORS = (lifeline.VARIABLE, shared_memory.VARIABLE, crashing_messages.VARIABLE)
-#: The variables by which systemd informs the supervisor itself (sd_notify(3)).
+#: The environment variables that systemd sets for the supervisor itself (sd_notify(3)).
 _ABOUT_US = ("NOTIFY_SOCKET", "WATCHDOG_PID", lifeline.WATCHDOG_VARIABLE)
 
 
 class Process:
-    """A running child. An event loop watches the descriptors of its lifeline, its output and its exit."""
+    """A running child. An event loop watches the descriptors for its lifeline, its output and its exit."""
 
     def __init__(self, program: Program, slot: str, instance: str = "", crash_list: int | None = None) -> None:
-        """Start the process. It inherits ``crash_list``, the descriptor of the service's crashing messages.
+        """Start the process, which inherits ``crash_list``, the descriptor for the list of crashing messages.
 
-        Raises OSError, ValueError or SubprocessError if it cannot start.
+        Raises OSError, ValueError or SubprocessError if the start fails.
         """
         rights = _rights(program.limits)
         with contextlib.ExitStack() as undo:
             self.lifeline, theirs = socket.socketpair()
             undo.callback(self.lifeline.close)
             self.record = shared_memory.SharedMemoryFile(slot)
-            # A file in memory never blocks the writer, and no password reaches a disk.
+            # A file in memory never blocks the writer, and keeps passwords off the disk.
             with theirs, contextlib.closing(self.record), os.fdopen(os.memfd_create(slot), "w+b") as stdin:
                 stdin.write(program.stdin)
                 stdin.seek(0)
@@ -67,7 +67,7 @@ class Process:
             self._popen.stdout.close()
 
     def terminate(self) -> None:
-        """Send SIGTERM to the leader, and SIGCONT, without which a stopped process would not handle it."""
+        """Send SIGTERM to the leader, followed by SIGCONT, because a stopped process would not handle SIGTERM."""
         self._signal_leader(signal.SIGTERM)
         self._signal_leader(signal.SIGCONT)
 
@@ -77,14 +77,14 @@ class Process:
         self._signal_leader(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill the whole group. Call this only before ``reap``, because another process may get the pid after it."""
+        """Kill the whole group. Call this only before ``reap``, because another process may get the pid afterwards."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
-        """Kill the rest of the group of an exited process, and return the exit code.
+        """Kill the remaining group of an exited process, and return the exit code.
 
-        The group is killed first, because no other group can get its id while the leader is not reaped.
+        The group is killed before the leader is reaped, because until then no other group can get the same id.
         """
         self.kill()
         code = self._popen.wait()
@@ -106,7 +106,7 @@ def _rights(limits: Limits) -> dict[str, Any]:
 
 
 def _environment(program: Program, instance: str, descriptors: Sequence[int]) -> dict[str, str]:
-    """Return the variables of the supervisor and of the program, without systemd's variables for the supervisor."""
+    """Return the environment of the supervisor and of the program, without systemd's variables for the supervisor."""
     limits, watchdog = program.limits, program.policy.watchdog
     own = {name: value for name, value in os.environ.items() if name not in _ABOUT_US}
     home = {}
@@ -131,7 +131,7 @@ def _entry(user: str) -> pwd.struct_passwd:
 
 
 def _limit(pid: int, limits: Limits) -> None:
-    # The parent sets the limits, because preexec_fn is slower and not safe with threads (Python: "subprocess").
+    # The parent sets the limits, because ``preexec_fn`` is slower and not safe with threads (Python: "subprocess").
     if limits.nice:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + limits.nice)

@@ -1,4 +1,4 @@
-"""The CPU time, memory and message rates of processes, including their descendants, sampled regularly."""
+"""Regular samples of the CPU time, memory and message rates of processes, including their descendants."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from runner.proc import read_stat
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-#: The shortest period of a rate, in seconds.
+#: The shortest interval for a rate, in seconds.
 SHORTEST = 1.0
 
 
 def resident(pid: int) -> int:
-    """Return the resident bytes of a process and its descendants; 0 if it is gone.
+    """Return the resident bytes of a process and its descendants, or 0 if the process is gone.
 
-    Memory that several of them share counts several times.
+    Shared memory is counted once for each process that shares it.
     """
     return _PAGE * sum(stat.pages for one in family(pid) if (stat := read_stat(one)) is not None)
 
@@ -38,7 +38,7 @@ def family(pid: int) -> Iterator[int]:
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     try:
-        # Each thread has its own list of children (proc(5)).
+        # Each thread has a separate list of children (proc(5)).
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found += map(int, file.read().split())
@@ -60,11 +60,11 @@ def kills() -> int:
 class Usage:
     """The usage of one process and its descendants."""
 
-    #: The CPU time in percent of one core.
+    #: The CPU usage in percent of one core.
     cpu: float
     #: The resident memory in bytes.
     memory: int
-    #: The handled messages per second; if there are none, the published events per second.
+    #: The handled messages per second, or the published events per second if no messages are handled.
     rate: float
     counts: WorkerCounters
 
@@ -78,13 +78,13 @@ class _Sample:
 
 
 class Sampler:
-    """The last samples of each process, from which rates are computed."""
+    """The latest samples of each process, for the computation of rates."""
 
     def __init__(self) -> None:
         self._samples: dict[int, deque[_Sample]] = {}
 
     def sample(self, processes: Mapping[int, WorkerCounters], now: float) -> None:
-        """Take a sample of these processes, and forget all others."""
+        """Take a sample of these processes, and forget all other processes."""
         self._samples = {pid: self._samples.get(pid, deque(maxlen=3)) for pid in processes}
         for pid, counts in processes.items():
             if (sample := _sample(pid, counts, now)) is not None:
@@ -99,7 +99,7 @@ class Sampler:
         before = older[-1] if older else _Sample(started_at, 0.0, 0, WorkerCounters())
         seconds = max(now - before.time, 0.01)
         did = counts.handled - before.counts.handled or counts.published - before.counts.published
-        # The CPU time of a descendant that has exited is no longer counted, so the sum may shrink.
+        # The CPU time of an exited descendant is no longer included, so the sum may decrease.
         return Usage(100 * max(0.0, sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
 
 
