@@ -1,1 +1,1 @@
-"""The compilation of topology.yaml to exact broker objects, and their comparison with a broker."""
+"""The compilation of topology.yaml to exact broker objects, and the comparison of these objects with a broker."""

@@ -1,4 +1,4 @@
-"""Objects of topology.yaml that a broker refuses because of its version or plugins, and names that it may not know."""
+"""Objects in topology.yaml that a broker refuses because of its version or plugins, and names it may not know."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Conflict:
 
     path: Path
     text: str
-    #: The kind, such as ``queue``, and the name of each object that needs it, as of a ``Change``.
+    #: The kind and the name, as in ``Change``, of each object that needs the refused object or setting.
     things: tuple[tuple[str, str], ...]
 
     def is_of(self, changes: Iterable[Change]) -> bool:
-        """Return True if one of the changes would request it from the broker. Existing objects stay as they are."""
+        """Return True if one of the changes would make the broker refuse. Existing objects cause no conflict."""
         asked = (Mark.CREATE, Mark.CHANGE, Mark.REPLACE)
         return any((one.kind, one.name) in self.things and one.mark in asked and not one.is_removal for one in changes)
 
 
 def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
-    """Yield the objects and settings that the broker refuses, with their places in topology.yaml."""
+    """Yield the objects and settings that the broker refuses, each with its path in topology.yaml."""
     for exchange in objects.exchanges:
         span = EXCHANGE_TYPE_VERSIONS.get(exchange.type)
         if span is not None and (problem := span.problem(live.version)) is not None:
@@ -67,7 +67,7 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
 
 
 def _missing_type(exchange: Exchange, live: Live) -> tuple[str, Path] | None:
-    """Return the exchange type, or the type behind a delay, that the broker lacks, and the keys of its place."""
+    """Return the exchange type that the broker lacks, or the lacking type behind a delay, and its path."""
     behind = routing_type(exchange.type, exchange.arguments)
     for kind, place in ((exchange.type, ("type",)), (behind, ("arguments", DELAYED_TYPE))):
         if kind not in live.exchange_types:
@@ -91,7 +91,7 @@ def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[
 
 
 def _transient(objects: Objects, problem: str, topology: Topology) -> Iterator[Conflict]:
-    """Yield one conflict for each place that makes queues transient, with all its queues."""
+    """Yield one conflict for each path that makes queues transient, with all affected queues."""
     places: dict[Path, list[str]] = {}
     for queue in objects.queues:
         if not queue.durable:
@@ -117,7 +117,7 @@ def _policy(policy: Policy, objects: Objects, live: Live, topology: Topology) ->
         yield from _conflict(policy, "apply_to", f"apply_to: {policy.apply_to}", problem, topology)
     found = version_problems(policy.definition, live.version, is_policy=True, queue_type=kind, denied=live.denied)
     for key, problem in found.items():
-        # Settings from a policy of the file are reported at that policy.
+        # A setting from a policy in the file is reported at the policy.
         if name is None or (name in topology.queues and key in topology.queues[name].policy):
             yield from _conflict(policy, key, key, problem, topology)
 
@@ -141,9 +141,9 @@ def _conflict(
 
 
 def extensions(topology: Topology) -> Iterator[Finding]:
-    """Yield a finding about each argument, policy key and exchange type that is not RabbitMQ's own.
+    """Yield a finding about each argument, policy key and exchange type that is not built into RabbitMQ.
 
-    The name of a finding is that of the argument, key or type. RabbitMQ ignores an argument that no plugin supports.
+    Each finding is named after its argument, key or type. RabbitMQ ignores an argument that no plugin supports.
     """
     for name, exchange in topology.exchanges.items():
         path: Path = ("exchanges", name)

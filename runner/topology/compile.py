@@ -1,7 +1,7 @@
 """The compilation of topology.yaml: ``bind``, ``retry``, ``dead_letter`` and ``policy`` become plain broker objects.
 
 Settings that may change on a queue with messages become one generated policy, because RabbitMQ applies only one policy
-to a queue. The settings of a retry queue are arguments. They never change, because its name contains its delay.
+to a queue. The settings of a retry queue are arguments. They never change, because the queue's name contains the delay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue, Ret
 T = TypeVar("T", Exchange, Queue)
 
 CONSUMER_TIMEOUT_KEY = "consumer-timeout"
-#: The priority of generated policies. It exceeds that of the policies of topology.yaml, whose settings they include.
+#: The priority of generated policies. It exceeds the priorities in topology.yaml. A generated policy includes the
+#: settings of the policy that it hides.
 PRIORITY = 1001
 
 
@@ -38,13 +39,15 @@ def compile_topology(
 ) -> Objects:
     """Return the broker objects of ``topology``.
 
-    Every queue in ``consumed``, the queues of services, gets a dead-letter queue for messages that cannot be handled.
-    So does every queue that names one or has retries. So does every quorum queue, because otherwise a broker drops
-    messages that exceed the delivery limit. Without policies, for a broker on which they cannot be set, their settings
-    become arguments.
+    These queues get a dead-letter queue:
 
-    ``version`` is the broker's version; None means the newest. ``timeouts`` are the seconds that a consumer of a queue
-    may need to acknowledge a message, for queues whose consumers need more than RabbitMQ's default.
+    - queues in ``consumed``, which are the queues of services, for messages that cannot be handled
+    - queues with ``dead_letter`` or ``retry``
+    - quorum queues, because otherwise the broker drops messages that exceed the delivery limit
+
+    Without policies, for a broker that does not allow them, policy settings become arguments. ``version`` is the
+    broker's version, or None for the newest version. ``timeouts`` contains the seconds that a consumer may need to
+    acknowledge a message, by queue, for queues whose consumers need more than RabbitMQ's default.
     """
     own = [_policy(name, topology) for name in topology.policies] if with_policies else []
     policies = Policies(own, version)
@@ -64,13 +67,13 @@ def compile_topology(
         has_dead_letters = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
         limits: dict[str, Any] = {}
         if not has_dead_letters and queue.type == QUORUM and with_policies:
-            # Only as a policy, because arguments would make existing queues differ.
+            # Set only by policy, because arguments would make existing queues differ.
             has_dead_letters, limits = limits_of_unread(policies.settings_of(queue) | settings)
         if has_dead_letters:
             retry = _retry_delays_of(name, topology)
             retry_delays[name] = retry
             limits = dead_letter_settings(queue.type, retry.dead_letter) | limits
-            # The type is classic, because a quorum queue with a delivery limit would drop dead letters after some
+            # The type is classic, because a quorum queue with a delivery limit would drop dead letters after a few
             # reads.
             extra.setdefault(retry.dead_letter, dead_letter_queue(retry.dead_letter))
             for delay, waiting in retry.steps:
@@ -82,7 +85,7 @@ def compile_topology(
         queues[name] = queue if with_policies else _fixed(queue, settings)
         generated += [policy] if policy is not None else []
     for name in sorted(set(consumed) - queues.keys()):
-        # This service handles dead letters of other services, and needs a dead-letter queue for its own failures.
+        # This service handles other services' dead letters, and needs a dead-letter queue for its own failures.
         retry_delays[name] = RetryDelays((), f"{name}.dlq")
         extra[f"{name}.dlq"] = dead_letter_queue(f"{name}.dlq")
     return Objects(
@@ -97,7 +100,7 @@ def compile_topology(
 
 
 def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
-    """Return the policy key that gives consumers this time, or nothing for an old broker or an unknown version."""
+    """Return the policy key for this consumer timeout, or an empty dict for an old broker or an unknown version."""
     known = QUEUE_POLICY_KEYS[CONSUMER_TIMEOUT_KEY]
     if version is None or known.version_problem(0, version, is_policy=True) is not None:
         return {}
@@ -110,7 +113,7 @@ def policy_name(kind: str, name: str) -> str:
 
 
 def owner_of_policy(name: str) -> tuple[str, str] | None:
-    """Return the kind and name of the object for which a policy is generated; None if a person wrote it."""
+    """Return the kind and name of the object for which a policy was generated, or None for any other policy."""
     if not name.startswith(GENERATED):
         return None
     kind, _, rest = name.removeprefix(GENERATED).partition(".")
@@ -123,7 +126,7 @@ def _policy(name: str, topology: Topology) -> Policy:
 
 
 def _generated(kind: str, thing: Exchange | Queue, settings: Mapping[str, Any], policies: Policies) -> Policy | None:
-    """Return the generated policy of one exchange or queue, with the settings of the policy that it hides."""
+    """Return the generated policy of an exchange or queue. It includes the settings of the policy that it hides."""
     # Settings that are arguments are left out.
     settings = {key: value for key, value in settings.items() if _argument(key) not in thing.arguments}
     if not settings:
@@ -157,7 +160,7 @@ def _bindings(topology: Topology) -> list[Binding]:
         for source, keys in settings.bind.items()
         for key in keys
     ]
-    # The broker treats two equal bindings as one.
+    # The broker treats equal bindings as one binding.
     return list({one.key: one for one in (*shorthand, *map(_explicit, topology.bindings))}.values())
 
 
@@ -176,9 +179,9 @@ def dead_letter_queue(name: str) -> Queue:
 
 
 def dead_letter_settings(kind: str, dead_letter: str) -> dict[str, Any]:
-    """Return the policy keys by which the broker itself dead-letters a message, directly to the dead-letter queue.
+    """Return the policy keys with which the broker itself dead-letters messages, directly to the dead-letter queue.
 
-    The target is never a retry queue, which would form a cycle: RabbitMQ drops or keeps a message in such a cycle.
+    The target is never a retry queue, which would form a cycle. RabbitMQ drops or keeps messages in a cycle.
     """
     settings: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": dead_letter}
     if kind == QUORUM:
@@ -192,12 +195,12 @@ def dead_letter_settings(kind: str, dead_letter: str) -> dict[str, Any]:
 
 
 def retry_queue(origin: Queue, delay: float) -> Queue:
-    """Return the retry queue in which a message waits ``delay`` seconds before it returns to ``origin`` alone.
+    """Return the retry queue in which messages wait for ``delay`` seconds before they return to ``origin`` only.
 
-    Each delay has a queue of its own, because a message only expires at the head of its queue.
+    Each delay has a separate queue, because a message expires only at the head of its queue.
     """
-    # A classic queue drops an expired message while its origin refuses messages, but a quorum queue tries again. So a
-    # classic retry queue is only for messages that would not survive a restart of the broker anyway.
+    # If the origin refuses an expired message, a classic queue drops the message, but a quorum queue tries again. So a
+    # classic retry queue is used only for messages that would not survive a restart of the broker anyway.
     kind = QUORUM if origin.durable else CLASSIC
     arguments: dict[str, Any] = {
         QUEUE_TYPE: kind,
@@ -211,7 +214,7 @@ def retry_queue(origin: Queue, delay: float) -> Queue:
 
 
 def path_of(thing: Exchange | Queue | Binding | Policy, topology: Topology) -> Path:
-    """Return the path of an object in topology.yaml, or of the queue or exchange for which it is generated."""
+    """Return the path in topology.yaml of an object, or of the queue or exchange for which the object is generated."""
     if isinstance(thing, Binding):
         return _path_of_binding(thing, topology)
     if isinstance(thing, Exchange):
@@ -237,7 +240,7 @@ def _path_of_queue(name: str, topology: Topology) -> Path:
 
 def _path_of_binding(binding: Binding, topology: Topology) -> Path:
     if binding.destination in topology.renamed and binding.destination_type == "queue":
-        # Until its renaming, the old queue has the bindings of the new queue.
+        # Until the queue is renamed, the old queue has the bindings of the new queue.
         binding = replace(binding, destination=topology.renamed[binding.destination])
     queue = topology.queues.get(binding.destination) if binding.destination_type == "queue" else None
     keys = queue.bind.get(binding.source, []) if queue is not None else []

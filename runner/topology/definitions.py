@@ -1,4 +1,4 @@
-"""RabbitMQ's own formats: ``definitions.json`` for its import and from its export, and permissions of users."""
+"""RabbitMQ's own formats: ``definitions.json`` for import and export, and user permissions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import RunnerError
 from runner.topology.export import ExportEntry, entries
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
-#: RabbitMQ's word for a missing header value in its API and exports. Its import reads the word as text.
+#: RabbitMQ's word for a missing header value in its API and exports. RabbitMQ's import reads the word as text.
 UNDEFINED = "undefined"
 #: RabbitMQ's name for the default exchange in permissions (RabbitMQ: "Access Control").
 DEFAULT_EXCHANGE = "amq.default"
@@ -27,7 +27,7 @@ T = TypeVar("T", Exchange, Queue, Policy)
 
 
 def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
-    """Return the objects in the format of RabbitMQ's import (RabbitMQ: "Definitions Export and Import")."""
+    """Return the objects in RabbitMQ's import format (RabbitMQ: "Definitions Export and Import")."""
     return {
         "vhosts": [{"name": vhost}],
         "exchanges": [
@@ -80,8 +80,9 @@ def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
 def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list[str]]:
     """Return the objects of one vhost, and a note about each part that topology.yaml cannot contain.
 
-    ``vhost`` may be None if the file has only one vhost. Raises RunnerError if ``data`` is not such an export. Missing
-    fields have the same defaults as in RabbitMQ's own import (``rabbit_definitions``; measured with 3.10, 4.0 and 4.3).
+    ``vhost`` may be None if the file contains only one vhost. Raises RunnerError if ``data`` is not a RabbitMQ export.
+    Missing fields have the same defaults as in RabbitMQ's own import (``rabbit_definitions``, measured with 3.10, 4.0
+    and 4.3).
     """
     if not isinstance(data, dict) or not any(data.get(key) for key in _SECTIONS):
         raise RunnerError("not an export of RabbitMQ; allowed: the JSON of rabbitmqctl export_definitions")
@@ -113,7 +114,7 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
 
 
 def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Iterable[T]:
-    """Return one entry of each name: the first or the last in the file."""
+    """Return one entry for each name, which is the first or the last in the file."""
     counts, found = Counter[str](), dict[str, T]()
     for one in things:
         counts[one.name] += 1
@@ -138,7 +139,7 @@ def _vhost(sections: dict[str, list[ExportEntry]], vhost: str | None) -> str:
 
 
 def _default_queue_type(data: dict[str, Any], vhost: str) -> str:
-    """Return the default queue type of a vhost, which RabbitMQ exports among its metadata since version 4."""
+    """Return the default queue type of a vhost, which RabbitMQ 4 and later exports in the vhost's metadata."""
     for one in entries(data, "vhosts"):
         if one.text("name") == vhost:
             metadata = ExportEntry(f"{one.place}.metadata", one.table("metadata", {}))
@@ -186,7 +187,7 @@ def _policy(one: ExportEntry) -> Policy:
 
 @dataclass(frozen=True)
 class Permission:
-    """A user's three regular expressions, for the names that it may declare, publish to, and consume."""
+    """A user's permissions: regular expressions for the names to declare, to publish to, and to consume."""
 
     user: str
     configure: str
@@ -197,7 +198,7 @@ class Permission:
 def permissions_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> list[Permission]:
     """Return the permissions of each service.
 
-    The supervisor's own user declares everything, and needs all three permissions, and a tag for policies.
+    The supervisor's own user declares all objects. It needs all three permissions, and a tag for policies.
     """
     return [_permission(name, service, objects) for name, service in services.items()]
 

@@ -1,4 +1,4 @@
-"""Differences of exchanges and queues that need a replacement, and differences that RabbitMQ ignores."""
+"""Differences between exchanges or queues: those that require a replacement, and those that RabbitMQ ignores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.topology.model import Exchange, Objects, Queue
 def exchange_differences(
     ours: Exchange, theirs: Exchange, policies: Policies, live_policies: Policies, version: Version
 ) -> list[str]:
-    """Return the differences for which RabbitMQ refuses to declare an exchange again."""
+    """Return the differences that make RabbitMQ refuse to redeclare an exchange."""
     differences = list(_fixed(ours, theirs, ("type", "durable", "auto_delete", "internal")))
     return differences + [
         text for key, text in _arguments(ours, theirs, policies, live_policies) if _is_compared(ours, key, version)
@@ -26,10 +26,10 @@ def exchange_differences(
 def queue_differences(
     ours: Queue, theirs: Queue, policies: Policies, live_policies: Policies, version: Version
 ) -> list[str]:
-    """Return the differences for which RabbitMQ refuses to declare a queue again."""
+    """Return the differences that make RabbitMQ refuse to redeclare a queue."""
     differences = list(_fixed(ours, theirs, ("type",)))
     if differences:
-        return differences  # arguments of different types are not comparable
+        return differences  # the arguments of different queue types are not comparable
     differences = list(_fixed(ours, theirs, ("durable", "auto_delete")))
     return differences + [
         text for key, text in _arguments(ours, theirs, policies, live_policies) if _is_compared(ours, key, version)
@@ -37,7 +37,7 @@ def queue_differences(
 
 
 def uncompared_arguments(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each differing argument that RabbitMQ does not compare, because it is unknown to it."""
+    """Yield a warning for each different argument that RabbitMQ does not know and therefore does not compare."""
     theirs = Policies(live.policies.values(), live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
     for ours in things:
@@ -73,7 +73,7 @@ def _fixed(ours: Exchange | Queue, theirs: Exchange | Queue, names: tuple[str, .
 def _arguments(
     ours: Exchange | Queue, theirs: Exchange | Queue, policies: Policies, live_policies: Policies
 ) -> Iterator[tuple[str, str]]:
-    """Yield each differing argument. An argument and a policy key with the same meaning and value are equal."""
+    """Yield each different argument. An argument equals a policy key with the same meaning and value."""
     wanted, there = policies.settings_of(ours), live_policies.settings_of(theirs)
     known = _known(ours)
     for key in sorted({*ours.arguments, *theirs.arguments} - {QUEUE_TYPE}):
@@ -85,7 +85,7 @@ def _arguments(
 
 
 def shown(value: object) -> str:
-    """Return a setting's value as a plan shows it; None stands for a missing value."""
+    """Return the text for a setting's value in a plan. None stands for a missing value."""
     if value is None:
         return "not set"
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,4 +1,4 @@
-"""The effective settings of an exchange or a queue: its arguments, and the one policy that applies to it."""
+"""The effective settings of an exchange or queue, from its arguments and the one policy that applies to it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runner.topology.model import Exchange, Policy, Queue
 
 
 def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = None) -> bool | None:
-    """Return True if a policy matches this exchange or queue; None if its pattern cannot be evaluated.
+    """Return True if a policy matches this exchange or queue, or None if its pattern cannot be evaluated.
 
-    ``version`` is the broker's version; None means the newest.
+    ``version`` is the broker's version, or None for the newest version.
     """
     if isinstance(thing, Queue):
         return applies_to_queue(policy, thing.name, thing.type, version)
@@ -24,7 +24,7 @@ def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = N
 
 
 class Policies:
-    """A set of policies, in which the policy of an object is found quickly even among thousands for single names."""
+    """A set of policies with a fast lookup, even among thousands of policies for single names."""
 
     def __init__(self, policies: Iterable[Policy], version: Version | None = None) -> None:
         self._version = version
@@ -37,13 +37,13 @@ class Policies:
             self._others += [policy] if names is None else []
 
     def applying(self, thing: Exchange | Queue) -> Policy | None:
-        """Return the matching policy with the highest priority, which alone applies; None if none matches.
+        """Return the matching policy with the highest priority, which alone applies, or None if no policy matches.
 
-        A policy that cannot be evaluated is ignored. ``doubtful`` yields such policies.
+        A policy that cannot be evaluated is ignored. ``doubtful`` yields these policies.
         """
         candidates = (*self._others, *self._by_name.get(thing.name, ()))
         matching = [policy for policy in candidates if applies(policy, thing, self._version)]
-        # RabbitMQ does not define which of two policies with the same priority applies.
+        # RabbitMQ does not define which policy applies if two have the same priority.
         return max(matching, key=lambda policy: policy.priority, default=None)
 
     def doubtful(self, thing: Exchange | Queue) -> Iterator[Policy]:

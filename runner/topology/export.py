@@ -1,4 +1,4 @@
-"""The entries of RabbitMQ's export. The types of all fields are checked, because a person may have edited the file."""
+"""The entries of a RabbitMQ export. All field types are checked, because the file may have been edited by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MISSING: Any = object()
 
 
 def entries(data: Mapping[str, Any], section: str) -> list[ExportEntry]:
-    """Return the entries of a section, none if it is missing. Raises RunnerError if it is not a list of objects."""
+    """Return the entries of a section, or [] if it is missing. Raises RunnerError if it is not a list of objects."""
     found = data.get(section)
     if found is None:
         return []
@@ -30,28 +30,28 @@ def entries(data: Mapping[str, Any], section: str) -> list[ExportEntry]:
 
 @dataclass(frozen=True)
 class ExportEntry:
-    """One object of an export, and its place in the file. The methods raise RunnerError for a wrong type."""
+    """One object in an export, with its position in the file. The methods raise RunnerError for a wrong type."""
 
     place: str
     fields: Mapping[str, Any]
 
     def text(self, key: str, default: str = _MISSING) -> str:
-        """Return a field with text."""
+        """Return the value of a text field."""
         return _readable(self._field(key, str, "not text", "text", default), f"{self.place}.{key}")
 
     def flag(self, key: str, default: bool) -> bool:
-        """Return a field with true or false."""
+        """Return the value of a boolean field."""
         return self._field(key, bool, "not true or false", "true, false", default)
 
     def number(self, key: str, default: int) -> int:
-        """Return a field with a whole number."""
+        """Return the value of an integer field."""
         value = self._field(key, int, "not a whole number", "a whole number", default)
         if isinstance(value, bool):
             raise _wrong(f"{self.place}.{key}", "not a whole number", value, "a whole number")
         return value
 
     def table(self, key: str, default: Mapping[str, Any] = _MISSING) -> dict[str, Any]:
-        """Return a field with an object of plain values. RabbitMQ may write an empty object as a list."""
+        """Return the value of an object field, with plain values. RabbitMQ may write an empty object as a list."""
         if self.fields.get(key) in (None, []) and default is not _MISSING:
             return dict(default)
         value = self._field(key, dict, "not an object", "an object", default)
@@ -84,7 +84,7 @@ def _plain(value: Any, place: str) -> Any:
 
 
 def _readable(text: str, place: str) -> str:
-    # JSON can contain half of a surrogate pair, which is not a character.
+    # JSON can contain half of a surrogate pair, which is not a valid character.
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""A finding of ``lint``: a probable mistake, with its code, its place and its remedy."""
+"""A ``lint`` finding, which is a probable mistake with a code, a position and a remedy."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from runner.config.error_detail import Path
 from runner.config.project import Project
 from runner.invocation import invocation
 
-#: The largest number of findings that ``check``, a start and a reload print; ``lint`` prints all.
+#: The maximum number of findings to print by ``check``, at a start and at a reload. ``lint`` prints all findings.
 MOST_SHOWN = 10
-#: The code of findings about exchange types that are not RabbitMQ's own.
+#: The code of findings about exchange types that are not built into RabbitMQ.
 UNKNOWN_TYPE = "unknown-exchange-type"
 _DOCS = "https://www.rabbitmq.com/docs/"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The remedy of a code, and the page of RabbitMQ's documentation; empty if the code is not about RabbitMQ."""
+    """The remedy for a code, and the page of RabbitMQ's documentation. Empty if the code is not about RabbitMQ."""
 
     remedy: str
     link: str = ""
@@ -72,23 +72,23 @@ class Finding:
     """One probable mistake."""
 
     code: str
-    #: The name of the object of the finding, which ``lint.ignore`` uses.
+    #: The name of the object that the finding is about, as used under ``lint.ignore``.
     name: str
-    #: The file, and the path in it.
+    #: The file, and the path in the file.
     file: str
     path: Path
     reason: str
-    #: A more exact remedy than that of the rule, or empty text.
+    #: A more specific remedy than the rule's, or an empty text.
     advice: str = ""
 
     @property
     def rule(self) -> Rule:
-        """The rule of the code."""
+        """The rule for the code."""
         return RULES[self.code]
 
     @property
     def remedy(self) -> str:
-        """The remedy: the advice if there is one, else that of the rule."""
+        """The finding's own advice if there is any, or the rule's remedy."""
         return self.advice or self.rule.remedy
 
     def line(self, project: Project) -> str:
@@ -97,7 +97,7 @@ class Finding:
 
 
 def finding_lines(findings: Sequence[Finding], project: Project) -> list[str]:
-    """Return a line for each of the first ten findings, and a line with the number of the others."""
+    """Return a line for each of the first ten findings, and a line with the number of further findings."""
     lines = [one.line(project) for one in findings[:MOST_SHOWN]]
     if more := len(findings) - len(lines):
         lines.append(f"and {more} more finding{'s' if more > 1 else ''}; to print them all: {invocation('lint')}")

@@ -14,7 +14,7 @@ from runner.topology.offline_routing import alternates_of, routing_types
 
 #: The words of a routing key; None stands for any one word.
 Words = tuple[str | None, ...]
-#: Any key, as of dead letters and of messages at an alternate exchange.
+#: Any key, such as the keys of dead letters and of messages at an alternate exchange.
 ANY: Words = ("#",)
 
 
@@ -22,9 +22,9 @@ ANY: Words = ("#",)
 class Reach:
     """The queues that a message may reach."""
 
-    #: The queues that are reached through bindings alone.
+    #: The queues that can be reached through bindings alone.
     bound: frozenset[str] = frozenset()
-    #: The queues that are reached through an alternate exchange.
+    #: The queues that can be reached through an alternate exchange.
     alternate: frozenset[str] = frozenset()
 
     @property
@@ -35,14 +35,14 @@ class Reach:
 
 @dataclass(frozen=True)
 class DeadLetterRoute:
-    """The target of a queue's dead letters, and the queues that they reach."""
+    """The target of a queue's dead letters, and the queues that the dead letters reach."""
 
     target: str
     queues: frozenset[str]
 
 
 class Flow:
-    """The routes of all keys that services publish, as far as keys with unknown words can be followed."""
+    """The routes of all keys that services publish. Unknown words in keys are followed as far as possible."""
 
     def __init__(self, objects: Objects, services: Mapping[str, ServiceSettings]) -> None:
         policies = Policies(objects.policies)
@@ -53,7 +53,7 @@ class Flow:
         self._from: dict[str, list[Binding]] = defaultdict(list)
         for binding in objects.bindings:
             self._from[binding.source].append(binding)
-        #: The keys of bindings that a message may match, and the exchanges that a message may reach.
+        #: The keys of the bindings that a message may match, and the exchanges that a message may reach.
         self.used: set[object] = set()
         self.fed: set[str] = set()
         self._keys: dict[str, set[Words]] = defaultdict(set)
@@ -69,14 +69,14 @@ class Flow:
             route = self._dead_letters(name)
             if route is not None and route[0]:
                 fallback |= self._note(*route).queues
-        #: The queues that get only dead letters and unrouted messages, and so need no service.
+        #: The queues that get only dead letters and unrouted messages, and therefore need no service.
         self.only_fallback = fallback - bound
 
     def _note(self, exchange: str, words: Words) -> Reach:
         return self.reach(exchange, words, note=True)
 
     def reach(self, exchange: str, words: Words, *, note: bool = False) -> Reach:
-        """Return the queues that a key of these words may reach from ``exchange``."""
+        """Return the queues that a key with these words may reach from ``exchange``."""
         queues: set[str] = set()
         by_alternate: set[str] = set()
         seen: set[str] = set()
@@ -112,7 +112,7 @@ class Flow:
         if kind == "direct":
             key = binding.routing_key.split(".")
             return len(key) == len(words) and all(one in (None, other) for one, other in zip(words, key, strict=True))
-        return True  # fanout, headers with unknown values, and types of plugins
+        return True  # fanout, headers with unknown values, and types from plugins
 
     def _dead_letters(self, queue: str) -> tuple[str, Words] | None:
         settings = self._settings[queue]
@@ -123,7 +123,7 @@ class Flow:
         return exchange, tuple(key.split(".")) if isinstance(key, str) else ANY
 
     def dead_letter_route(self, queue: str) -> DeadLetterRoute | None:
-        """Return the route of a queue's dead letters; None if it has no dead-letter exchange."""
+        """Return the route of a queue's dead letters, or None if the queue has no dead-letter exchange."""
         route = self._dead_letters(queue)
         if route is None:
             return None
@@ -131,13 +131,13 @@ class Flow:
         if exchange:
             return DeadLetterRoute(f"exchange {exchange!r}", self.reach(exchange, words).queues)
         if words == ANY:
-            # The default exchange treats the key as a queue's name, but a published key is not a queue's name.
+            # The default exchange uses the key as a queue name, but a published key is not a queue name.
             return DeadLetterRoute("the default exchange with the key of its publish", frozenset())
         key = ".".join(str(one) for one in words)
         return DeadLetterRoute(f"queue {key!r}", frozenset({key} & self._queues))
 
     def dead_letter_cycle(self, queue: str) -> list[str]:
-        """Return the queues through which a dead letter of ``queue`` returns to it; none if it does not return."""
+        """Return the queues through which dead letters return to ``queue``, or an empty list if they do not."""
         came_from: dict[str, str | None] = {queue: None}
         waiting = [queue]
         while waiting:

@@ -1,4 +1,4 @@
-"""The parts of one exchange or queue: its generated policy, retry queues and dead-letter queue."""
+"""The generated parts of an exchange or queue: its policy, retry queues and dead-letter queue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GeneratedParts:
 
     @cached_property
     def policies(self) -> Policies:
-        """The policies that topology.yaml wants."""
+        """The policies that topology.yaml requires."""
         return Policies(self._objects.policies, self._live.version or None)
 
     @cached_property
@@ -43,7 +43,7 @@ class GeneratedParts:
         return {**exchanges, **{("queue", one.name): one for one in self._objects.queues}}
 
     def steps(self, queue: str) -> list[str]:
-        """Return the retry queues of a queue, including those whose delay is no longer in the file."""
+        """Return the retry queues of a queue, including those with a delay that is no longer in the file."""
         return self._steps.get(queue, [])
 
     def owners(self, dead_letter: str) -> list[str]:
@@ -51,11 +51,11 @@ class GeneratedParts:
         return self._owners.get(dead_letter, [])
 
     def root(self, kind: str, name: str) -> Node:
-        """Return the exchange or queue to which a part belongs, or the object itself."""
+        """Return the exchange or queue to which a part belongs, or the object itself if it is not a part."""
         return (kind, self._origins.get(name, name)) if kind == "queue" else (kind, name)
 
     def node(self, change: Change) -> Node:
-        """Return the exchange or queue that a change affects. The change must not be about a binding."""
+        """Return the exchange or queue that a change affects. The change must not concern a binding."""
         if isinstance(change.thing, Policy):
             return owner_of_policy(change.name) or ("policy", change.name)
         if change.new_name:
@@ -63,7 +63,7 @@ class GeneratedParts:
         return self.root(change.kind, change.name)
 
     def members(self, node: Node) -> Iterator[Node]:
-        """Yield an exchange or queue, and the retry queues of a queue."""
+        """Yield an exchange, or a queue and its retry queues."""
         yield node
         if node[0] == "queue":
             yield from (("queue", step) for step in self.steps(node[1]))
@@ -79,12 +79,12 @@ class GeneratedParts:
         return change.kind == "queue" and (change.name in self._objects.generated or change.name in self._origins)
 
     def wanted_policy(self, node: Node) -> Policy | None:
-        """Return the policy of topology.yaml that applies to an exchange or queue."""
+        """Return the policy in topology.yaml that applies to an exchange or queue."""
         thing = self._things.get(node)
         return None if thing is None else self.policies.applying(thing)
 
     def live_things(self, node: Node) -> Iterator[Exchange | Queue]:
-        """Yield an exchange, or a queue and its retry queues, as they are on the broker."""
+        """Yield an exchange, or a queue and its retry queues, with their settings on the broker."""
         for kind, name in self.members(node):
             if kind == "queue" and name in self._live.queues:
                 yield self._live.queues[name].queue

@@ -1,4 +1,4 @@
-"""The topology as a graph of services, exchanges and queues, in the formats of Mermaid and Graphviz (DOT)."""
+"""The topology as a graph of services, exchanges and queues, in Mermaid and Graphviz (DOT) format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shape(StrEnum):
 
 @dataclass(frozen=True)
 class GraphNode:
-    """One service, exchange or queue; ``note`` is a second line of text."""
+    """One service, exchange or queue. ``note`` is a second line of text."""
 
     id: str
     shape: Shape
@@ -35,7 +35,7 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class GraphEdge:
-    """A route from one node to another; dashed if only failed or unrouted messages use it."""
+    """A route from one node to another. The edge is dashed if only failed or unrouted messages use the route."""
 
     source: str
     target: str
@@ -52,7 +52,7 @@ class Graph:
 
 
 def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph:
-    """Return the graph of a topology. A queue's retry queues are only a line of its node."""
+    """Return the graph of a topology. Retry queues are shown only as a line in their queue's node."""
     waiting = {name for retry in objects.retry_delays.values() for _, name in retry.steps}
     dead_letter_queues = {retry.dead_letter for retry in objects.retry_delays.values()}
     nodes = [GraphNode(f"service {name}", Shape.SERVICE, name) for name in services]
@@ -120,7 +120,7 @@ def _label(binding: Binding) -> str:
 
 
 def mermaid(graph: Graph) -> str:
-    """Return the graph for Mermaid, which GitHub and many editors draw."""
+    """Return the graph as a Mermaid diagram, which GitHub and many editors can draw."""
     brackets = {
         Shape.SERVICE: ("([", "])"),
         Shape.EXCHANGE: ("{{", "}}"),
@@ -143,7 +143,7 @@ def mermaid(graph: Graph) -> str:
 
 
 def dot(graph: Graph) -> str:
-    """Return the graph for Graphviz."""
+    """Return the graph in Graphviz's DOT language."""
     shapes = {
         Shape.SERVICE: "box",
         Shape.EXCHANGE: "hexagon",
@@ -174,5 +174,5 @@ FILLS = {
 
 
 def _entities(text: str) -> str:
-    # A quote would end a label in Mermaid, whose numbered entities begin with # instead of &#.
+    # A quote would end a Mermaid label. Mermaid's numeric entities start with # instead of &#.
     return "".join(one if one.isalnum() or one in " ._-*,=:" else f"#{ord(one)};" for one in text)

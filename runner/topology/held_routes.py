@@ -1,4 +1,4 @@
-"""The routes that messages need because an object is held back: a removal on such a route would lose messages."""
+"""The routes that held-back objects still need. Removing an object from one of these routes would lose messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Edges = Mapping[Node, set[Node]]
 
 
 class Passages:
-    """The exchanges and queues on needed routes, each with the name of the held-back object that needs it."""
+    """The exchanges and queues on the needed routes, each with the name of the held-back object that needs it."""
 
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
     ) -> None:
         """``held`` and ``open_bindings`` are held back, each with the name of the object for which it waits."""
         self._live, self._held = live, held
-        #: The alternate exchanges and dead-letter targets, as in topology.yaml and as on the broker.
+        #: The alternate exchanges and dead-letter targets, both in topology.yaml and on the broker.
         self._leads, self._led = (
             references(objects.exchanges, objects.queues, Policies(objects.policies, live.version or None)),
             references(
@@ -37,23 +37,23 @@ class Passages:
             starts.setdefault(("exchange", binding.source), cause)
             ends.setdefault((binding.destination_type, binding.destination), cause)
         routes = {start: to for start, to in self._wanted.items() if start[0] == "exchange"}
-        #: The objects to which topology.yaml routes more messages than the broker does now.
+        #: The objects to which topology.yaml routes more messages than the broker currently does.
         self._short = _reached(ends, routes)
-        #: The exchanges from which a route of topology.yaml is still missing.
+        #: The exchanges on the broker that still lack a route in topology.yaml.
         self.sources = {name: cause for (_, name), cause in _reached(starts, _reversed(routes)).items()}
-        #: The objects that held-back objects reach now.
+        #: The objects that held-back objects currently reach.
         self._used = _reached(held, self._there)
         there = {("queue", name) for name in live.queues} | {("exchange", name) for name in live.exchanges}
         self._missing = {node: cause for node, cause in held.items() if node not in there}
 
     def carries(self, binding: Binding) -> str:
-        """Return the name of the held-back object for which a binding must stay, or an empty string."""
+        """Return the name of the held-back object that needs a binding, or an empty string."""
         return self._carries(("exchange", binding.source), (binding.destination_type, binding.destination))
 
     def diverts(self, binding: Binding) -> str:
         """Return the name of the held-back object for which a new binding must wait, or an empty string.
 
-        The binding would withdraw messages from an alternate exchange before another route of its source exists.
+        The binding would divert messages from an alternate exchange before another route from its source exists.
         """
         source = ("exchange", binding.source)
         return self.sources.get(binding.source, "") if source in self._led or source in self._leads else ""
@@ -62,7 +62,7 @@ class Passages:
         return self._short.get(destination) or self.sources.get(source[1]) or self._used.get(source) or ""
 
     def needs(self, node: Node) -> str:
-        """Return the name of the held-back object for which an exchange or queue must stay, or an empty string."""
+        """Return the name of the held-back object that needs an exchange or queue, or an empty string."""
         if node in self._used:
             return self._used[node]
         if node[0] == "exchange" and node[1] in self.sources:
@@ -76,13 +76,13 @@ class Passages:
         return ""
 
     def carries_through(self, exchange: Exchange) -> str:
-        """Return the name of the held-back object for which an exchange must stay unchanged, or an empty string."""
+        """Return the name of the held-back object that needs an exchange unchanged, or an empty string."""
         node = ("exchange", exchange.name)
         nodes = {node, *self._wanted.get(node, ()), *self._there.get(node, ())}
         return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")
 
     def leads_astray(self, node: Node) -> str:
-        """Return the held-back object that needs a node's alternate exchange or dead-letter target, or ""."""
+        """Return the name of the held-back object that needs a node's alternate or dead-letter target, or ""."""
         wanted, there = self._leads.get(node, set()), self._led.get(node, set())
         for target in wanted - there:
             if target in self._missing:
@@ -131,7 +131,7 @@ def _reversed(edges: Edges) -> Edges:
 
 
 def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
-    """Return all reachable objects, each with the object for which its start waits."""
+    """Return all reachable objects, each with the object for which its starting point waits."""
     found = dict(starts)
     waiting = list(starts)
     while waiting:
@@ -144,10 +144,10 @@ def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
 
 
 def upstream_ranks(bindings: Iterable[Binding]) -> dict[str, int]:
-    """Return the rank of each exchange in the order in which messages reach them; arbitrary within a cycle.
+    """Return the rank of each exchange in the order in which messages reach exchanges. Ranks in a cycle are arbitrary.
 
-    Bindings are created in the reverse order and removed in this order, so that no message reaches an exchange without
-    a route to a queue.
+    Bindings are created in reverse order and removed in this order, so that no message reaches an exchange without a
+    route to a queue.
     """
     following: dict[str, list[str]] = defaultdict(list)
     for one in bindings:

@@ -1,4 +1,4 @@
-"""Suggestions for a binding key that no published key matches: other case, another order of words, or a misspelling."""
+"""Suggestions for a binding key that matches no published key, because of case, word order, or a misspelling."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterable, Sequence
 
 from runner.topology.offline_routing import matches_topic, words_of
 
-#: The number of words up to which all orders of the words of a key are compared.
+#: The maximum number of words in a key for which all word orders are compared.
 MOST_WORDS = 6
-#: The similarity, from 0 to 1, from which one word counts as a misspelling of another.
+#: The minimum similarity, from 0 to 1, for which one word counts as a misspelling of another.
 LIKENESS = 0.7
-#: The words that a field of a template can become (see ``worker.routing.routing_key``).
+#: A pattern for the words that a template field can become (see ``runner.worker.event_routing.routing_key``).
 _FIELD_WORD = re.compile(r"[a-z0-9_-]+|\*|#")
 
 Words = Sequence[str | None]
 
 
 def meant_pattern(pattern: str, keys: Iterable[Words], *, is_topic: bool = True) -> str | None:
-    """Return the similar pattern that matches one of ``keys``; None if there is none.
+    """Return a similar pattern that matches one of ``keys``, or None if there is none.
 
-    None among the words of a key stands for any one word in lower case.
+    None in a key stands for any single word in lower case.
     """
     words, known = words_of(pattern), [tuple(one) for one in keys]
     for candidate in _candidates(words, known):
@@ -34,7 +34,7 @@ def meant_pattern(pattern: str, keys: Iterable[Words], *, is_topic: bool = True)
 
 
 def may_match(pattern: str, key: Words) -> bool:
-    """Return True if a topic pattern may match a key. A field's word is in lower case, without special characters."""
+    """Return True if a topic pattern may match a key. A field's word is in lower case and has no special characters."""
     if not matches_topic(pattern, key):
         return False
     if None not in key or "#" in words_of(pattern):
@@ -54,7 +54,7 @@ def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
     spelled = sorted({word for key in keys for word in key if word is not None})
     yield [_spelled(word, spelled) for word in words]
     for key in keys:
-        # The pattern may have a surplus word, or lack a word.
+        # The pattern may have an extra word, or lack a word.
         known = [str(word) for word in key]
         fewer, more = sorted((words, known), key=len)
         if len(more) - len(fewer) == 1 and None not in key and {*fewer} - {"#", "*"} <= {*more}:
@@ -62,8 +62,8 @@ def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
 
 
 def _has_words(key: Words, words: Sequence[str]) -> bool:
-    """Return True if a key may contain all words of a pattern, in any order."""
-    # This check excludes most keys, and trying all orders of six words takes a hundred times as long.
+    """Return True if a key may contain all words in a pattern, in any order."""
+    # This check excludes most keys quickly. Trying all orders of six words takes a hundred times as long.
     lacking = Counter(word for word in words if word not in ("*", "#"))
     lacking.subtract(word for word in key if word is not None)
     return sum(count for count in lacking.values() if count > 0) <= sum(word is None for word in key)

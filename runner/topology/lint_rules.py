@@ -32,7 +32,7 @@ def lint(
 ) -> list[Finding]:
     """Return the findings that ``lint.ignore`` does not name, grouped by cause.
 
-    ``terms`` are the contracts of the services' plugins, and ``trace`` is the queue of notes about attempts.
+    ``terms`` are the contracts of the services' plugins, and ``trace`` is the queue for notes about attempts.
     """
     found = list(_Linter(topology, services, terms or {}, trace).findings())
     ignore = topology.lint.ignore
@@ -48,7 +48,7 @@ def lint(
 
 
 def findings_of(project: Project) -> list[Finding]:
-    """Return the findings about a project whose plugins are checked."""
+    """Return the findings about a project with checked plugins."""
     return lint(project.topology, project.config.services, project.terms, project.attempts_queue)
 
 
@@ -121,7 +121,7 @@ class _Linter:
         dead_letter_queues = {self._topology.dead_letter_of(name) for name in self._topology.queues}
         fed = {one.destination for one in self._objects.bindings if one.destination_type == "queue"}
         for one in self._objects.queues:
-            # A message from a queue's own retry queue was in the queue before.
+            # A message from a queue's own retry queue has been in the queue before.
             fed |= {name for name in self._dead_letter_targets(one.name) if not self._is_retry_queue(one.name, name)}
         for queue in self._objects.queues:
             settings, path = self._settings[queue.name], path_of(queue, self._topology)
@@ -228,7 +228,7 @@ class _Linter:
 
 
 def _drops_oldest(queue: Queue, settings: Mapping[str, Any]) -> bool:
-    # Without a limit, drop-head has no effect; with one, it is RabbitMQ's default (RabbitMQ: "Queue Length Limit").
+    # Without a limit, drop-head has no effect. With a limit, it is the default (RabbitMQ: "Queue Length Limit").
     has_limit = "max-length" in settings or "max-length-bytes" in settings
     return queue.type != STREAM and has_limit and settings.get("overflow", "drop-head") == "drop-head"
 

@@ -1,4 +1,4 @@
-"""The objects on a broker, and the record of those that are ours."""
+"""The objects on a broker, and the record of the objects that FastCommerce created."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
-#: The suffixes of the two queues in which ``apply --drain`` keeps a queue's old messages and its new messages.
+#: The suffixes of the two queues in which ``apply --drain`` keeps a queue's old messages and new messages.
 DRAIN_SUFFIXES = (".drain.old", ".drain.new")
 #: The suffix of the stand-in for an exchange that ``apply`` replaces.
 STAND_IN = ".replace.new"
@@ -18,7 +18,7 @@ BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class LiveQueue:
-    """A queue on the broker. The counts, from RabbitMQ's statistics, may be unknown or some seconds old."""
+    """A queue on the broker. The counts are from RabbitMQ's statistics, and may be unknown or a few seconds old."""
 
     queue: Queue
     messages: int | None = 0
@@ -36,20 +36,20 @@ class LiveBinding:
 
 @dataclass(frozen=True)
 class Owned:
-    """The names of the objects that FastCommerce created; bindings are named by their keys."""
+    """The names of the objects that FastCommerce created. A binding is identified by its key."""
 
     exchanges: frozenset[str] = frozenset()
     queues: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
     bindings: frozenset[BindingKey] = frozenset()
-    #: The time at which each binding became ours, in milliseconds since the epoch; some times are unknown.
+    #: The time since which FastCommerce owns each binding, in milliseconds since the epoch. Some times are unknown.
     since: Mapping[BindingKey, int] = field(default_factory=dict, compare=False)
-    #: The present name of each queue that was renamed, by its former names.
+    #: The current names of renamed queues, by their previous names.
     renamed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, objects: Objects) -> Owned:
-        """Return the names of some objects."""
+        """Return the names of these objects."""
         return cls(
             frozenset(one.name for one in objects.exchanges),
             frozenset(one.name for one in objects.queues),
@@ -75,10 +75,10 @@ class Owned:
         )
 
     def dated(self, before: Owned, now: int) -> Owned:
-        """Return a copy with the former names of queues and the times of bindings from ``before``.
+        """Return a copy with the previous queue names and the binding times from ``before``.
 
-        A new binding gets the time ``now``. A binding that another client removed and that was created again keeps its
-        time, because the messages that it did not route in between were lost.
+        A new binding gets the time ``now``. If another client removed a binding, the recreated binding keeps its time,
+        because the messages that the binding did not route in the meantime are lost.
         """
         known = {key: before.since[key] for key in self.bindings & before.since.keys()}
         since = known | dict.fromkeys(self.bindings - before.bindings, now)
@@ -86,9 +86,9 @@ class Owned:
         return replace(self, since=since, renamed=renamed)
 
     def with_rename(self, old: str, new: str) -> Owned:
-        """Return a copy in which ``old``, and all former names of it, are former names of ``new``."""
+        """Return a copy in which ``old`` and all its previous names are previous names of ``new``."""
         names = {name: new if present == old else present for name, present in self.renamed.items()} | {old: new}
-        # A queue that gets back an earlier name no longer has it as a former name.
+        # If a queue is renamed back to an earlier name, this is no longer a previous name.
         return replace(self, renamed={name: present for name, present in names.items() if name != present})
 
     def to_json(self) -> dict[str, Any]:
@@ -98,17 +98,17 @@ class Owned:
             "queues": sorted(self.queues),
             "policies": sorted(self.policies),
             "bindings": [[*key[:4], [list(pair) for pair in key[4]]] for key in sorted(self.bindings)],
-            # The times have the order of the bindings.
+            # The times are in the order of the bindings.
             "since": [self.since.get(key) for key in sorted(self.bindings)],
             "renamed": dict(sorted(self.renamed.items())),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Owned:
-        """Read an object of ``to_json``, and ignore unknown keys."""
+        """Return the names from the JSON object of ``to_json``. Unknown keys are ignored."""
         bindings: Iterable[Any] = data.get("bindings", ())
         keys = [(a, b, c, d, tuple((name, value) for name, value in rest)) for a, b, c, d, rest in bindings]
-        # Older versions stored no times.
+        # Older versions did not store times.
         times: Iterable[Any] = data.get("since", ())
         return cls(
             frozenset(data.get("exchanges", ())),
@@ -126,18 +126,18 @@ class Live:
 
     #: The broker's version, such as (3, 10, 8).
     version: tuple[int, ...] = ()
-    #: The deprecated features that the broker denies; None if it does not report them, as before 4.1.
+    #: The deprecated features that the broker denies. None if it does not report them, as before 4.1.
     denied: frozenset[str] | None = None
     exchanges: Mapping[str, Exchange] = field(default_factory=dict)
     queues: Mapping[str, LiveQueue] = field(default_factory=dict)
     bindings: Mapping[BindingKey, LiveBinding] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     owned: Owned = Owned()
-    #: The exchange types of the broker and its plugins; empty if unknown.
+    #: The exchange types of the broker and its plugins. Empty if unknown.
     exchange_types: frozenset[str] = frozenset()
 
     def settled(self) -> Live:
-        """Return a copy in which the bindings moved by interrupted replacements are in their usual places."""
+        """Return a copy in which bindings that interrupted replacements have moved are at their usual objects."""
         aside = {("queue", name) for name in self.queues if name.endswith(DRAIN_SUFFIXES[1])}
         aside |= {("exchange", name) for name in self.exchanges if name.endswith(STAND_IN)}
         if not aside:
@@ -158,5 +158,5 @@ class Live:
 
 
 def is_entrance(binding: Binding) -> bool:
-    """Return True if an exchange that is being replaced passes its messages to its stand-in by this binding."""
+    """Return True if this binding routes messages from an exchange under replacement to its stand-in."""
     return binding.destination_type == "exchange" and binding.destination == f"{binding.source}{STAND_IN}"

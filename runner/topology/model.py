@@ -9,7 +9,7 @@ from typing import Any
 from runner.config.argument import QUEUE_TYPE
 from runner.config.version import CLASSIC
 
-#: The kind, ``queue`` or ``exchange``, and the name.
+#: The kind (``queue`` or ``exchange``) and the name of an object.
 Node = tuple[str, str]
 
 
@@ -36,7 +36,7 @@ class Queue:
 
     @property
     def type(self) -> str:
-        """The type of the queue, which is an argument in AMQP."""
+        """The queue type, which is an argument in AMQP."""
         return str(self.arguments.get(QUEUE_TYPE, CLASSIC))
 
 
@@ -68,9 +68,9 @@ class Policy:
     """One policy, with the fields of RabbitMQ's HTTP API."""
 
     name: str
-    #: A regular expression that matches a part of the name.
+    #: A regular expression, which may match any part of a name.
     pattern: str
-    #: The kind of object: ``queues``, ``exchanges``, ``all``, ``classic_queues``, ``quorum_queues`` or ``streams``.
+    #: The object type: ``queues``, ``exchanges``, ``all``, ``classic_queues``, ``quorum_queues`` or ``streams``.
     apply_to: str
     definition: Mapping[str, Any]
     priority: int = 0
@@ -78,31 +78,31 @@ class Policy:
 
 @dataclass(frozen=True)
 class RetryDelays:
-    """The retry delays of one queue, with a retry queue for each delay, and its dead-letter queue."""
+    """The retry delays of one queue, with a retry queue for each delay, and the queue's dead-letter queue."""
 
-    #: Pairs of the delay in seconds and the name of the retry queue, in the order of the retries.
+    #: Pairs of a delay in seconds and the name of its retry queue, in the order of the retries.
     steps: tuple[tuple[float, str], ...]
     dead_letter: str
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of a compiled topology.yaml, in an order in which they can be declared."""
+    """The objects of a compiled topology.yaml, in declaration order."""
 
     exchanges: tuple[Exchange, ...] = ()
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     policies: tuple[Policy, ...] = ()
-    #: The retry delays and the dead-letter queue, by queue, for the queues whose dead letters we route.
+    #: The retry delays and the dead-letter queue, by queue, for the queues whose dead letters FastCommerce routes.
     retry_delays: Mapping[str, RetryDelays] = field(default_factory=dict)
-    #: The retry queues and dead-letter queues that topology.yaml does not name under ``queues``.
+    #: The retry queues and dead-letter queues that are not listed under ``queues`` in topology.yaml.
     generated: frozenset[str] = frozenset()
-    #: The former name of each queue that topology.yaml renames.
+    #: The previous name of each queue that topology.yaml renames.
     formerly: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, things: Iterable[Exchange | Queue | Binding | Policy]) -> Objects:
-        """Return the exchanges, queues and bindings among some objects."""
+        """Return the exchanges, queues and bindings among these objects."""
         found = tuple(things)
         return cls(
             tuple(one for one in found if isinstance(one, Exchange)),

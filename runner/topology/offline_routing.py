@@ -1,7 +1,7 @@
-"""RabbitMQ's routing of messages, computed offline.
+"""RabbitMQ's message routing, computed offline.
 
-The rules are those of the AMQP 0-9-1 specification (3.1.3) and of RabbitMQ's guides "Exchange to Exchange Bindings"
-and "Alternate Exchanges". A test compares them with a real broker.
+The rules are from the AMQP 0-9-1 specification (3.1.3) and from RabbitMQ's guides "Exchange to Exchange Bindings" and
+"Alternate Exchanges". A test compares the results with a real broker.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from runner.topology.model import Binding, Objects
 
 @dataclass(frozen=True)
 class Hop:
-    """One exchange on the route of a message, and its matching bindings."""
+    """One exchange on the route of a message, with its matching bindings."""
 
     exchange: str
     type: str
     bindings: tuple[Binding, ...]
-    #: The type by which the exchange routes, which differs from ``type`` for an exchange that delays messages.
+    #: The routing type, which differs from ``type`` for an exchange that delays messages.
     behind: str
-    #: The alternate exchange that gets the message because no binding matches.
+    #: The alternate exchange that gets the message if no binding matches.
     alternate: str | None = None
 
 
@@ -35,21 +35,21 @@ class Route:
     """The complete route of a message."""
 
     hops: tuple[Hop, ...]
-    #: The queues in the order in which they are reached; each gets one copy.
+    #: The queues in the order in which they are reached. Each queue gets one copy.
     queues: tuple[str, ...]
 
 
 def words_of(key: str) -> list[str]:
-    """Return the words of a topic's routing key or pattern; an empty text has no words."""
+    """Return the words in a topic routing key or pattern. An empty text has no words."""
     return key.split(".") if key else []
 
 
 def matches_topic(pattern: str, words: Sequence[str | None]) -> bool:
-    """Return True if a topic pattern matches a key of these words: ``*`` is one word, ``#`` any number of words.
+    """Return True if a topic pattern matches a key with these words. ``*`` is one word, ``#`` any number of words.
 
-    None stands for an unknown word. Then the result is True if the pattern may match.
+    None stands for an unknown word. If there are unknown words, the result is True if the pattern may match.
     """
-    # The positions in the key that the parts read until now can reach.
+    # The positions in the key that the pattern's parts so far can reach.
     reached = {0}
     for part in words_of(pattern):
         if part == "#":
@@ -65,7 +65,7 @@ def matches_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) ->
     """Return True if a headers exchange's binding matches these headers.
 
     ``x-match`` is ``all`` (the default), ``any``, ``all-with-x`` or ``any-with-x``. Without ``with-x``, names that
-    begin with ``x-`` are ignored. A missing value requires only that the header exists.
+    start with ``x-`` are ignored. A missing value only requires that the header exists.
     """
     mode = arguments.get("x-match", "all")
     with_x = str(mode).endswith("-with-x")
@@ -79,7 +79,7 @@ def matches_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) ->
 
 
 def _is_same(wanted: Any, value: Any) -> bool:
-    # Values of different types never match, such as True and 1.
+    # Values of different types, such as True and 1, never match.
     return type(wanted) is type(value) and bool(wanted == value)
 
 
@@ -93,12 +93,12 @@ def matches(binding: Binding, exchange_type: str, key: str, headers: Mapping[str
         case "headers":
             return matches_headers(binding.arguments, headers)
         case _:
-            # A fanout exchange matches always. Other types depend on chance, a hash or a plugin, and may match.
+            # A fanout exchange always matches. Other types depend on chance, a hash or a plugin, and may match.
             return True
 
 
 class OfflineRouter:
-    """A router of messages through the exchanges and bindings of a topology."""
+    """A router that sends messages through the exchanges and bindings of a topology."""
 
     def __init__(self, objects: Objects) -> None:
         self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
@@ -110,7 +110,7 @@ class OfflineRouter:
         self._alternates = alternates_of(objects)
 
     def route(self, exchange: str, key: str, headers: Mapping[str, Any] | None = None) -> Route:
-        """Return the route of a message that is published to ``exchange``; "" is the default exchange."""
+        """Return the route of a message that is published to ``exchange``. "" is the default exchange."""
         if exchange == "":
             return Route((), (key,) if key in self._queues else ())
         hops: list[Hop] = []
@@ -127,7 +127,7 @@ class OfflineRouter:
                 if one.destination_type == "queue" and one.destination in self._queues:
                     queues[one.destination] = None
             for name in [*following, *([hop.alternate] if hop.alternate is not None else [])]:
-                # Each exchange is visited once, so the loop ends even for a cycle of bindings.
+                # Each exchange is visited once, so the loop terminates even if bindings form a cycle.
                 if name not in seen:
                     seen.add(name)
                     waiting.append(name)
@@ -136,12 +136,12 @@ class OfflineRouter:
     def _hop(self, name: str, key: str, headers: Mapping[str, Any]) -> Hop:
         kind, behind = self._types[name], self._routing[name]
         matching = tuple(one for one in self._bindings[name] if matches(one, behind, key, headers))
-        # The alternate exchange depends on the bindings of this exchange alone, not on those further downstream.
+        # The alternate exchange is used if no binding of this exchange matches, regardless of later exchanges.
         return Hop(name, kind, matching, behind, None if matching else self._alternates.get(name))
 
 
 def routing_types(objects: Objects) -> dict[str, str]:
-    """Return the type by which each exchange routes, including the predefined exchanges."""
+    """Return the routing type of each exchange, including the predefined exchanges."""
     own = {one.name: routing_type(one.type, one.arguments) for one in objects.exchanges}
     return {**PREDEFINED_EXCHANGES, **own}
 

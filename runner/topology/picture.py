@@ -1,4 +1,4 @@
-"""The graph as an SVG picture, laid out in columns from publishers to consumers."""
+"""The graph as an SVG diagram, laid out in columns from publishers to consumers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from statistics import fmean
 
 from runner.topology.graph import FILLS, Graph, GraphEdge, GraphNode, Shape
 
-#: Pixels: the width of a character, the height of a node, the gap between nodes, and the margin.
+#: The width of a character, the height of a node, the gap between nodes, and the margin, in pixels.
 CHARACTER, HEIGHT, GAP, MARGIN = 7.2, 40, 18, 20
-#: The height of the lane of an edge that passes a column, in pixels.
+#: The height of the lane for an edge that passes through a column, in pixels.
 LANE = 12
-#: The least gap between columns, in pixels; a long label needs more.
+#: The minimum gap between columns, in pixels. A long label needs a larger gap.
 COLUMN_GAP = 56
-#: The largest number of characters of a label. A longer label is shortened, and its full text is a tooltip.
+#: The maximum number of characters in a label. A longer label is shortened, and its full text becomes a tooltip.
 MOST_CHARACTERS = 34
-#: The number of rounds in which the order within columns is improved.
+#: The number of iterations to improve the order within columns.
 SWEEPS = 12
 
 
 @dataclass
 class _Box:
-    """A node, or without a node, the lane of an edge that passes the column."""
+    """A node in a column, or the lane of an edge that passes through the column."""
 
     node: GraphNode | None
     column: int
@@ -41,14 +41,14 @@ class _Box:
 
 @dataclass
 class _Way:
-    """An edge, with its source, its lanes and its target."""
+    """An edge with its source, its lanes and its target."""
 
     edge: GraphEdge
     boxes: list[_Box]
 
 
 def svg(graph: Graph) -> str:
-    """Return the SVG picture, which needs no external font, script or style."""
+    """Return the SVG diagram, which needs no external font, script or style."""
     boxes, ways = _laid_out(graph)
     width = max((box.x + box.width for box in boxes), default=0) + MARGIN
     height = max((box.y + box.height for box in boxes), default=0) + MARGIN
@@ -94,7 +94,7 @@ def _laid_out(graph: Graph) -> tuple[list[_Box], list[_Way]]:
 
 
 def _columns(graph: Graph) -> dict[str, int]:
-    """Return the column of each node: the length of the longest route to it, without edges that close a cycle."""
+    """Return the column of each node. It is the length of the longest route to the node, without cycles."""
     following: dict[str, list[str]] = defaultdict(list)
     for edge in graph.edges:
         following[edge.source].append(edge.target)
@@ -137,7 +137,7 @@ def _columns(graph: Graph) -> dict[str, int]:
 
 
 def _order(rows: dict[int, list[_Box]], ways: Iterable[_Way]) -> None:
-    """Place each box near the mean of its neighbours, so that few edges cross."""
+    """Place each box near the mean position of its neighbours, so that few edges cross."""
     near: dict[int, list[_Box]] = defaultdict(list)
     for way in ways:
         for one, other in pairwise(way.boxes):
@@ -158,7 +158,7 @@ def _order(rows: dict[int, list[_Box]], ways: Iterable[_Way]) -> None:
 
 
 def _stack(column: list[_Box], wanted: list[float]) -> None:
-    """Place boxes as near to their wanted positions as the gaps allow: push them down, then shift them up."""
+    """Place boxes as near to their wanted positions as the gaps allow, by pushing them down and shifting them up."""
     bottom = float("-inf")
     for box, y in zip(column, wanted, strict=True):
         box.y = max(bottom, y)
@@ -178,7 +178,7 @@ def _line(way: _Way) -> str:
 def _path(boxes: list[_Box]) -> str:
     source, target = boxes[0], boxes[-1]
     if target.column <= source.column:
-        # An edge back, or within the column, is drawn below the boxes.
+        # An edge to an earlier column, or within a column, is drawn below the boxes.
         x1, y1, x2, y2 = source.x + source.width, source.middle, target.x - 2, target.middle
         low = max(y1, y2) + HEIGHT
         return f"M{x1:.1f} {y1:.1f}C{x1 + 50:.1f} {low:.1f} {x2 - 50:.1f} {low:.1f} {x2:.1f} {y2:.1f}"

@@ -1,4 +1,4 @@
-"""A plan with its changes, which create, change, replace or retire objects, and a decision about them."""
+"""A plan of changes, which create, change, replace or retire objects, and the decision about these changes."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from runner.topology.compile import owner_of_policy
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Exchange, Node, Objects, Policy, Queue
 
-#: The exit codes of ``plan``: there are changes, an object must be replaced, or no difference is known but the
-#: comparison was incomplete.
+#: The exit codes of ``plan`` if there are changes, if an object must be replaced, and if an incomplete comparison found
+#: no difference.
 EXIT_CHANGES, EXIT_REPLACE, EXIT_UNCOMPARED = 2, 3, 4
 
 Thing = Exchange | Queue | Binding | Policy
 
-#: The reason in the plan if an earlier replacement was interrupted.
+#: The reason to show in the plan after an interrupted replacement.
 INTERRUPTED = "its replacement was interrupted; the same command continues it"
 
 
 class Mark(StrEnum):
-    """The kind of a change, as the sign in a plan."""
+    """The kind of a change, with its sign in a plan."""
 
     CREATE = "+"
-    #: A change in place, which affects no message.
+    #: A change in place, which does not affect messages.
     CHANGE = "~"
-    #: A deletion and a new creation.
+    #: A deletion followed by a recreation.
     REPLACE = "!"
     RETIRE = "-"
-    #: A move to another name, with messages and bindings.
+    #: A renaming, with messages and bindings.
     RENAME = ">"
-    #: An object that is not in topology.yaml and stays as it is.
+    #: An object that is not in topology.yaml and is not changed.
     UNMANAGED = "?"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One line of a plan."""
+    """One change in a plan."""
 
     mark: Mark
     thing: Thing
     why: str = ""
-    #: The messages of a queue that are at risk; None if the number is unknown.
+    #: The number of messages in the queue that are at risk. None if unknown.
     messages: int | None = 0
     consumers: int | None = 0
     #: True if a binding or policy is removed.
     is_removal: bool = False
-    #: The new name of a renamed queue; empty for other changes.
+    #: The new name of a renamed queue. Empty for other changes.
     new_name: str = ""
 
     @property
     def kind(self) -> str:
-        """The kind of the object: ``exchange``, ``queue``, ``binding`` or ``policy``."""
+        """The kind of object: ``exchange``, ``queue``, ``binding`` or ``policy``."""
         return type(self.thing).__name__.lower()
 
     @property
     def name(self) -> str:
-        """The name of the object, or the description of a binding."""
+        """The name of the object. For a binding, its description."""
         return binding_name(self.thing) if isinstance(self.thing, Binding) else self.thing.name
 
 
@@ -77,15 +77,15 @@ class Plan:
     changes: tuple[Change, ...] = ()
     #: The objects that could not be compared, each with the reason.
     uncompared: tuple[str, ...] = ()
-    #: Problems that need attention, such as a policy that hides ours.
+    #: Problems that need attention, such as a policy that hides one of FastCommerce's policies.
     warnings: tuple[str, ...] = ()
-    #: Requirements that the broker cannot meet. While there are any, no object is changed.
+    #: Requirements that the broker cannot meet. If there are any, no object is changed.
     problems: tuple[str, ...] = ()
-    #: One line about our objects that are no longer in topology.yaml; empty if there are none.
+    #: One line about FastCommerce's objects that are no longer in topology.yaml. Empty if there are none.
     surplus: str = ""
-    #: True if one of these objects still gets messages.
+    #: True if an object that is no longer in topology.yaml still gets messages.
     fills_up: bool = False
-    #: The names of those that ``apply --prune`` keeps, each with the reason.
+    #: The names of the objects that ``apply --prune`` keeps, each with the reason.
     kept: tuple[tuple[str, str], ...] = ()
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
@@ -94,7 +94,7 @@ class Plan:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of ``plan``, in which a difference has precedence over an incomplete comparison."""
+        """The exit code of ``plan``. A difference has precedence over an incomplete comparison."""
         if self.problems:
             return EXIT_CONFIG
         if self.of(Mark.REPLACE):
@@ -123,35 +123,35 @@ def change_line(change: Change) -> str:
 
 @dataclass(frozen=True)
 class Left:
-    """One change that is not done, and its needs."""
+    """One change that is not made, with its requirements."""
 
     change: Change
     needs: str
-    #: The object for which the change waits; empty if it waits for a person.
+    #: The object for which the change waits. Empty if the change waits for consent.
     waits_for: str = ""
-    #: True if the changed object is generated, so that the line of its owner is enough.
+    #: True if the changed object is generated, so that the line about its owner is sufficient.
     is_implied: bool = False
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan, divided into the changes to apply and the changes that are left."""
+    """A plan, divided into the changes to apply and the changes that are not made."""
 
     done: tuple[Change, ...] = ()
     left: tuple[Left, ...] = ()
     #: The held-back exchanges and queues.
     held: frozenset[Node] = frozenset()
-    #: The exchanges from which a route of topology.yaml is still missing.
+    #: The exchanges on the broker that still lack a route in topology.yaml.
     open_routes: frozenset[str] = frozenset()
-    #: The objects of topology.yaml that the broker will have after the changes.
+    #: The objects in topology.yaml that will exist on the broker after the changes.
     target: Objects = field(default_factory=Objects)
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
-        """Return the changes with these marks that are done."""
+        """Return the changes to apply with these marks."""
         return tuple(one for one in self.done if one.mark in marks)
 
     def owned(self, live: Live) -> Owned:
-        """Return our objects after the changes, before any deletion; held-back objects only if they were ours."""
+        """Return FastCommerce's objects after the changes, before any deletion. Held-back objects keep their owner."""
         mine = self.target
         kept = {one.name for one in mine.policies if (node := owner_of_policy(one.name)) and node in self.held}
         kept |= {one.change.name for one in self.left if one.change.kind == "policy"}

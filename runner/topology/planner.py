@@ -1,4 +1,4 @@
-"""The comparison of topology.yaml with a broker, which makes the plan of changes."""
+"""The comparison of topology.yaml with a broker, which results in the plan of changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.topology.surplus import GONE, Surplus
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
-    """Compare ``objects`` with a broker; with ``prune``, also delete objects that are no longer in topology.yaml."""
+    """Return the plan to make a broker match ``objects``. With ``prune``, it also deletes surplus objects."""
     live, policies = live.settled(), Policies(objects.policies, live.version or None)
     going, moving = list(retired(objects, live, retire)), list(renames(objects, live))
     surplus = Surplus(objects, live, going, {name for one in moving for name in one.sources})
@@ -111,7 +111,7 @@ def _bindings(objects: Objects, live: Live) -> Iterator[Change]:
 
 
 def _stale(objects: Objects, live: Live) -> Iterator[Change]:
-    """Yield removals of our bindings and policies that are no longer in topology.yaml, of objects that still are."""
+    """Yield removals of bindings and policies that left topology.yaml, for exchanges and queues that did not."""
     ours = {one.key for one in objects.bindings}
     queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
     for key in sorted(live.owned.bindings - ours):
@@ -127,7 +127,7 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
             if is_ours and not _is_for_consumers(live.policies[policy]):
                 yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
     for name in sorted(queues):
-        # The policy may be from an interrupted rename or replacement that was then removed from the file.
+        # The policy may be from an interrupted rename or replacement that was later removed from the file.
         policy = policy_name("drain", name)
         if policy in live.policies and not any(f"{name}{suffix}" in live.queues for suffix in DRAIN_SUFFIXES):
             yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
@@ -146,7 +146,7 @@ def _is_for_consumers(policy: Policy) -> bool:
 
 def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
     ours = {one.name for one in objects.policies}
-    # An unwanted policy of ours will be removed, or belongs to an interrupted replacement.
+    # FastCommerce's own unwanted policy will be removed, or belongs to an interrupted replacement.
     others = (policy for name, policy in live.policies.items() if name not in ours and not name.startswith(GENERATED))
     foreign = Policies(others, live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
@@ -161,7 +161,7 @@ def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]
 
 
 def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each foreign policy that cannot be evaluated, with the policies that it may hide."""
+    """Yield a warning for each foreign policy that cannot be evaluated, with the policies it may hide."""
     ours = {one.name for one in objects.policies}
     doubtful = [one for one in live.policies.values() if one.name not in ours and matches(one.pattern, "") is None]
     others = [one for one in live.policies.values() if one.name not in ours and not one.name.startswith(GENERATED)]
@@ -188,7 +188,7 @@ def _settings(definition: Mapping[str, Any]) -> str:
 def unmanaged(
     objects: Objects, live: Live, going: Iterable[Change], moving: Iterable[Rename], surplus: Surplus
 ) -> Iterator[Change]:
-    """Yield all objects without another change in the plan, with what ``apply --prune`` would do with ours."""
+    """Yield all objects without another change in the plan, with a note if ``apply --prune`` would delete them."""
     going, moving = tuple(going), tuple(moving)
     renamed = {name for one in moving for name in one.sources}
     known = {one.key for one in objects.bindings} | {one.thing.key for one in going if isinstance(one.thing, Binding)}
@@ -209,7 +209,7 @@ def unmanaged(
         binding, is_owned = live.bindings[key].binding, key in live.owned.bindings
         is_for_ours = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
         if (is_owned and is_for_ours) or any(one.brings(key) for one in moving):
-            continue  # a change in place removes it, or a rename moves it
+            continue  # a change in place removes the binding, or a rename moves it
         if (binding.source in exchanges or is_for_ours) and not {binding.source, binding.destination} & aside:
             why = f"{GONE}; deleted with its destination" if is_owned else ""
             yield Change(Mark.UNMANAGED, binding, why)

@@ -1,4 +1,4 @@
-"""Limits of queues: lengths below the present number of messages, and RabbitMQ's default delivery limit."""
+"""Queue limits: length limits below the current number of messages, and RabbitMQ's default delivery limit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runner.topology.model import Objects, Queue
 from runner.topology.plan import Mark, Plan, counted
 from runner.topology.rename import renames
 
-#: The largest number of queues whose counts are read, one after the other.
+#: The maximum number of queues whose counts are read, one after the other.
 MOST_COUNTED = 1000
-#: RabbitMQ's default ``overflow``, with which a full queue drops its oldest messages.
+#: RabbitMQ's default ``overflow``. With this value, a full queue drops its oldest messages.
 DROPS = "drop-head"
 
 
 def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each limit below the number of messages, because a classic queue then drops the excess."""
+    """Yield a warning for each limit below the number of messages, because a classic queue would drop the excess."""
     for queue, there, limit in _new_limits(objects, live, policies):
         if there.messages is None or there.messages > limit:
             held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
@@ -29,10 +29,11 @@ def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator
 
 
 def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: int) -> str | None:
-    """Return the limit that leaves no room for ``messages`` to be moved into a queue; None if there is room.
+    """Return the limit that leaves no room for ``messages`` in the new queue, or None if there is room.
 
-    ``wanted`` are the settings of that queue, and ``before`` those of the queue that has the messages now. Bytes are
-    not counted, so a new or lower ``max-length-bytes`` is refused if the broker would drop messages to meet it.
+    ``wanted`` contains the settings of the new queue, and ``before`` the settings of the queue that currently contains
+    the messages. Bytes are not counted, so a new or lower ``max-length-bytes`` is refused if the broker would drop
+    messages to meet this limit.
     """
     if not messages:
         return None
@@ -46,10 +47,10 @@ def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: i
 
 
 def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False) -> list[str]:
-    """Return at most MOST_COUNTED queues whose counts the plan needs and the HTTP API does not report.
+    """Return the queues whose counts the plan needs and the HTTP API does not report, at most MOST_COUNTED.
 
-    With ``is_sure``, the result includes our queues that are no longer in topology.yaml, because the counts of the
-    HTTP API are some seconds old.
+    With ``is_sure``, the result includes FastCommerce's queues that are no longer in topology.yaml, because the counts
+    from the HTTP API are a few seconds old.
     """
     gone = {
         one.name for one in plan.of(Mark.UNMANAGED, Mark.RETIRE) if isinstance(one.thing, Queue)
@@ -76,9 +77,9 @@ def _new_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[tu
 
 
 def at_default_limit(objects: Objects, wanted: Objects, live: Live) -> Iterator[tuple[Queue, str]]:
-    """Yield each quorum queue that drops messages at the default delivery limit, with a line about it.
+    """Yield each quorum queue that drops messages at the default delivery limit, with a line about the queue.
 
-    ``objects`` are compiled without policies, and ``wanted`` with policies.
+    ``objects`` was compiled without policies, and ``wanted`` with policies.
     """
     if not HAS_DELIVERY_LIMIT.holds(live.version):
         return

@@ -1,4 +1,4 @@
-"""Queues that are renamed by ``formerly``, with their messages, bindings and generated parts."""
+"""The renaming of queues with ``formerly``, including their messages, bindings and generated parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.topology.model import Binding, Objects, Queue
 from runner.topology.plan import Change, Mark, counted
 from runner.topology.retire import DEAD_LETTERS
 
-#: The part of a retry queue's name after the queue's name.
+#: The suffix of a retry queue's name, after the queue's name.
 RETRY = ".retry."
 
 
@@ -21,32 +21,32 @@ class Rename:
 
     old: str
     new: str
-    #: Pairs of a retry queue and the queue to which its messages go.
+    #: Pairs of a retry queue and the queue to which its messages are moved.
     retries: tuple[tuple[str, str], ...] = ()
     #: The queue itself, and the extra queues of an interrupted replacement, in the order of their messages.
     queues: tuple[str, ...] = ()
-    #: The old and the new generated dead-letter queue; None if the queue has none of its own.
+    #: The old and the new generated dead-letter queue. None if the queue has no dead-letter queue of its own.
     dead_letters: tuple[str, str] | None = None
     #: The generated policies of the queue.
     policies: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """All queues to move, in order."""
+        """All queues whose messages must be moved, in order."""
         return (*(name for name, _ in self.retries), *self.queues, *(self.dead_letters or ())[:1])
 
     @property
     def names(self) -> dict[str, str]:
-        """The new names of queues whose old names may be in headers of messages."""
+        """The new names of the queues, by their old names, which message headers may contain."""
         names = {self.old: self.new, **dict(self.retries)}
         return names | ({self.dead_letters[0]: self.dead_letters[1]} if self.dead_letters is not None else {})
 
     def moved(self, one: Binding) -> Binding:
-        """Return a binding to the old queue as a binding to the new queue."""
+        """Return the binding to the new queue that replaces a binding to the old queue."""
         return replace(one, destination=self.new)
 
     def brings(self, key: BindingKey) -> bool:
-        """Return True if messages reach the old queue by the binding with this key."""
+        """Return True if the binding with this key leads to the old queue."""
         return key[1] == "queue" and key[2] in self.queues
 
 
@@ -84,12 +84,12 @@ def rename_changes(objects: Objects, live: Live) -> Iterator[Change]:
 
 
 def leads_to(thing: object, queue: str) -> bool:
-    """Return True for a binding to this queue."""
+    """Return True if an object is a binding to this queue."""
     return isinstance(thing, Binding) and (thing.destination_type, thing.destination) == ("queue", queue)
 
 
 def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Binding, bool]]:
-    """Yield each binding of a queue that becomes ``new``, and True if it is ours and no longer in topology.yaml."""
+    """Yield each binding of the queue to be renamed to ``new``, and True if it is to be removed."""
     wanted = {one.key for one in objects.bindings}
     for one in (found for found in renames(objects, live) if found.new == new):
         for key, there in sorted(live.bindings.items()):
@@ -99,9 +99,9 @@ def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Bi
 
 
 def before_renames(bindings: Iterable[Binding], found: Iterable[Rename], live: Live) -> list[Binding]:
-    """Return bindings in the form before any rename, in which they lead to the old queue instead of the new queue.
+    """Return the bindings in their form before any rename, with the old queues in place of the new queues.
 
-    So each message reaches exactly one of the queues. An existing binding of the new queue stays.
+    With these bindings, each message reaches exactly one of both queues. An existing binding of a new queue is kept.
     """
     former = {one.new: one.old for one in found if one.old in live.queues}
     return [_to_former(one, former) if one.key not in live.bindings else one for one in bindings]
@@ -113,14 +113,14 @@ def _to_former(one: Binding, former: Mapping[str, str]) -> Binding:
 
 
 def _is_ours(name: str, origin: str, live: Live) -> bool:
-    """Return True if a retry queue is ours: it is recorded, or it returns its messages to its queue alone."""
+    """Return True if FastCommerce owns a retry queue. It is recorded, or returns its messages only to its queue."""
     arguments = live.queues[name].queue.arguments
     target = arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key")
     return name in live.owned.queues or target == ("", origin)
 
 
 def _dead_letters(old: str, new: str, objects: Objects, live: Live) -> tuple[str, str] | None:
-    """Return the generated dead-letter queues of the old and of the new queue; None if another queue needs the old."""
+    """Return the old and the new queue's generated dead-letter queues, or None if another queue needs the old one."""
     name, retry = f"{old}{DEAD_LETTERS}", objects.retry_delays.get(new)
     if retry is None or name not in live.queues or live.queues[name].queue != dead_letter_queue(name):
         return None

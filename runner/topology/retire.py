@@ -1,4 +1,4 @@
-"""The objects under ``retire``, which are deleted from the broker if no message is lost."""
+"""The deletion of the objects under ``retire`` from the broker, if no message is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects, Queue
 from runner.topology.plan import Change, Mark
 
-#: The suffix of the name of a generated dead-letter queue.
+#: The suffix of a generated dead-letter queue's name.
 DEAD_LETTERS = ".dlq"
 _WITH_QUEUE = "deleted with its queue"
 
@@ -19,8 +19,8 @@ _WITH_QUEUE = "deleted with its queue"
 def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
     """Yield the deletions of objects and their parts.
 
-    The parts of a queue are our bindings to it, its retry queues, its policy and its generated dead-letter queue. The
-    bindings come first, so that a queue can become empty.
+    The parts of a queue are FastCommerce's bindings to the queue, its retry queues, its policy and its generated
+    dead-letter queue. The bindings come first, so that the queue can become empty.
     """
     needed = {one.name for one in objects.queues} | {one.name for one in objects.exchanges}
     queues = [name for name in retire.queues if name in live.queues and name not in needed]
@@ -53,9 +53,9 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
 
 
 def missing(live: Live, retire: Retire) -> Iterator[tuple[Path, str]]:
-    """Yield the place of each name under ``retire`` that the broker does not have, with a warning.
+    """Yield the path of each name under ``retire`` that does not exist on the broker, with a warning.
 
-    The name may be a typing error.
+    The name may be misspelled.
     """
     there = {"queues": live.queues, "exchanges": live.exchanges, "policies": live.policies}
     for section, names in there.items():
@@ -67,7 +67,7 @@ def missing(live: Live, retire: Retire) -> Iterator[tuple[Path, str]]:
 
 
 def _dead_letter_queues(live: Live, retire: Retire) -> Iterator[str]:
-    """Yield our generated dead-letter queues that have no binding and that no other queue's policy uses."""
+    """Yield the generated dead-letter queues that have no binding and that no other queue's policy uses."""
     bound = {key[2] for key in live.bindings if key[1] == "queue"}
     going = {policy_name("queue", name) for name in retire.queues}
     led = {one.definition.get("dead-letter-routing-key") for name, one in live.policies.items() if name not in going}
@@ -84,13 +84,13 @@ def delete(
     delete_one: Callable[[Change], None],
     did: Callable[[Change], None],
 ) -> tuple[Owned, list[tuple[Change, str]]]:
-    """Delete all objects that are not in use; return the deleted objects, and the kept objects with the reasons.
+    """Delete all objects that are not in use. Return the deleted objects, and the kept objects with the reasons.
 
-    ``in_use`` returns the reason to keep a queue. ``did`` gets each change that is done.
+    ``in_use`` returns the reason to keep a queue. ``did`` gets each completed change.
 
     A queue, its retry queues and its policy are deleted together or not at all. Its dead-letter queue is deleted last.
     """
-    # Bindings are deleted first, so that no more messages arrive.
+    # Bindings are deleted first, so that messages stop arriving.
     keys = frozenset(one.thing.key for one in changes if isinstance(one.thing, Binding))
     for change in changes:
         if isinstance(change.thing, Binding):
@@ -100,7 +100,7 @@ def delete(
     reasons = [(one, reason) for one in queues if (reason := in_use(one.name)) is not None]
     used = [one.name for one, _ in reasons]
     stay = {one.name for one in queues if any(_are_one(one.name, other) for other in used)}
-    # A kept queue may need its dead-letter queue. A kept dead-letter queue keeps no other queue.
+    # A kept queue may need its dead-letter queue. A kept dead-letter queue does not need its queue.
     stay |= {f"{name}{DEAD_LETTERS}" for name in stay}
     stay |= {policy_name("queue", name) for name in stay}
     gone: dict[str, set[str]] = {"queue": set(), "exchange": set(), "policy": set()}

@@ -1,4 +1,4 @@
-"""Our objects that are no longer in topology.yaml, and the deletions and exceptions of ``apply --prune``."""
+"""Surplus objects, which FastCommerce declared and topology.yaml no longer contains, for ``apply --prune``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from runner.topology.plan import Change, binding_name, counted
 from runner.topology.rename import RETRY
 from runner.topology.retire import DEAD_LETTERS, retired
 
-#: The beginning of each line about such an object.
+#: The start of each line about a surplus object.
 GONE = "no longer in topology.yaml"
-#: The largest number of names in the line at a start.
+#: The maximum number of names in the line that is printed at a start.
 MOST_NAMES = 3
 
 
@@ -29,7 +29,7 @@ class Surplus:
     def __init__(
         self, objects: Objects, live: Live, going: Iterable[Change] = (), renamed: Collection[str] = ()
     ) -> None:
-        """``going`` are the deletions under ``retire``; ``renamed`` are the old names of renamed queues."""
+        """``going`` are the deletions under ``retire``. ``renamed`` are the old names of renamed queues."""
         self._objects, self._live = objects, live
         retiring = {(one.kind, one.name) for one in going}
         queues = {one.name for one in objects.queues} | set(renamed)
@@ -44,7 +44,7 @@ class Surplus:
             return {name for name in names if (kind, name) not in wanted}
 
         self.queues, self.exchanges = surplus("queue", owned.queues), surplus("exchange", owned.exchanges)
-        # A generated policy of an object in topology.yaml is removed by a change in place.
+        # A change in place removes the generated policy of an object in topology.yaml.
         self.policies = {
             name for name in surplus("policy", owned.policies - policies) if owner_of_policy(name) not in wanted
         }
@@ -72,7 +72,7 @@ class Surplus:
         """The objects that ``apply --prune`` keeps because another object or client uses them, with the reasons."""
         kept: dict[Node, str] = {}
         while self._nodes - kept.keys():
-            # A kept object may need other objects.
+            # A kept object may need further objects.
             leads = {end: node for node, ends in self._leads(kept).items() for end in ends}
             found = [(node, self._reason(node, kept, leads)) for node in sorted(self._nodes - kept.keys())]
             if not any(reason for _, reason in found):
@@ -105,7 +105,7 @@ class Surplus:
         return ""
 
     def _leads(self, kept: Collection[Node]) -> dict[Node, set[Node]]:
-        """Return the alternate exchanges and dead-letter targets of all objects that stay."""
+        """Return the alternate exchanges and dead-letter targets of all objects that are kept."""
         objects, live = self._objects, self._live
         full = {("queue", name) for name in self.queues if live.queues[name].messages != 0}
         going = self._nodes - set(kept) - full
@@ -131,9 +131,9 @@ class Surplus:
         return ""
 
     def deletions(self) -> Iterator[Change]:
-        """Yield the changes of ``apply --prune``: each queue with its bindings and parts."""
+        """Yield the deletions by ``apply --prune``, with each queue next to its bindings and parts."""
         kept = self.kept
-        # The other generated policies are deleted with their objects.
+        # All other generated policies are deleted with their objects.
         policies = {name for name in self.policies if owner_of_policy(name) not in self._nodes}
         yield from retired(
             self._objects,
@@ -146,7 +146,7 @@ class Surplus:
         )
 
     def why(self, kind: str, name: str) -> str:
-        """Return the text of a plan about an object; empty if the object is not surplus."""
+        """Return the text about an object for a plan, or an empty text if the object is not surplus."""
         if name not in {"queue": self.queues, "exchange": self.exchanges, "policy": self.policies}[kind]:
             return ""
         if (reason := self.kept.get((kind, name))) is not None:
@@ -157,11 +157,11 @@ class Surplus:
         return f"{GONE}; apply --prune {unbinds}deletes it{once}"
 
     def sources_of(self, queue: str) -> list[str]:
-        """Return the exchanges from which a queue still gets messages."""
+        """Return the exchanges that still route messages to a queue."""
         return sorted({one.binding.source for one in self._bound[("queue", queue)]})
 
     def line(self) -> str:
-        """Return one line about all surplus objects; empty if there are none."""
+        """Return one line about all surplus objects, or an empty text if there are none."""
         # Queues that still get messages come first.
         queues = sorted(self.queues - self.parts.keys(), key=lambda name: (not self.sources_of(name), name))
         names = [self._described(name) for name in queues]
@@ -175,7 +175,7 @@ class Surplus:
         return f"{number} {GONE} and still on the broker: {', '.join(names[:MOST_NAMES])}{rest}; {remedy}"
 
     def reasons(self) -> Iterator[tuple[str, str]]:
-        """Yield each object that ``apply --prune`` keeps, with the reason, without the parts of queues."""
+        """Yield each object that ``apply --prune`` keeps, with the reason. Parts of queues are left out."""
         for (kind, name), reason in sorted(self.kept.items()):
             if (kind, name) not in {("queue", part) for part in self.parts} and owner_of_policy(
                 name
@@ -184,7 +184,7 @@ class Surplus:
 
     @property
     def fills_up(self) -> bool:
-        """True if one of the queues still gets messages."""
+        """True if a surplus queue still gets messages."""
         return any(self.sources_of(name) for name in self.queues)
 
     def _described(self, queue: str) -> str:

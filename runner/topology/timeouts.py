@@ -1,4 +1,4 @@
-"""Times that must fit each other: those of services in config.yaml and those of queues in topology.yaml."""
+"""The consistency of the timeouts of services in config.yaml with the timeouts of queues in topology.yaml."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from runner.topology.finding import Finding
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy, Queue, RetryDelays
 
-#: Seconds that may pass between the end of a handler and the ack, for confirms and for a slow database.
+#: Seconds that may pass between the end of a handler and the acknowledgement, for confirms and a slow database.
 _SLACK = 600.0
 _FOREVER = LONGEST_TIMER / 1000
 
 
 def acknowledgement_time(service: ServiceSettings) -> float:
-    """Return the seconds that may pass between the delivery of a message to a service and its acknowledgement.
+    """Return the maximum time in seconds between a delivery to a service and its acknowledgement.
 
     RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout), so the time for which a
     prefetched message waits in the worker counts too.
@@ -36,7 +36,7 @@ def acknowledgement_time(service: ServiceSettings) -> float:
 
 
 def acknowledgement_times(services: Mapping[str, ServiceSettings]) -> dict[str, float]:
-    """Return the acknowledgement time of each queue whose services may need more than RabbitMQ's default."""
+    """Return the acknowledgement times of the queues whose services may need more than RabbitMQ's default."""
     found: dict[str, float] = {}
     for service in services.values():
         seconds = acknowledgement_time(service)
@@ -49,10 +49,10 @@ def acknowledgement_times(services: Mapping[str, ServiceSettings]) -> dict[str, 
 def shortest_timeouts(
     names: Iterable[str], objects: Objects, services: Mapping[str, ServiceSettings]
 ) -> dict[str, float]:
-    """Return the shortest ``consumer_timeout`` in seconds that each queue can have, if it is known.
+    """Return the shortest possible ``consumer_timeout`` of each queue in seconds, if known.
 
-    A queue whose services need a longer timeout than RabbitMQ's default has at least the default. The timeout of any
-    other queue is in the broker's own configuration, unless the file sets it.
+    A queue has at least RabbitMQ's default if its services need more than the default. The timeout of any other queue
+    is set in the broker's own configuration, unless topology.yaml sets the timeout.
     """
     policies, longer = Policies(objects.policies), acknowledgement_times(services)
     queues, found = {one.name: one for one in objects.queues}, dict[str, float]()
@@ -66,10 +66,10 @@ def shortest_timeouts(
 
 
 def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
-    """Return a warning for a broker without such a policy, if a message may exceed the broker's timeout.
+    """Return a warning if a message may exceed the timeout of a broker on which no policy can set the timeout.
 
-    Prefetched messages count only if config.yaml sets ``handler_timeout``, because the default is only a limit for
-    workers that hang.
+    Prefetched messages are included only if config.yaml sets ``handler_timeout``, because the default is only a limit
+    for hanging workers.
     """
     waits = (
         f"is more than the {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its"
@@ -90,10 +90,10 @@ def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
 
 
 def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
-    """Return ``objects``, with the broker's consumer timeouts where these are longer.
+    """Return ``objects`` with the broker's consumer timeouts if these are longer.
 
-    Services of another config.yaml may need the longer timeout, and two systems would change it back endlessly. No
-    service needs a timeout below RabbitMQ's default.
+    Services in another config.yaml may need the longer timeout, and two systems would endlessly undo each other's
+    changes. No service needs a timeout below RabbitMQ's default.
     """
     policies = {policy_name("queue", one.name): one.name for one in objects.queues}
 
@@ -118,7 +118,7 @@ def misfits(
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Finding]:
-    """Yield the times that contradict each other; ``settings`` are the settings of each queue."""
+    """Yield a finding for each pair of contradictory timeouts. ``settings`` contains the settings of each queue."""
     for name, service in services.items():
         yield from _of_service(name, service, objects, settings, topology)
     waiting = {wait: delay for retry in objects.retry_delays.values() for delay, wait in retry.steps}

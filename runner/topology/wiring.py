@@ -1,4 +1,4 @@
-"""Findings about services together with queues: about published events, and about the services that handle them."""
+"""Findings about the connections between services and queues: about published events and their consumers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class _Published:
-    """One entry under ``publishes``, and the queues that it reaches."""
+    """One entry under ``publishes``, with the queues that its events reach."""
 
     service: str
     template: str
@@ -36,7 +36,7 @@ class _Published:
 
 
 class Wiring:
-    """A comparison of services with each other, by config.yaml and their contracts."""
+    """A comparison of services with each other, based on config.yaml and their contracts."""
 
     def __init__(self, services: Mapping[str, ServiceSettings], terms: Mapping[str, Terms], flow: Flow) -> None:
         self._services, self._terms = services, terms
@@ -51,7 +51,7 @@ class Wiring:
         ]  # fmt: skip
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the findings of config.yaml."""
+        """Yield the findings about config.yaml."""
         yield from self._events()
         yield from self._fields()
         yield from self._shared_queues()
@@ -175,7 +175,7 @@ class Wiring:
 
 
 def _may_meet(host: str, other: str) -> bool:
-    """Return True if two hosts may be the same address of this machine. Names are not resolved."""
+    """Return True if two hosts may be the same address on this machine. Names are not resolved."""
     first, second = _address(host), _address(other)
     return first == second or any(isinstance(one, _Address) and one.is_unspecified for one in (first, second))
 

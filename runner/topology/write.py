@@ -1,4 +1,4 @@
-"""The conversion of exact objects, such as those of a broker, to a readable topology.yaml with its shorthand."""
+"""The conversion of exact objects, such as the objects on a broker, to a readable topology.yaml with shorthand."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-#: The length of a line above which a mapping is written with a line for each key.
+#: The line length above which a mapping is written with one line per key.
 _LINE = 100
-#: The length above which a key needs the mark ``?``. YAML's limit is 1024 characters, including escapes.
+#: The length above which a key needs the ``?`` indicator. YAML's limit is 1024 characters, including escapes.
 _LONGEST_KEY = 1000
-#: The number of bytes of a queue's long name that its dead-letter queue's name contains.
+#: The number of bytes of a long queue name to include in the name of its dead-letter queue.
 _KEPT_BYTES = 200
 
 
@@ -63,7 +63,7 @@ class _Writer:
         self._exchanges, self._policies = objects.exchanges, objects.policies
         counted = Counter(one.type for one in objects.queues)
         self.queue_type = counted.most_common(1)[0][0] if counted else "quorum"
-        #: The keys of bindings that are written under ``bind``.
+        #: The keys of the bindings that are written under ``bind``.
         self.shorthand: set[object] = set()
         self._bind: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for one in objects.bindings:
@@ -73,7 +73,7 @@ class _Writer:
         self._retry_delays = {
             one.name: retry for one in objects.queues if (retry := self._retry_delays_of(one)) is not None
         }
-        #: The queues that ``retry`` and ``dead_letter`` of other queues generate.
+        #: The queues that other queues generate with ``retry`` and ``dead_letter``.
         self.implied: set[str] = set()
         for name, (delays, dead_letter) in self._retry_delays.items():
             self.implied |= {retry_queue_name(name, delay) for delay in delays}
@@ -85,7 +85,7 @@ class _Writer:
 
     @property
     def accepted(self) -> set[str]:
-        """The unknown names that ``check`` accepts only under ``lint.ignore``, because they look like typing errors."""
+        """The unknown names that ``check`` accepts only under ``lint.ignore``, because they may be misspelled."""
         found = _alike((key, QUEUE_ARGUMENTS) for one in self._queues.values() for key in one.arguments)
         found |= _alike((key, arguments_of(one.type)) for one in self._exchanges for key in one.arguments)
         known = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
@@ -110,7 +110,7 @@ class _Writer:
                 key: value for key, value in settings.items() if key not in dead_letter_settings(one.type, dead_letter)
             }
         if one.type == QUORUM and limits_of_unread({**self._own.settings_of(one), **settings})[0]:
-            # Every such queue has a dead-letter queue with this name by default.
+            # A quorum queue like this one gets a dead-letter queue with this name by default.
             usual = f"{one.name}.dlq"
             if dead_letter == usual:
                 dead_letter = None
@@ -128,7 +128,7 @@ class _Writer:
         )
 
     def _settings(self, kind: str, one: Exchange | Queue) -> dict[str, Any]:
-        """Return the settings of the generated policy that are not from the person's own policy."""
+        """Return the settings in the generated policy that are not from the user's own policy."""
         policy = self._generated.get(policy_name(kind, one.name))
         if policy is None:
             return {}
@@ -157,7 +157,7 @@ def _alike(keys: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
 
 
 def _short_name(queue: str) -> str:
-    """Return a dead-letter queue's name for a queue whose own name leaves no room for ``.dlq``."""
+    """Return the dead-letter queue's name for a queue whose name is too long for the suffix ``.dlq``."""
     data = queue.encode()
     return f"{data[:_KEPT_BYTES].decode(errors='ignore')}.{hashlib.sha256(data).hexdigest()[:16]}.dlq"
 
@@ -182,12 +182,12 @@ def _policy(one: Policy) -> dict[str, Any]:
 
 
 def _without_defaults(**values: Any) -> dict[str, Any]:
-    # None, "", [], {} and False are the defaults of all keys, except of durable.
+    # None, "", [], {} and False are the defaults of all keys except durable.
     return {key: value for key, value in values.items() if value or (key == "durable" and value is False)}
 
 
 def block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
-    """Yield lines of YAML with a line for each key, indented by ``depth`` levels."""
+    """Yield YAML with one line per key, indented by ``depth`` levels."""
     indent = "  " * depth
     between = f"\n{indent}"
     if isinstance(content, list):
@@ -203,7 +203,7 @@ def block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
 
 
 def write_flow(value: Any, dollar: str = "$$") -> str:
-    """Return a value as YAML on one line; ``dollar`` replaces each dollar sign, which would begin a variable."""
+    """Return a value as YAML on one line. ``dollar`` replaces each dollar sign, which would start a variable."""
     if isinstance(value, dict):
         pairs = (_pair(key, write_flow(one, dollar), " ") for key, one in value.items())
         return "{" + ", ".join(pairs) + "}"
@@ -218,6 +218,6 @@ def write_flow(value: Any, dollar: str = "$$") -> str:
 
 
 def _pair(key: str, value: str, between: str) -> str:
-    # Variables exist only in values. A long key needs the mark ``?`` (YAML 1.2.2, 7.4.2).
+    # Variables exist only in values. A long key needs the ``?`` indicator (YAML 1.2.2, 7.4.2).
     text = write_flow(key, "$")
     return f"{text}: {value}" if len(text) <= _LONGEST_KEY else f"? {text}{between}: {value}"
