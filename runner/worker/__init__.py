@@ -1,1 +1,1 @@
-"""A worker: the child process that runs one plugin, and consumes and publishes its messages."""
+"""The worker, which is the child process that runs one plugin and consumes and publishes messages."""

@@ -1,4 +1,4 @@
-"""``python -m runner.worker SLOT < spec``: the command with which the supervisor starts a worker."""
+"""``python -m runner.worker SLOT < spec``, the command with which the supervisor starts a worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.plugins import load_plugin
 from runner.worker.lifecycle import Worker
 from runner.worker.spec import WorkerSpec
 
-#: Seconds after the end of the supervisor until the worker is killed.
+#: Seconds between the exit of the supervisor and the kill of the worker.
 ORPHAN_GRACE = 2.0
 #: The thresholds of Python's garbage collector (``gc.set_threshold``). With the default of 700 objects, a publisher
 #: spent a third of its time on collections, because all unconfirmed events are alive.
@@ -46,7 +46,7 @@ def main() -> int:
         options, errors = validate(plugin.options, dict(spec.options))
         if errors:
             lines = [
-                # The value is not shown. It may come from a secret variable, and the worker cannot check this.
+                # The value is not shown, because it may come from a secret variable. The worker cannot check this.
                 f"services.{spec.service}.options.{dotted(path)}: {text('the value')}"
                 for path, text in errors
             ]
@@ -65,7 +65,7 @@ def main() -> int:
         if injected is not None:
             injected.watch(worker.io)
         _on_stop(stop_requested, worker)
-        # Imported modules stay until the exit, so the garbage collector can ignore them.
+        # Imported modules remain in memory until the exit, so the garbage collector can ignore them.
         gc.freeze()
         gc.set_threshold(*COLLECTIONS)
         code = worker.run()
@@ -111,7 +111,7 @@ def _stop_signals() -> threading.Event:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # ``sys.exit`` would wait for threads of the plugin, which may never end.
+    # ``sys.exit`` would wait for the plugin's threads, which may never stop.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

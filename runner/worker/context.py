@@ -49,12 +49,12 @@ class WorkerContext:
         self._outbox: EventOutbox | None = None
         self._lock, self._outbox_lock = threading.Lock(), threading.Lock()
         self._open = self._published = 0
-        #: The end of the last ``wait_stop`` with a timeout, while the plugin's loop does its own work.
+        #: The end of the last ``wait_stop`` with a timeout. None unless the plugin's own loop is working.
         self._busy_since: float | None = None
         self._loop_thread: int | None = None
 
     def publish(self, event: Event) -> Future[None]:
-        """Publish from any thread; see ``runner.hooks.Context``."""
+        """Publish an event from any thread. See ``runner.hooks.Context``."""
         routed = self.routed(event)
         with self._lock:
             self._open += 1
@@ -70,18 +70,18 @@ class WorkerContext:
         return self._router.routed(event, event.id or random_id())
 
     def listen(self, host: str, port: int) -> socket.socket:
-        """Return a listening socket; see ``runner.hooks.Context``."""
+        """Return a listening socket. See ``runner.hooks.Context``."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return self._lifeline.listen(str(found[0][4][0]), port)
 
     @property
     def store(self) -> Store:
-        """The database; see ``runner.hooks.Context``."""
+        """The database. See ``runner.hooks.Context``."""
         return self._storage.get()
 
     @property
     def outbox(self) -> EventOutbox:
-        """The outbox of the service; see ``runner.hooks.Context``."""
+        """The outbox of the service. See ``runner.hooks.Context``."""
         with self._outbox_lock:
             if self._outbox is None:
                 from runner.store.outbox import EventOutbox
@@ -99,20 +99,20 @@ class WorkerContext:
                 self._outbox.stop(timeout)
 
     def order_history(self, order_id: str) -> dict[str, Any] | None:
-        """Return the history of an order; see ``runner.hooks.Context``."""
+        """Return the history of an order. See ``runner.hooks.Context``."""
         return None if self._order_history is None else self._order_history(order_id)
 
     def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
-        """Report that the service is ready; see ``runner.hooks.Context``."""
+        """Report that the service is ready. See ``runner.hooks.Context``."""
         self._on_ready(status, needs_broker)
 
     def broker_problem(self) -> str | None:
-        """Return the reason why no event can be published now, or None."""
+        """Return the reason why events currently cannot be published, or None."""
         problem = self._publisher.problem()
         return None if problem is None else str(problem)
 
     def wait_stop(self, timeout: float | None = None) -> bool:
-        """Wait for the request to stop; see ``runner.hooks.Context``."""
+        """Wait for the request to stop. See ``runner.hooks.Context``."""
         is_loop = threading.get_ident() == self._loop_thread
         if is_loop:
             self._busy_since = None
@@ -123,7 +123,7 @@ class WorkerContext:
 
     @contextlib.contextmanager
     def own_loop(self) -> Iterator[None]:
-        """Return a context for the plugin's own loop, in which ``overdue`` checks its calls of ``wait_stop``."""
+        """Return a context for the plugin's own loop. Within it, ``overdue`` checks calls to ``wait_stop``."""
         self._loop_thread = threading.get_ident()
         try:
             yield
@@ -131,7 +131,7 @@ class WorkerContext:
             self._loop_thread = self._busy_since = None
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """Return an error if the plugin's loop has not called ``wait_stop`` for ``timeout`` seconds; otherwise None.
+        """Return an error if the plugin's loop has not called ``wait_stop`` for ``timeout`` seconds, or None.
 
         ``now`` is in seconds of the monotonic clock.
         """

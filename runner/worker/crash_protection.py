@@ -1,4 +1,4 @@
-"""Protection from crashing messages, which are handled alone, and dead-lettered after ``max_crashes`` crashes."""
+"""Protection from crashing messages. They are handled alone, and dead-lettered after ``max_crashes`` crashes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runner.messages import Message, Reject
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: Seconds within which the supervisor always notices the death of a worker. Only crashing messages wait for it.
+#: Seconds within which the supervisor always notices the death of a worker. Only crashing messages wait this long.
 NOTICE_TIME = 0.2
-#: The largest number of replays that fits into the shared memory.
+#: The maximum number of replays that fits into the shared memory.
 MOST_REPLAYS = 2**32 - 1
 
 
@@ -30,7 +30,7 @@ class Crashed(Reject):
 class CrashProtection:
     """A wrapper that writes the message of each handler thread to shared memory.
 
-    After a crash, the supervisor reads there which messages were being handled.
+    After a crash, the supervisor reads from this memory which messages were being handled.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CrashProtection:
         condition: Callable[[], threading.Condition] = threading.Condition,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """``sleep`` waits for a number of seconds."""
+        """``sleep`` blocks the thread for a number of seconds."""
         self._memory, self._crashing_messages = memory, crashing_messages
         self._max_crashes, self._sleep = max_crashes, sleep
         self._turn = Turn(condition()) if concurrency > 1 else None
@@ -57,7 +57,7 @@ class CrashProtection:
         return protected
 
     def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
-        """Return a context that records the message of a handler thread, numbered from 0. Its entry raises Crashed."""
+        """Return a context that records the message of a handler thread, numbered from 0. Entry may raise Crashed."""
         one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._crashing_messages.get(one) is None:
             return _Noted(self._memory, thread, one)
@@ -65,14 +65,14 @@ class CrashProtection:
 
     @contextmanager
     def _in_turn(self, thread: int, one: CurrentMessage) -> Iterator[None]:
-        """Wait until the message may be handled beside the messages of the other threads, then record it."""
+        """Wait until the message may be handled alongside the messages of other threads, and record the message."""
         is_alone = self._needs_isolation(one)
         while True:
             with self._beside_others(is_alone=is_alone):
                 if is_alone:
-                    # The broker may deliver the message before the supervisor has noticed the end of its last worker.
+                    # The broker may redeliver the message before the supervisor has noticed its last worker's death.
                     self._sleep(NOTICE_TIME)
-                # Read after the wait, because another delivery of the message may have crashed a worker meanwhile.
+                # Read after the wait, because another delivery of the message may have crashed a worker since then.
                 crashing = self._crashing_messages.get(one)
                 if crashing is not None and crashing.deaths >= self._max_crashes:
                     raise Crashed(crashing)
@@ -93,7 +93,7 @@ class CrashProtection:
 
 
 class _Noted:
-    """A context that records a message in shared memory without waiting. Nearly all messages need nothing else."""
+    """A context that records a message in shared memory without waiting, which is enough for nearly all messages."""
 
     __slots__ = ("_memory", "_message", "_thread")
 
@@ -108,9 +108,9 @@ class _Noted:
 
 
 class Turn:
-    """A lock under which handlers run at the same time, or one handler runs alone.
+    """A lock that allows either several handlers at the same time or one handler alone.
 
-    If the handler of a crashing message runs alone, the next crash is certainly caused by this message.
+    If the handler of a crashing message runs alone, this message is certainly the cause of the next crash.
     """
 
     def __init__(self, condition: threading.Condition | None = None) -> None:
@@ -121,7 +121,7 @@ class Turn:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Run beside other handlers, when no handler waits to run alone."""
+        """Run alongside other handlers, as soon as no handler is waiting to run alone."""
         with self._changed:
             self._changed.wait_for(lambda: not self._wanted)
             self._working += 1

@@ -1,4 +1,4 @@
-"""Deduplication: the inbox row of a message, its handler's writes and its events are in one transaction."""
+"""Deduplication: one transaction contains the inbox row of a message, its handler's writes and its events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.worker.storage import DeliveryStore, Storage
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-#: Seconds between two deletions of old rows.
+#: Seconds between deletions of old rows.
 PRUNE_INTERVAL = 30.0
 
 #: The queue and the id of a message.
@@ -26,7 +26,7 @@ _Key = tuple[str, str]
 
 
 class Deduplication:
-    """A wrapper that skips messages that were handled before, and commits the writes of the handler."""
+    """A wrapper that skips already handled messages, and commits the handler's writes."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class Deduplication:
         router: EventRouter,
         formerly: Mapping[str, str] | None = None,
     ) -> None:
-        """``keep`` is the number of seconds for which the inbox keeps a message; None for a service without an inbox.
+        """``keep`` is the number of seconds for which the inbox keeps a message, or None without an inbox.
 
-        ``formerly`` has the former names of renamed queues. The inbox may contain messages under these names.
+        ``formerly`` contains the previous names of renamed queues. The inbox may contain messages under these names.
         """
         self._service, self._storage, self._keep, self._router = service, storage, keep, router
         self._formerly = formerly or {}
         self._lock = threading.Lock()
-        #: The messages that are being handled in this process, with callbacks for further deliveries that wait.
+        #: The messages that are being handled in this process, with the callbacks of further waiting deliveries.
         self._handling: dict[_Key, list[Callable[[], None]]] = {}
 
     def around(self, handler: Handler) -> Handler:
@@ -69,7 +69,7 @@ class Deduplication:
         return handle_once
 
     def _begin(self, one: DeliveryLifecycle) -> DeliveryEvent | None:
-        """Return None for a new message, which then needs a call of ``_end``. Raises StoreUnreachable."""
+        """Return None for a new message, for which ``_end`` must be called. Raises StoreUnreachable."""
         message = one.message
         key = (message.queue, message.id)
         with self._lock:
@@ -90,7 +90,7 @@ class Deduplication:
         return self._repeat(one, found)
 
     def _after(self, key: _Key, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when the message is no longer being handled, or at once."""
+        """Call ``callback`` as soon as the message is no longer being handled, possibly at once."""
         with self._lock:
             if key in self._handling:
                 self._handling[key].append(callback)
@@ -113,7 +113,7 @@ class Deduplication:
         return DeliveryEvent.DUPLICATE
 
     def _commit(self, one: DeliveryLifecycle) -> Future[Sequence[Event] | None] | None:
-        """Commit the handler's writes; return None if there is nothing to commit.
+        """Commit the handler's writes. Return None if there are no writes.
 
         The result of the commit is None. If another process has handled an earlier delivery in the meantime, the
         result is the events of that delivery. The commit fails with the database's error about the handler's writes.
@@ -153,7 +153,7 @@ class Deduplication:
         return self._keep is not None and message.has_own_id
 
     def forget(self) -> bool:
-        """Delete some rows older than ``keep``; return True if there may be more."""
+        """Delete rows that are older than ``keep``, up to a limit. Return True if there may be more."""
         if self._keep is None:
             return False
         from runner.store.inbox_rows import PRUNED, prune

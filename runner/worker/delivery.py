@@ -1,6 +1,7 @@
 """The lifecycle of a delivery: its states, the events of each state, and the actions that follow.
 
-This module does no input or output, never waits and reads no clock. ``runner.worker.pipeline`` performs the actions.
+This module has no input or output, never waits, and does not read a clock. ``runner.worker.pipeline`` performs the
+actions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class DeliveryState(StrEnum):
 
     #: The delivery waits for a handler thread.
     RECEIVED = "received"
-    #: A handler thread works on the delivery.
+    #: A handler thread is processing the delivery.
     HANDLING = "handling"
     #: The delivery waits for the database, or for another delivery of the same message in this process.
     POSTPONED = "postponed"
@@ -33,7 +34,7 @@ class DeliveryState(StrEnum):
     COMMITTING = "committing"
     #: The broker has not confirmed all events of the handler yet.
     PUBLISHING = "publishing"
-    #: The attempt has failed, and a handler thread decides what follows.
+    #: The attempt has failed, and a handler thread chooses between a retry and the dead-letter queue.
     FAILED = "failed"
     #: The broker has not confirmed the copy for the retry queue yet.
     RETRYING = "retrying"
@@ -43,20 +44,20 @@ class DeliveryState(StrEnum):
     RECORDING = "recording"
     #: A final state: the worker has acknowledged the delivery.
     ACKED = "acked"
-    #: A final state: no copy could be made, and the broker dead-letters the message itself.
+    #: A final state: no copy could be published, and the broker itself dead-letters the message.
     REJECTED = "rejected"
-    #: A final state: the worker has not answered the delivery, and the broker delivers the message again.
+    #: A final state: the worker has not acknowledged the delivery, and the broker delivers the message again.
     REQUEUED = "requeued"
 
 
 class DeliveryEvent(StrEnum):
-    """Something that happens to a delivery."""
+    """An event in the lifecycle of a delivery."""
 
-    #: A handler thread takes the delivery from the queue.
+    #: A handler thread has taken the delivery from the queue.
     TAKEN = "taken"
     #: The channel is closed, or the worker stops before the handler has started.
     LOST = "lost"
-    #: The handler has returned, and there is nothing to commit.
+    #: The handler has returned without writes to commit.
     HANDLED = "handled"
     #: The handler has returned, and its transaction waits for the commit.
     WRITTEN = "written"
@@ -64,7 +65,7 @@ class DeliveryEvent(StrEnum):
     COMMITTED = "committed"
     #: The message was handled before. The events of the earlier delivery are published again.
     DUPLICATE = "duplicate"
-    #: Another handler thread works on the same message.
+    #: Another handler thread is processing the same message.
     BUSY = "busy"
     #: The database is unreachable.
     UNREACHABLE = "unreachable"
@@ -74,19 +75,19 @@ class DeliveryEvent(StrEnum):
     RETRY = "retry"
     #: The message has no attempts left.
     DEAD_LETTER = "dead-letter"
-    #: No copy of the message can be made.
+    #: The message cannot be copied.
     UNFIT = "unfit"
     #: The broker has confirmed all published messages.
     CONFIRMED = "confirmed"
-    #: The broker is unreachable, accepts no messages, or has not confirmed in time.
+    #: The broker is unreachable, does not accept messages, or has not confirmed in time.
     UNCONFIRMED = "unconfirmed"
     #: The broker has refused a message, for example because a queue is full.
     REFUSED = "refused"
     #: No queue is bound for a message.
     UNROUTABLE = "unroutable"
-    #: A message is larger than the broker allows.
+    #: A message exceeds the broker's size limit.
     TOO_LARGE = "too large"
-    #: Attempts are not recorded, or no report of this attempt can be made.
+    #: Attempts are not recorded, or this attempt cannot be reported.
     UNRECORDED = "unrecorded"
 
 
@@ -99,16 +100,16 @@ class DeliveryAction(StrEnum):
     #: Handle the delivery when the other delivery of the same message has been handled.
     AWAIT_OTHER = "await the other delivery"
     HANDLE_LATER = "handle later"
-    #: Pass the delivery to a handler thread, because a decision may wait and this thread must not.
+    #: Pass the delivery to a handler thread, because the decision may block, and this thread must not block.
     QUEUE = "queue"
     #: Choose between the retry queue and the dead-letter queue.
     DECIDE = "decide"
-    #: Publish, after waiting for room in the window.
+    #: Publish after waiting for space in the window.
     PUBLISH = "publish"
-    #: Publish even if the window has no room, because this thread must not wait.
+    #: Publish even if the window is full, because this thread must not wait.
     PUBLISH_AT_ONCE = "publish at once"
     PUBLISH_LATER = "publish later"
-    #: Publish a report of the attempt.
+    #: Publish a report about the attempt.
     RECORD = "record the attempt"
     #: Count the report as lost, then acknowledge.
     ACK_UNRECORDED = "ack without the record"
@@ -182,7 +183,7 @@ class IllegalEvent(Exception):
 class DeliveryLifecycle:
     """The state and the data of one delivery.
 
-    Only one thread at a time calls ``step``. After a publish, this is the thread that receives the last confirm.
+    Only one thread at a time calls ``step``. After publishing, it is the thread that receives the last confirm.
     """
 
     __slots__ = (
@@ -198,27 +199,27 @@ class DeliveryLifecycle:
         #: The number of the handler thread that has taken the delivery, from 0.
         self.thread = 0
         self.store: DeliveryStore
-        #: A function that calls its argument once: with the finished commit, or after the end of the other delivery.
+        #: A function that calls its argument once, with the finished commit or after the end of the other delivery.
         self.until: Callable[[Callable[..., None]], None]
         #: A function that returns the event of a finished commit, or raises the error of the commit.
         self.committed: Callable[[Future[Any]], DeliveryEvent]
-        #: The messages to confirm before the next state, the number without an answer, and the failed messages.
+        #: The messages to confirm before the next state, the number of unanswered messages, and the failed messages.
         self.outgoing: Sequence[Encoded] = ()
         self.unanswered = 0
         self.unconfirmed: list[tuple[Encoded, BrokerError]] = []
-        #: The number of publishes after which the broker did not confirm all messages.
+        #: The number of times that messages were published and the broker did not confirm all of them.
         self.failed_publishes = 0
         #: The error of the latest event that has one, and the decision about a failed attempt.
         self.problem: BaseException
         self.failure: Failure | None = None
-        #: The start and end of the attempt, in milliseconds since the epoch; None if no handler had the message.
+        #: The start and end of the attempt, in milliseconds since the epoch. None if no handler was called.
         self.times: tuple[int, int] | None = None
         self.is_duplicate = False
 
     def step(self, event: DeliveryEvent) -> DeliveryAction:
         """Change to the next state, and return the action to perform.
 
-        Raises IllegalEvent. The state then stays the same.
+        Raises IllegalEvent without changing the state.
         """
         if self.unanswered:
             raise IllegalEvent(f"{event} in state {self.state}, with {self.unanswered} messages unconfirmed")
@@ -235,7 +236,7 @@ class DeliveryLifecycle:
         return self.outgoing
 
     def answered(self, encoded: Encoded, error: BrokerError | None) -> DeliveryEvent | None:
-        """Record a confirm, or the error of a message. After the last answer, return the event of all messages."""
+        """Record a confirm, or the error for a message. After the last answer, return the event for all messages."""
         if error is not None:
             self.unconfirmed.append((encoded, error))
         # One read: while this thread continues, the last answer may change the number on another thread.
@@ -245,7 +246,7 @@ class DeliveryLifecycle:
         if not self.unconfirmed:
             return E.CONFIRMED
         errors = [error for _, error in self.unconfirmed]
-        # A message that no queue gets would fail each time, so its error decides for all messages.
+        # An unroutable message would fail every time, so its error determines the event for all messages.
         final = [error for error in errors if isinstance(error, Unroutable | EventTooLarge)]
         self.problem = problem = (final or errors)[0]
         # The same messages with the same ids are published again.

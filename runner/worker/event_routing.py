@@ -12,7 +12,7 @@ from runner.errors import PluginError
 from runner.messages import Event
 
 log = logging.getLogger("runner.routing")
-#: Missing fields with a logged warning, so that each warning is logged once.
+#: The missing fields that were logged, so that each warning is logged only once.
 _warned: set[str] = set()
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NOT_IN_WORD = re.compile(r"[^a-z0-9_-]+")
@@ -23,7 +23,7 @@ LONGEST_WORD = 60
 
 
 class EventRouter:
-    """The exchange and the routing key for each event type of a service."""
+    """A router that adds the exchange and routing key to a service's events."""
 
     def __init__(self, service: str, publishes: Mapping[str, tuple[str, str]]) -> None:
         self._service = service
@@ -54,8 +54,8 @@ class EventRouter:
 def routing_key(template: str, body: object) -> str:
     """Fill in a template such as ``order.created.{currency}.{region}`` with the fields of an event's body.
 
-    Each field becomes one word of a routing key for topics, in lower case. Characters other than letters, digits, ``_``
-    and ``-`` become ``-``.
+    Each field becomes one lower-case word of a topic routing key. Characters other than letters, digits, ``_`` and
+    ``-`` become ``-``.
     """
     fields = body if isinstance(body, dict) else {}
     count = len(_FIELD.findall(template)) or 1

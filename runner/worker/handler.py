@@ -1,4 +1,4 @@
-"""The handler of a service, and the wrappers around it. Each wrapper does one thing before or after the handler."""
+"""The handler of a service, and its wrappers. Each wrapper adds one feature before or after the handler."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.event_routing import EventRouter
 from runner.worker.storage import DeliveryStore
 
-#: A function that handles a delivery on a handler thread, and returns its event. StoreUnreachable postpones the
-#: message. Any other exception fails the attempt.
+#: A function that handles a delivery on a handler thread and returns the delivery's next event. StoreUnreachable
+#: postpones the message. After any other exception, the attempt has failed.
 Handler = Callable[[DeliveryLifecycle], DeliveryEvent]
 
 
@@ -35,8 +35,9 @@ def surrounded(
     faults: Piece | None = None,
 ) -> Handler:
     """Return ``handler`` with the wrappers around it. None means that a wrapper is off."""
-    # The order is from the inside to the outside. So an injected delay counts as time of the handler, and an injected
-    # crash counts for its message. An attempt includes the wait of a crashing message, but not the lookup in the inbox.
+    # The order is from the inside to the outside. So an injected delay counts toward the handler's time, and an
+    # injected crash is attributed to its message. An attempt includes a crashing message's wait, but not the inbox
+    # lookup.
     for piece in (faults, log, times, crash_protection, recorder, deduplication):
         if piece is not None:
             handler = piece.around(handler)

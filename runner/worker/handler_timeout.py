@@ -8,15 +8,15 @@ from runner.messages import Message
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: The shortest ``consumer_timeout``, in seconds, that is assumed to be the reason for a cancelled consumer. RabbitMQ
-#: advises against values under one minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
+#: The minimum ``consumer_timeout``, in seconds, that is assumed to be the reason for a cancelled consumer. RabbitMQ
+#: advises against values below one minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
 SHORTEST_TIMEOUT = 1.0
-#: The fraction of a ``consumer_timeout`` that a delivery may need to reach the worker. The broker counts this time too.
+#: The fraction of a ``consumer_timeout`` that a delivery may need to reach the worker. The timeout includes this time.
 TIMEOUT_TOLERANCE = 0.1
 
 
 class HandlerTimes:
-    """The messages that handlers work on, with their start times."""
+    """The messages that handlers are processing, with their start times."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -36,18 +36,18 @@ class HandlerTimes:
         return timed
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """Describe a message whose handler has run for more than ``timeout`` seconds; return None if there is none."""
+        """Return a description of a message whose handler has run longer than ``timeout`` seconds, or None."""
         for message, _, since in list(self._running.values()):
             if now - since > timeout:
                 return f"{_described(message, now - since)}, over its handler_timeout"
         return None
 
     def unacknowledged(self, queue: str, now: float, timeout: float | None = None) -> str | None:
-        """Describe the message whose handler exceeded the broker's ``consumer_timeout``; return None if there is none.
+        """Return a description of the message whose handler exceeded the broker's ``consumer_timeout``, or None.
 
         ``queue`` is the queue of the message, or "" for any queue. ``timeout`` is the ``consumer_timeout`` in seconds,
-        or None if it is unknown. Then the message that was delivered first is described. A message that has waited
-        longer than its handler has run is never described, because its next delivery may be handled in time.
+        or None if unknown. If the timeout is unknown, the message that was delivered first is described. A message that
+        waited longer than its handler has run is never described, because its next delivery may be handled in time.
         """
         running = [one for one in list(self._running.values()) if queue in ("", one[0].queue)]
         oldest = max((now - delivered for _, delivered, _ in running), default=0.0)

@@ -1,4 +1,4 @@
-"""The lifecycle of a worker: it connects its parts, runs until the request to stop, and stops its parts in order."""
+"""The lifecycle of a worker, which connects its parts, runs until the request to stop, and stops the parts in order."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from runner.worker.watchdog import Check, WatchdogPings
 if TYPE_CHECKING:
     from runner.history.worker_history import WorkerHistory
 
-#: Seconds of a stop that are reserved for closing the connections after the last message.
+#: Seconds of the stop timeout to reserve for closing the connections after the last message.
 CLOSE_TIME = 0.5
-#: Seconds between the exit of a worker and the kill by the supervisor.
+#: Seconds between a worker's own exit and the time at which the supervisor would kill it.
 MARGIN = 0.5
-#: Seconds to wait for the confirm of a handler's event. The time is long, because no client waits for the answer. A
-#: second publish would duplicate the event if the broker is only slow.
+#: Seconds to wait for the confirm of a handler's event. The time is long, because no client waits for the answer. If
+#: the broker is only slow, publishing again would duplicate the event.
 CONFIRM_PATIENCE = 60.0
-#: Seconds of a stop for the confirms of events from the outbox.
+#: Seconds of the stop timeout for the confirms of events from the outbox.
 OUTBOX_PATIENCE = 1.0
 #: Seconds to reach the broker at the start. After that, the worker exits, and the supervisor restarts it when the
 #: broker answers.
@@ -71,7 +71,7 @@ class Worker:
         faults: Piece | None = None,
         history: WorkerHistory | None = None,
     ) -> None:
-        """``faults`` injects faults around the handler. ``history`` is None unless ``spec`` needs it."""
+        """``faults`` injects faults around the handler. ``history`` is None unless ``spec`` requires a history."""
         self._spec, self._plugin, self._options = spec, plugin, options
         self._lifeline, self._memory, self._log = lifeline, memory, log
         # The worker must give up before the supervisor counts the start as failed.
@@ -140,7 +140,7 @@ class Worker:
         return checks
 
     def stop(self, exit_code: int = EXIT_OK) -> None:
-        """Start to stop. Any thread may call this."""
+        """Request the worker to stop. Any thread may call this method."""
         self._exit_code = self._exit_code or exit_code
         self._memory.leaving()
         self._stopping.set()
@@ -156,7 +156,7 @@ class Worker:
         self._watchdog.start()
         self._publisher.start()
         if self._is_opened_first:
-            # The store is opened before the first message, so that its errors are reported at once.
+            # The store is opened before the first message, so that errors are reported at once.
             store = self._storage.get()
             if self._history is not None and self._spec.statuses is not None:
                 store.commit(self._history.store_statuses, STATUSES_PATIENCE).result()
@@ -260,7 +260,7 @@ class Worker:
         ]
         problem = problems[0] if problems else None
         if self._has_run:
-            # A service with its own loop also works without the broker, for example to answer that it is unreachable.
+            # A service with its own loop also works without a broker, for example to report that none is reachable.
             is_ready = self._run_status is not None and not self._problems.get("consumer")
         else:
             is_ready = problem is None

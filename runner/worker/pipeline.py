@@ -1,4 +1,4 @@
-"""The pipeline of messages, which performs the actions of deliveries on several threads."""
+"""The message pipeline, which performs the actions for deliveries on several threads."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
 from runner.worker.runtime import Runtime
 
-#: Seconds until the next attempt while the broker or the database is unreachable. For the broker, the delay is doubled
-#: each time, up to ``LONGEST_DELAY``.
+#: Seconds between attempts while the broker or the database is unreachable. For the broker, the delay is doubled each
+#: time, up to ``LONGEST_DELAY``.
 RETRY_PAUSE, LONGEST_DELAY = 0.5, 10.0
-#: The states in which a stopping worker leaves a message to the broker.
+#: The states in which a stopping worker leaves a message unacked, so that the broker requeues it.
 _NOT_BEGUN = (DeliveryState.RECEIVED, DeliveryState.POSTPONED)
 
 
 class Send(Protocol):
-    """A function that publishes a message and reports the outcome; see ``Publisher.send``."""
+    """A function that publishes a message and reports the outcome. See ``Publisher.send``."""
 
     def __call__(self, encoded: Encoded, done: Done, *, may_wait: bool) -> None:
-        """Publish a message. ``may_wait`` is True if this thread may wait for a place in the window."""
+        """Publish a message. ``may_wait`` is True if this thread may wait for space in the window."""
 
 
 class Pipeline:
     """The handler threads of a worker, and the deliveries that wait for them.
 
-    A handler thread does not wait for commits or confirms, but handles the next message. The last confirm of a message
-    leads to its acknowledgement.
+    A handler thread does not wait for commits or confirms, but handles the next message. A message is acknowledged
+    after the last confirm.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Pipeline:
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
-        #: Protects the counters, and the outcomes of several events of one message.
+        #: The lock for the counters, and for the outcomes of several events from one message.
         self._lock = threading.Lock()
         self._idle = runtime.condition()
         self._log = log
@@ -97,7 +97,7 @@ class Pipeline:
         self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
-        """Finish the messages that handlers work on, and return True if this succeeds within ``timeout`` seconds.
+        """Finish the messages that handlers are processing. Return True if all are finished within ``timeout`` seconds.
 
         The broker delivers all other messages again when the channel closes.
         """
@@ -118,7 +118,7 @@ class Pipeline:
         try:
             self._perform[one.step(event)](one)
         except Exception:  # noqa: BLE001 - the error is logged, and the worker stops
-            # The I/O thread and the store's thread only log exceptions, and the message would stay unacked.
+            # The I/O thread and the store's thread only log exceptions, and the message would remain unacked.
             self._runtime.crash()
 
     def _handle(self, one: DeliveryLifecycle) -> None:
@@ -130,7 +130,7 @@ class Pipeline:
         self._continue(one, self._handler, one)
 
     def _continue(self, one: DeliveryLifecycle, outcome: Callable[[Any], DeliveryEvent], argument: Any) -> None:
-        """Call ``outcome``, and continue with the event that it returns, or with the event of its exception."""
+        """Call ``outcome``, and continue with the event that it returns, or with the event for its exception."""
         try:
             event = outcome(argument)
         except StoreUnreachable as error:
@@ -196,7 +196,7 @@ class Pipeline:
             self._feed(one, DeliveryEvent.UNRECORDED)
             return
         one.outgoing = [report]
-        # This may be the I/O thread. Only the I/O thread frees places in the window, so it must not wait for a place.
+        # This may be the I/O thread. Only the I/O thread frees space in the window, so it must not wait for space.
         self._publish(one, may_wait=False)
 
     def _ack_unrecorded(self, one: DeliveryLifecycle) -> None:
@@ -211,7 +211,7 @@ class Pipeline:
         self._close(one, is_handled=True)
 
     def _reject(self, one: DeliveryLifecycle) -> None:
-        # The broker dead-letters the original message, without a header for our reason. So the reason is only logged.
+        # The broker dead-letters the original message, without a header for the reason. So the reason is only logged.
         if one.failure is not None:
             one.failure.report(self._log, one.message, no_copy=one.problem)
         one.delivery.reject()

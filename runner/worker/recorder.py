@@ -1,4 +1,4 @@
-"""Reports of attempts: the instance, the times and the outcome of each attempt."""
+"""Attempt reports, with the instance, the times and the outcome of each attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.worker.handler import Handler
 
 
 class AttemptRecorder:
-    """A wrapper that measures each attempt and makes its report."""
+    """A wrapper that measures each attempt and creates a report about it."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class AttemptRecorder:
         return timed
 
     def report(self, one: DeliveryLifecycle) -> Encoded | None:
-        """Return the report of an attempt, with an id for this attempt; None if the report cannot be encoded."""
+        """Return the report about an attempt, with an id for the attempt, or None if the report cannot be encoded."""
         message, failure = one.message, one.failure
         outcome, delay = "duplicate" if one.is_duplicate else "handled", None
         if failure is not None:
@@ -53,7 +53,7 @@ class AttemptRecorder:
         times = one.times
         if times is None or (failure is not None and isinstance(failure.error, Crashed)):
             now = self._milliseconds()
-            times = now, now  # no handler had the message at this attempt
+            times = now, now  # no handler was called in this attempt
         order_id = message.correlation_id or None
         body = {
             "order_id": order_id,

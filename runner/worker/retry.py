@@ -1,4 +1,4 @@
-"""The decision after a failed attempt: the next retry queue, or the dead-letter queue."""
+"""The decision after a failed attempt, between the next retry queue and the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from runner.messages import Event, Message, Reject, Retry
 from runner.topology.model import RetryDelays
 from runner.worker.crash_protection import Crashed
 
-#: The maximum numbers of characters in the headers of a dead letter. The complete traceback is in the log.
+#: The maximum numbers of characters in a dead letter's headers. The log contains the complete traceback.
 MAX_ERROR = 500
 MAX_TRACEBACK = 2000
 
@@ -49,14 +49,14 @@ class Failure:
     """The decision about a failed attempt."""
 
     error: BaseException
-    #: The error, in at most 500 characters.
+    #: The error, with at most 500 characters.
     text: str
     delays: RetryDelays
-    #: Seconds until the next attempt; None if the message is dead-lettered.
+    #: Seconds until the next attempt. None if the message is dead-lettered.
     delay: float | None
 
     def report(self, log: logging.Logger, message: Message, no_copy: BaseException | None = None) -> None:
-        """Log the failure and the decision. ``no_copy`` is the reason if the broker has to dead-letter the original."""
+        """Log the failure and the decision. ``no_copy`` is the reason if the broker must dead-letter the original."""
         what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
         attempt = f"attempt {message.attempt} of {len(self.delays.steps) + 1} failed, "
         if isinstance(self.error, Crashed):
@@ -75,10 +75,10 @@ class Failure:
 
 
 class Retries:
-    """The decisions about the failed attempts of a service."""
+    """The rules for the failed attempts of a service."""
 
     def __init__(self, service: str, retry_delays: Mapping[str, RetryDelays]) -> None:
-        """``retry_delays`` has the retry delays and the dead-letter queue of each queue."""
+        """``retry_delays`` contains the retry delays and the dead-letter queue of each queue."""
         self._service, self._retry_delays = service, retry_delays
 
     def decide(self, message: Message, error: BaseException) -> Failure:
@@ -87,13 +87,13 @@ class Retries:
         return Failure(error, shortened(error), delays, delay_before(message, delays, error))
 
     def copy(self, message: Message, failure: Failure) -> Event:
-        """Return the copy of a message to publish; see ``failed_copy``."""
+        """Return the copy of a message to publish. See ``failed_copy``."""
         return failed_copy(message, failure.delays, failure.error, self._service)
 
 
 def delay_before(message: Message, delays: RetryDelays, error: BaseException) -> float | None:
     """Return the seconds until the next attempt, or None if the message is dead-lettered."""
-    # A PluginError, such as an event that `publishes` does not list, would occur at each attempt.
+    # A PluginError, such as for an event that `publishes` does not contain, would occur in every attempt.
     if isinstance(error, Reject | PluginError) or message.attempt > len(delays.steps):
         return None
     return delays.steps[message.attempt - 1][0]
@@ -110,7 +110,7 @@ def failed_copy(message: Message, delays: RetryDelays, error: BaseException, ser
     if not message.has_own_id:
         headers[MADE_ID] = True
     if (sent_at := milliseconds_of(message.headers.get(SENT_AT))) is not None:
-        # The copy is sent at another time, but the time of the event must stay the same.
+        # The copy is sent at another time, but the event's time must not change.
         headers.setdefault(PUBLISHED_AT, sent_at)
     headers |= {
         LAST_ERROR: text,
@@ -157,7 +157,7 @@ def _utf8(text: str) -> str:
 
 
 def shortened(error: BaseException) -> str:
-    """Return an error as ``ValueError: no such currency``, in at most 500 characters. Retry and Reject have no name."""
+    """Return a text such as ``ValueError: no such currency``, up to 500 characters. Retry and Reject are not named."""
     try:
         words = _utf8(str(error)) or type(error).__name__
     except Exception:  # noqa: BLE001 - `str` of a plugin's exception may fail too

@@ -23,7 +23,7 @@ class Runtime:
         self.call_later, self._on_crash, self._log = call_later, on_crash, log
 
     def monotonic(self) -> float:
-        """Return the seconds of a clock that never goes back."""
+        """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
     def condition(self) -> threading.Condition:
@@ -31,7 +31,7 @@ class Runtime:
         return threading.Condition()
 
     def queue(self) -> SimpleQueue[Any]:
-        """Return a queue between threads."""
+        """Return a thread-safe queue."""
         return SimpleQueue()
 
     def start(self, name: str, target: Callable[[], None]) -> None:

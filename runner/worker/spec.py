@@ -1,6 +1,6 @@
 """The specification of a worker, which the supervisor writes to its standard input as JSON.
 
-The supervisor has checked the specification. So a restarted worker does not read files that are being edited.
+The supervisor has already checked the specification, so a restarted worker does not read files that are being edited.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class WorkerSpec:
     options: Mapping[str, Any]
     #: The address of the database, which is opened only if the service needs it.
     store: str
-    #: Seconds for which the inbox keeps a message; None for a service without an inbox.
+    #: Seconds for which the inbox keeps a message. None for a service without an inbox.
     inbox: float | None
-    #: The queue for the reports of attempts; empty if attempts are not recorded.
+    #: The queue for attempt reports. Empty if attempts are not recorded.
     trace: str
     #: The number of crashes after which a message is dead-lettered.
     max_crashes: int
-    #: The database with the event history, for a service with a loop of its own; empty if no service records events.
+    #: The database with the event history, for a service with its own loop. Empty if no service records events.
     history: str
-    #: The status of an order after each event type, for a service that records the event history; otherwise None.
+    #: The status of an order after each event type, for a service that records the event history. None otherwise.
     statuses: Mapping[str, str] | None
-    #: Seconds that a handler may need for one message; 0 for no limit.
+    #: Seconds that a handler may need for one message, or 0 for no limit.
     handler_timeout: float
     #: Seconds until the service must be ready, and seconds that it has to stop.
     start_timeout: float
@@ -53,11 +53,11 @@ class WorkerSpec:
     log_format: str
     #: ``debug``, ``info``, ``warning`` or ``error``.
     log_level: str
-    #: The queue that gets the reports of attempts. Its own deliveries are logged only at debug level.
+    #: The queue for attempt reports. Its own deliveries are logged only at debug level.
     quiet_queue: str
     #: The shortest possible ``consumer_timeout`` in seconds, by queue. Queues with an unknown timeout are left out.
     consumer_timeouts: Mapping[str, float]
-    #: The former names of renamed queues, by their present names, for a service with an inbox.
+    #: The previous names of renamed queues, by their current names, for a service with an inbox.
     formerly: Mapping[str, str]
 
     def to_json(self) -> bytes:

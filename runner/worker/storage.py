@@ -1,4 +1,4 @@
-"""The store of a worker, which is opened at its first use, and the writes of a handler in its transactions."""
+"""The store of a worker, which is opened when it is first used, and a handler's writes in the store's transactions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 60.0
 
 
 class Storage:
-    """The store, opened at its first use, because most services need no store and its imports are slow."""
+    """A store that is opened when it is first used, because its imports are slow and most services do not need it."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Storage:
             return self._store
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """Return an error if a commit has waited for an answer longer than ``timeout`` seconds; otherwise None.
+        """Return an error if a commit has waited for an answer longer than ``timeout`` seconds, or None.
 
         A commit always has at least one minute. ``now`` is in seconds of the monotonic clock.
         """
@@ -59,7 +59,7 @@ class Storage:
         return f"the database has not answered a commit for {now - since:.1f} s"
 
     def close(self, timeout: float) -> None:
-        """Finish the waiting commits within ``timeout`` seconds, then close the store. Unfinished commits fail."""
+        """Finish the waiting commits within ``timeout`` seconds, and close the store. Unfinished commits fail."""
         with self._lock:
             if self._store is not None:
                 self._store.close(timeout)

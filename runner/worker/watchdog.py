@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 from runner.ipc.lifeline import Lifeline
 
-#: The longest and the shortest time between two checks, in seconds.
+#: The longest and the shortest time between checks, in seconds.
 LONGEST_INTERVAL, SHORTEST_INTERVAL = 10.0, 0.1
 
-#: A function that gets the monotonic time, and returns the reason if a part makes no progress, or None.
+#: A function that gets the monotonic time. It returns the reason if a part makes no progress, or None.
 Check = Callable[[float], str | None]
 
 
@@ -26,7 +26,7 @@ class WatchdogPings:
         shortest: float,
         log: logging.Logger,
     ) -> None:
-        """``shortest`` is the shortest time in seconds after which a check may find a problem; 0 means never."""
+        """``shortest`` is the shortest time in seconds after which a check may report a problem, or 0 for never."""
         self._lifeline, self._call_later, self._checks, self._log = lifeline, call_later, checks, log
         times = [one for one in (lifeline.watchdog, shortest) if one]
         # Three checks in each timeout, so that one late ping does not kill a healthy worker.
@@ -47,6 +47,6 @@ class WatchdogPings:
         self._call_later(self._interval, self._ping)
 
     def fail(self, problem: str) -> None:
-        """Make the supervisor kill this process at once, and count a crash for the messages of its handlers."""
+        """Make the supervisor kill this process at once, and attribute a crash to the messages of its handlers."""
         self._log.error("%s", problem)
         self._lifeline.send(f"STATUS={problem}", "WATCHDOG=trigger")
