@@ -1,6 +1,6 @@
-"""FastCommerce runs RabbitMQ services that two YAML files connect.
+"""FastCommerce, which runs RabbitMQ services that are connected by two YAML files.
 
-Plugins import all names from here, except those of ``runner.http``. docs/plugins.md describes each name.
+Plugins import all names from this package, except the names in ``runner.http``. docs/plugins.md describes each name.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ __all__ = [
     "validate_mailbox",
 ]
 
-#: The public names of each module. All other public names are in ``runner.errors``.
+#: The public names in each module. All other public names are in ``runner.errors``.
 _MODULES = {
     "runner.bounded_file": ("FileTooLarge", "read_bounded"),
     "runner.config.value": ("Duration",),
@@ -85,7 +85,7 @@ _MODULES = {
     "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
     "runner.store.prepared": ("Prepared", "insert_new", "prepared"),
 }
-#: The former names of classes, for the error about an import that still uses them.
+#: The previous names of classes, for the error about imports that still use these names.
 _RENAMED = {"BrokerAway": "BrokerUnreachable", "StoreAway": "StoreUnreachable"}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -93,7 +93,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 def __getattr__(name: str) -> Any:
     """Import the module of a public name at its first use, so that processes without a plugin start faster."""
     if name in _RENAMED:
-        # ``from runner import`` replaces an AttributeError by its own ImportError without this text.
+        # ``from runner import`` replaces an AttributeError with its own ImportError, which lacks this text.
         raise ImportError(f"runner: {name} was renamed; import {_RENAMED[name]}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The entry point of the program ``fastcommerce`` and of ``python -m runner``."""
+"""The entry point of the ``fastcommerce`` program and of ``python -m runner``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from runner import prerequisite
 from runner.invocation import invocation
 
-#: EX_CONFIG of sysexits.h. ``runner.errors`` has it too, but an old Python cannot import that module.
+#: EX_CONFIG of sysexits.h. ``runner.errors`` defines it too, but an old Python cannot import that module.
 EXIT_CONFIG = 78
 
 

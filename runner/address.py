@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-#: The environment variables with which RabbitMQ and its container image create the default user and vhost.
+#: The environment variables from which RabbitMQ and its container image create the default user and vhost.
 USER_VARIABLE = "RABBITMQ_DEFAULT_USER"
 PASSWORD_VARIABLE = "RABBITMQ_DEFAULT_PASS"  # noqa: S105 - the variable's name, not its value
 VHOST_VARIABLE = "RABBITMQ_DEFAULT_VHOST"
@@ -18,7 +18,7 @@ _PORTS = {"amqp": 5672, "amqps": 5671}
 
 @dataclass(frozen=True)
 class Login:
-    """A user of the broker, its password, and a virtual host."""
+    """A user of the broker, with a password and a virtual host."""
 
     user: str = "guest"
     password: str = field(default="guest", repr=False)
@@ -26,7 +26,7 @@ class Login:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Login:
-        """Read the login from variables. Command-line arguments would be visible to all users of the machine."""
+        """Return the login from environment variables. Command-line arguments would be visible to all users."""
         return cls(
             environment.get(USER_VARIABLE, cls.user),
             environment.get(PASSWORD_VARIABLE, "guest"),
@@ -67,7 +67,7 @@ class Address:
         if "/" in parts.path[1:]:
             raise ValueError("the vhost contains a '/', write %2F; allowed: amqp://user:password@host:port/vhost")
         try:
-            # Python encodes a host's name in this way before it resolves the name.
+            # Python also encodes a host name in this way before it resolves the name.
             parts.hostname.encode("idna")
         except UnicodeError:
             raise ValueError("the host's name is not valid; allowed: amqp://user:password@host:port/vhost") from None
@@ -84,7 +84,7 @@ class Address:
 
     @property
     def loopback(self) -> str | None:
-        """The IP address of this machine for a broker that listens here; None for the address of another machine."""
+        """The loopback IP address of a broker on this machine, or None for the address of another machine."""
         if self.host == "localhost":
             return "127.0.0.1"
         try:

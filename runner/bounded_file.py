@@ -1,4 +1,4 @@
-"""Reading of files from other programs, with limits on the size and on the time without a new byte."""
+"""The reading of files from other programs, with limits on the size and on the time without a new byte."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _of_path(path: Path, most: int, timeout: float | None) -> bytearray:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         while len(data) < most:
-            # A read from a pipe without a writer returns the end of the file. ``poll`` waits for the first writer.
+            # A read from a pipe without a writer returns end-of-file. ``poll`` waits for the first writer.
             if not poll.poll(None if timeout is None else timeout * 1000):
                 raise TimeoutError(errno.ETIMEDOUT, f"no byte arrived within {timeout:g} s")
             chunk = os.read(descriptor, min(_CHUNK_BYTES, most - len(data)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
 
-#: Event types, each with a model of the body, or None if the plugin does not declare the body.
+#: The type of a mapping from event types to body models. The model is None if the plugin does not declare the body.
 Bodies = Mapping[str, type[BaseModel] | None]
 
 
@@ -33,7 +33,7 @@ class Contract:
     not read.
     """
 
-    #: The events that ``handle`` accepts; None for all events, for example in a service that only records events.
+    #: The events that ``handle`` accepts. None for all events, for example in a service that only records events.
     handles: Bodies | None = None
     #: The events that the service publishes. Each needs an entry under ``publishes`` in config.yaml.
     publishes: Bodies = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Fields:
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Self:
-        """Return the fields of a model, with their names in JSON.
+        """Return the fields of a model, by their names in JSON.
 
         If a field has several names, none of these names is required. A RootModel declares no fields, so its body may
         have any field.
@@ -182,11 +182,11 @@ def _from_json(data: Mapping[str, Any]) -> dict[str, Fields | None]:
 class Tables:
     """The result of the hook ``tables``: the current tables, and all migration steps since their first version.
 
-    In a new database, the worker creates the tables as declared. In a database of an earlier version of the plugin, it
-    runs each step that it has not recorded yet, once. Then it creates missing tables. Add new steps at the end.
+    In a new database, the worker creates the declared tables. In a database from an earlier version of the plugin, the
+    worker runs each unrecorded step once, and creates missing tables afterwards. Add new steps at the end.
     """
 
-    #: The metadata with the tables of this plugin only.
+    #: The metadata, which must contain only the tables of this plugin.
     metadata: MetaData
     #: Functions that change the tables with Alembic's operations (Alembic: "Operation Reference"). Each function must
     #: work on SQLite and PostgreSQL.

@@ -1,6 +1,6 @@
-"""E-mail addresses: the rules that the order API and the e-mails share (RFC 5321, RFC 6531).
+"""The rules for e-mail addresses, which the order API and the ``notification`` plugin share (RFC 5321, RFC 6531).
 
-Both use the same rules, because the API must accept only addresses to which an e-mail can be sent.
+The rules are shared, because the API must accept only addresses to which the plugin can send an e-mail.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _PLAIN = re.compile(rf"(?=[^@]{{1,{MAX_LOCAL_PART}}}@){_ATOM}(?:\.{_ATOM})*@([a-
 
 
 def has_encoded_word(text: str) -> bool:
-    """Return True if a mail program may decode a part of the text."""
+    """Return True if a mail program may decode part of the text."""
     return "=?" in text and ENCODED_WORD.search(text) is not None
 
 
 def plain_domain(address: str) -> str | None:
-    """Return the domain of an address if only the domain needs a closer check; None for any other address."""
+    """Return the domain of an address if only the domain needs a closer check, or None for any other address."""
     plain = _PLAIN.fullmatch(address)
     if plain is None or len(address) > MAX_ADDRESS or has_encoded_word(address):
         return None
@@ -71,7 +71,7 @@ def check_address(value: Any) -> str:
     """Return the normal form of an address, without any network access. Raises ValueError if it is not an address."""
     if not isinstance(value, str):
         raise PydanticCustomError("address", "must be a string with one e-mail address")
-    # In most addresses only the domain needs a closer check, and many addresses share a domain.
+    # In most addresses, only the domain needs a closer check, and many addresses share a domain.
     domain = plain_domain(value)
     if domain is not None and _is_plain_domain(domain):
         return value
@@ -103,7 +103,7 @@ class _AddressSchema:
     def __get_pydantic_json_schema__(self, *_: object) -> dict[str, Any]:
         from email_validator import SPECIAL_USE_DOMAIN_NAMES
 
-        # email_validator refuses these domains and their subdomains. Addresses in .test are allowed, for tests.
+        # email_validator refuses these domains and their subdomains. Addresses in .test are allowed for tests.
         reserved = "|".join(name.replace(".", r"\.") for name in sorted(SPECIAL_USE_DOMAIN_NAMES) if name != "test")
         either_case = "".join(f"[{one.upper()}{one}]" if one.isalpha() else one for one in reserved)
         atom = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -123,5 +123,5 @@ class _AddressSchema:
         }
 
 
-#: The type of a field in a pydantic model: one e-mail address, in its normal form.
+#: The type of a pydantic field that contains one e-mail address in normal form.
 EmailAddress = Annotated[str, BeforeValidator(check_address), _AddressSchema()]

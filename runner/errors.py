@@ -30,7 +30,7 @@ class RunnerError(Exception):
 
 
 class ConfigError(RunnerError):
-    """Errors in the configuration. ``faults`` has a line for each error, in the order of the files and their lines."""
+    """Configuration errors. ``faults`` contains a line for each error, in the order of the files and their lines."""
 
     exit_code = EXIT_CONFIG
 
@@ -57,7 +57,7 @@ class DeclarationRefused(RunnerError):
     """The broker has an object that differs from topology.yaml, or refuses an object of topology.yaml."""
 
     exit_code = EXIT_CONFIG
-    #: The refused exchanges, queues and bindings; empty if the broker has not accepted all others.
+    #: The refused exchanges, queues and bindings. Empty if the broker has not accepted all other objects.
     things: tuple[Any, ...] = ()
 
 
@@ -90,7 +90,7 @@ class BrokerRefused(RunnerError):
 
 
 class BrokerBlocked(BrokerError):
-    """The broker accepts no messages at present: it has a memory or disk alarm, or too many events are unconfirmed."""
+    """The broker currently accepts no messages because of an alarm, or too many events are unconfirmed."""
 
 
 class BrokerMissing(BrokerError):

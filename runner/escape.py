@@ -1,4 +1,4 @@
-"""Escaping of untrusted text for terminals, logs and databases.
+"""The escaping of untrusted text for terminals, logs and databases.
 
 These characters are escaped:
 
@@ -16,12 +16,12 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-#: The maximum number of characters of an indexed text. PostgreSQL accepts 2,700 bytes at most.
+#: The maximum number of characters in an indexed text. PostgreSQL accepts at most 2,700 bytes.
 MOST_INDEXED = 255
 
 
 def is_harmless(character: str) -> bool:
-    """Return True if a character needs no escape. Spaces of any width need none."""
+    """Return True if a character, such as a space of any width, does not need to be escaped."""
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
@@ -41,7 +41,7 @@ def escaped_json(text: str) -> str:
 
 
 def json_text(data: Any, *, indent: int | None = None) -> str:
-    """Return data as readable JSON: other alphabets are not escaped, and control characters are."""
+    """Return data as readable JSON. Control characters are escaped, but other alphabets are not."""
     text = json.dumps(data, ensure_ascii=False, indent=indent, allow_nan=False)
     return escaped_json(text)
 
@@ -52,7 +52,7 @@ def escaped_yaml(text: str) -> str:
 
 
 def storable(text: str, most: int | None = None) -> str:
-    """Return the text as a text column accepts it, cut to ``most`` characters.
+    """Return the text in a form that a text column accepts, truncated to ``most`` characters.
 
     PostgreSQL does not accept NUL, and UTF-8 cannot encode lone surrogates.
     """

@@ -1,7 +1,7 @@
 """The headers that workers, replays and the broker add to a message, and the headers that a copy must not have.
 
-Any client can publish headers with these names. So the functions of this module accept only values that FastCommerce
-writes.
+Any client can publish headers with these names. Therefore the functions in this module accept only values that
+FastCommerce itself could have written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ATTEMPT = "x-attempt"
 ORIGIN_EXCHANGE, ORIGIN_KEY, ORIGIN_QUEUE = "x-origin-exchange", "x-origin-routing-key", "x-origin-queue"
 #: The errors of the first attempt and of the last attempt.
 FIRST_ERROR, LAST_ERROR = "x-first-error", "x-last-error"
-#: In a dead letter: the class of the error and its traceback; the service, host, pid and time of the failure (seconds
-#: since the epoch).
+#: In a dead letter: the error's class and traceback, and the service, host, pid and time of the failure. The time is in
+#: seconds since the epoch.
 EXCEPTION, TRACEBACK = "x-exception", "x-traceback"
 SERVICE, HOST, PID, FAILED_AT = "x-service", "x-host", "x-pid", "x-failed-at"
 #: In a dead letter that crashed workers: the number of crashes, and the signal.
@@ -31,15 +31,15 @@ SENT_AT = "x-sent-at"
 PUBLISHED_AT = "x-published-at"
 #: The number of replays from a dead-letter queue, and the time of the last replay in milliseconds since the epoch.
 REPLAYS, REPLAYED_AT = "x-replays", "x-replayed-at"
-#: The largest count in a header. One is added to a count, and the sum must fit into 32 bits.
+#: The maximum count in a header. A count is incremented by one, and the result must fit into 32 bits.
 MAX_COUNT = 2**31 - 2
-#: In a copy of a message without an id: its id is derived from the content.
+#: In a copy of a message without an id: the copy's id is derived from the content.
 MADE_ID = "x-made-id"
-#: In a moved copy: the original was delivered before, so it may have been handled.
+#: In a moved copy: the original was delivered before, so it may already have been handled.
 REDELIVERED = "x-redelivered"
 #: The time to live of a message that waits in another queue while its own queue is replaced.
 DRAIN_EXPIRATION = "x-drain-expiration"
-#: The fault that is injected when the message is handled.
+#: The fault to inject when the message is handled.
 FAULT = "x-fault"
 #: The broker's own headers: the history of dead-lettering, and counts of deliveries (RabbitMQ: "Dead Letter Exchanges",
 #: "Quorum Queues").
@@ -125,7 +125,7 @@ def renamed_headers(headers: Mapping[Any, Any], names: Mapping[str, str]) -> dic
 
 
 def with_original(headers: dict[Any, Any], values: Iterable[tuple[str, Any]]) -> dict[Any, Any]:
-    """Return the headers with ``values`` added to ``x-original``. Its earlier values stay."""
+    """Return the headers with ``values`` added to ``x-original``. Its earlier values are kept."""
     earlier = headers.get(ORIGINAL)
     if isinstance(earlier, Undecoded):
         earlier = {ORIGINAL: earlier}  # the table is nested too deeply to be merged
@@ -138,13 +138,13 @@ def count_of(value: object) -> int:
 
 
 def milliseconds_of(value: object) -> int | None:
-    """Return a time in a header, in milliseconds since the epoch; None for a value that FastCommerce does not write."""
+    """Return a header's time in milliseconds since the epoch, or None for a value that FastCommerce does not write."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return int(value) if is_number and 0 <= value <= MAX_MILLISECONDS else None  # type: ignore[call-overload,operator]
 
 
 def seconds_of(value: object) -> float | None:
-    """Return the seconds since the epoch for a time in any unit that clients use; None for any other value."""
+    """Return the seconds since the epoch for a time in any unit that clients use, or None for any other value."""
     if isinstance(value, datetime):
         value = value.timestamp()
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
@@ -157,20 +157,20 @@ def seconds_of(value: object) -> float | None:
 
 
 def name_of(value: Any) -> str:
-    """Return an id or a name in a property as text that fits a short string, even if it is not UTF-8."""
+    """Return an id or name from a property as text that fits a short string, even if it is not UTF-8."""
     if type(value) is str:  # the usual case
         return value
     if not value:
         return ""
     escaped = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value)
     if len(raw := escaped.encode("utf-8", "backslashreplace")) > _SHORT:
-        # Different names must stay different.
+        # Different names must remain different.
         escaped = raw[:_SHOWN].decode("utf-8", "ignore") + hashlib.sha256(raw).hexdigest()[:16]
     return escaped
 
 
 def short_of(value: object) -> str:
-    """Return a name in a header, or an empty string for a value that does not fit a short string."""
+    """Return a name from a header, or an empty string for a value that does not fit a short string."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
     return value if isinstance(value, str) and len(value.encode("utf-8", "replace")) <= _SHORT else ""

@@ -30,7 +30,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class Context(Protocol):
-    """The interface of the worker for the hooks ``start`` and ``run``."""
+    """The worker's interface for the hooks ``start`` and ``run``."""
 
     #: The name of the service in config.yaml.
     service: str
@@ -50,12 +50,12 @@ class Context(Protocol):
         Raises ValueError or TypeError if the body is not JSON, or if a property of the event does not fit AMQP.
         """
 
-    #: True if ``order_history`` is available: a service in config.yaml records events, and this service consumes no
-    #: queue.
+    #: True if ``order_history`` is available. This requires a service in config.yaml that records events. The service
+    #: itself must not consume a queue.
     has_history: bool
 
     def order_history(self, order_id: str) -> dict[str, Any] | None:
-        """Return the output of ``order history --json`` for an order; None if the event history has no event of it.
+        """Return the output of ``order history --json`` for an order, or None if the history has no event of the order.
 
         Raises StoreUnreachable if the database is unreachable, and StoreError if it cannot be used.
         """
@@ -71,8 +71,8 @@ class Context(Protocol):
     def outbox(self) -> EventOutbox:
         """The outbox of the service: ``context.outbox.transact(work)`` commits rows and events together.
 
-        From its first use on, the outbox publishes waiting events, including the events of an earlier process. So a
-        plugin should use it in ``start`` or at the beginning of ``run``. Raises the errors of ``store``.
+        Once this property is used, the outbox publishes waiting events, including events from an earlier process. So a
+        plugin should use it in ``start`` or at the start of ``run``. Raises the same errors as ``store``.
         """
 
     def routed(self, event: Event) -> Event:
@@ -87,13 +87,14 @@ class Context(Protocol):
     def listen(self, host: str, port: int) -> socket.socket:
         """Return a non-blocking socket that listens on the address.
 
-        The supervisor keeps the socket open for all instances of the service, even after they exit. So a restart
-        refuses no connection. Close the socket to stop accepting. Before that, accept all waiting connections, because
-        no other process accepts them if the address has changed. Raises OSError if the address cannot be used.
+        The supervisor keeps the socket open for all instances of the service, even after an instance exits. So no
+        connection is refused during a restart. Close the socket to stop accepting. Before that, accept all waiting
+        connections, because no other process accepts them if the address has changed. Raises OSError if the address
+        cannot be used.
         """
 
     def broker_problem(self) -> str | None:
-        """Return the reason why no event can be published now, or None if the broker accepts messages."""
+        """Return the reason why events currently cannot be published, or None if the broker accepts messages."""
 
     def wait_stop(self, timeout: float | None = None) -> bool:
         """Wait at most ``timeout`` seconds for the request to stop. Return True if the service has to stop.
@@ -114,7 +115,7 @@ class MessageStore(Protocol):
     inbox: bool
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """Return all committed rows of a SELECT. Statements that ``prepared`` has made are the fastest."""
+        """Return all committed rows of a SELECT. Statements from ``prepared`` are executed fastest."""
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
         """Execute a statement in the transaction of the message, after the handler has returned."""
@@ -140,9 +141,9 @@ class Hooks:
         """Declare the events that the service handles and publishes with these options, and its addresses.
 
         Called by ``check`` and before each start, in a separate process that handles no message. So errors in the
-        configuration are found before the first message. A missing or misspelt event under ``publishes`` is an error. A
-        queue that delivers events which the service does not handle is a finding. The hook must return at once and have
-        no effect. A plugin without this hook is not checked.
+        configuration are found before the first message. A missing or misspelled event under ``publishes`` is an error.
+        A queue that delivers events which the service does not handle is a finding. The hook must return at once and
+        must not have side effects. A plugin without this hook is not checked.
         """
 
     @hookspec(firstresult=True)

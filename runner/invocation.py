@@ -1,7 +1,7 @@
-"""The command lines in messages, written so that the reader can run them as printed.
+"""The command lines in messages, in a form that the user can run as printed.
 
-The process that prints a message may be in another folder than the shell of its reader. So the command that a person
-starts finds out once how the shell can call it again. Its child processes inherit the result.
+The process that prints a message may be in another folder than the user's shell. So the command that the user starts
+determines once how the shell can call the program again. Child processes inherit the result.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: The variable that passes the beginning of all printed commands to child processes.
+#: The environment variable that passes the start of all printed commands to child processes.
 VARIABLE = "FASTCOMMERCE_INVOCATION"
 #: The program that an installation provides in addition to ``python -m runner``.
 PROGRAM = "fastcommerce"
-#: The variable by which a shell asks the program for completions; click reads it.
+#: The environment variable with which a shell requests completions from click.
 COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 #: The folder that contains the package ``runner``.
 SOURCE = Path(__file__).resolve().parent.parent
@@ -38,13 +38,13 @@ def invoked_for(project: Path) -> Iterator[None]:
 
 
 def invocation(*arguments: str) -> str:
-    """Return a command line for the reader's shell: the program as it was started, and the quoted arguments."""
+    """Return a command line for the user's shell, from the program as it was started and the quoted arguments."""
     prefix = os.environ.get(VARIABLE) or _prefix(Path())
     return " ".join([prefix, *(shlex.quote(one) for one in arguments)])
 
 
 def reset_invocation(project: Path) -> str:
-    """Return a command line that removes ``var/`` of a stopped project: the broker's messages and the database."""
+    """Return a command line that removes a stopped project's ``var/``, with the broker's messages and the database."""
     is_here, folder = _is_current(project), project.resolve()
     if folder == SOURCE:
         return "make reset" if is_here else f"make -C {shlex.quote(str(folder))} reset"
@@ -59,7 +59,7 @@ def start_of(executable: str) -> str:
 
 
 def callable_path(path: str) -> str:
-    """Return how a shell in the current folder calls a program; the name alone if ``PATH`` leads to it."""
+    """Return the path that calls a program from the current folder, or only its name if it is on ``PATH``."""
     name, folder = os.path.basename(path), os.path.dirname(path)
     # This loop replaces shutil.which, because the import of shutil is slow.
     folders = [one or "." for one in os.environ.get("PATH", "").split(os.pathsep)]

@@ -1,6 +1,6 @@
 """The formats of log lines in every process: text for people, or one JSON object per line for machines.
 
-A line may contain text of users. Control characters are escaped, so that no text can imitate another line.
+A line may contain user input. Control characters are escaped, so that this text cannot imitate another line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPEAT_INTERVAL = 10.0
 
 
 class Repeated:
-    """A warning that many messages can cause. It is logged every 10 s at most."""
+    """A warning that many messages can cause, logged at most every 10 s."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` returns monotonic seconds."""
@@ -67,7 +67,7 @@ def _names(slot: str) -> str:
 
 
 def _lines(record: logging.LogRecord) -> list[str]:
-    """Return the message and the lines in ``extra["lines"]``, which are written together with it."""
+    """Return the message and the additional lines in ``extra["lines"]``."""
     return [record.getMessage(), *getattr(record, "lines", ())]
 
 
@@ -85,9 +85,9 @@ def timed(seconds: float, text: str) -> str:
 
 
 def time_of(line: bytes) -> tuple[float, bytes] | None:
-    """Return the time and the text of a line that ``timed`` returned; None for any other line.
+    """Return the time and the text of a line from ``timed``, or None for any other line.
 
-    A plugin may print text of a sender. So a time consists of digits only, and even the largest one is a valid date.
+    A plugin may print a sender's text. So a time consists of digits only, and even the largest time is a valid date.
     """
     found = _MARKED.match(line)
     return None if found is None else (float(found[1]), line[found.end() :])
@@ -127,7 +127,7 @@ def _traceback(record: logging.LogRecord) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the traceback without the framework's frames that call a plugin. Its author needs only the plugin's."""
+    """Return the traceback without the framework's frames, which the author of a plugin does not need."""
     inner = error.__traceback__
     while inner is not None and _is_framework(inner.tb_frame.f_code.co_filename):
         inner = inner.tb_next
@@ -174,11 +174,11 @@ def _handler() -> logging.Handler:
 
 
 def set_up(slot: str, log_format: str, log_level: str = "info") -> logging.Logger:
-    """Log the records of this process from ``log_level`` up to standard error; return the logger of the service.
+    """Log this process's records at ``log_level`` and above to standard error. Return the service's logger.
 
     Libraries never log below INFO, because their details would hide the service's own lines.
     """
-    # Neither format shows the source line, the thread or the process of a record. Finding them out takes longer than
+    # Neither format shows a record's source line, thread or process. Determining these values takes longer than
     # writing the record (Python: "logging", Optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None

@@ -1,4 +1,4 @@
-"""The message that a handler gets, the events that it returns, and the exceptions with which it refuses a message.
+"""The message that a handler gets, the events that it returns, and the exceptions that it raises.
 
 Bodies are JSON, which ``strict_json`` reads and writes.
 """
@@ -29,7 +29,7 @@ EVENTS, ATTEMPTS = "events", "attempts"
 #: The statuses of an order without a decision.
 ACCEPTED, FAILED = "accepted", "failed"
 
-#: A generator of our own. A plugin may seed the shared generator of Python, and its processes would make equal ids.
+#: A separate generator. A plugin may seed Python's shared generator, so that its processes would create equal ids.
 _RANDOM = random.Random()
 os.register_at_fork(after_in_child=_RANDOM.seed)
 
@@ -73,7 +73,7 @@ class BadOutcome(Reject):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A message that a service publishes, because something has happened.
+    """A message that a service publishes about a business event.
 
     A handler needs to set only ``type`` and ``body``. The worker sets all other empty fields:
 
@@ -164,7 +164,7 @@ class Message:
         return found if isinstance(found, int) and found is not True and 0 < found <= MAX_COUNT else 0
 
     def json(self) -> Any:
-        """Return the body, read as JSON, with fractions as Decimal.
+        """Return the decoded JSON body, with fractions as Decimal.
 
         Raises BadBody if the body is not JSON. BadBody is a Reject, so the message is dead-lettered.
         """
@@ -197,7 +197,7 @@ def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None, where: st
 
 
 def caused_by(message: Message, event: Event, index: int, service: str) -> Event:
-    """Return ``event`` with ids from the handled ``message``. Ids that the event has already stay the same."""
+    """Return ``event`` with ids from the handled ``message``. Ids that the event already has are kept."""
     return event.filled(
         id=event.id or message.event_id(index, service),
         correlation_id=message.correlation_id or message.id,

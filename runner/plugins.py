@@ -1,4 +1,4 @@
-"""The plugins of a project and of installed packages: finding, loading and checking them."""
+"""The search, loading and checking of plugins from a project and from installed packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.contract import OwnedTables, Tables
 from runner.errors import PluginError
 from runner.hooks import PROJECT, Hooks
 
-#: The entry point group of plugins in installed packages.
+#: The entry point group for plugins in installed packages.
 ENTRY_POINTS = "fastcommerce.plugins"
 FOLDER = "plugins"
 _PACKAGE = "fastcommerce_plugins"
@@ -34,7 +34,7 @@ def revision_of(name: str, folder: Path) -> str:
     root = folder / FOLDER
     digest = hashlib.sha256()
     for path in [root / f"{name}.py", *sorted((root / name).rglob("*"))]:
-        # An editor may be replacing the file. Then the digest changes again as soon as the file is complete.
+        # An editor may be replacing the file. In that case the digest changes again as soon as the file is complete.
         with contextlib.suppress(OSError):
             if path.is_file() and "__pycache__" not in path.parts:
                 digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
@@ -57,12 +57,12 @@ class Plugin:
     options: type[BaseModel]
     #: The names of the hooks that the plugin implements.
     implements: frozenset[str]
-    #: The hooks as functions with named arguments. pluggy passes only the arguments that a hook lists.
+    #: The hooks as functions with keyword arguments. pluggy passes only the arguments that a hook lists.
     hook: Any
 
 
 def plugin_names(folder: Path) -> set[str]:
-    """Return the names of all plugins: in the folder ``plugins`` of the project's folder, and of installed packages."""
+    """Return the names of all plugins in the project's ``plugins`` folder and in installed packages."""
     found = {entry.name for entry in metadata.entry_points(group=ENTRY_POINTS)}
     for path in (folder / FOLDER).glob("*"):
         if path.name.startswith(("_", ".")):
@@ -123,7 +123,7 @@ def owned_tables(plugin: Plugin, options: Any, *, inbox: bool) -> OwnedTables | 
 
 
 def _hook_problem(function: Any) -> str | None:
-    """Return why a call of a hook would have no effect: the worker runs no coroutines or generators. Or return None."""
+    """Return an error if a hook is a coroutine or a generator, which the worker does not run, or None."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return "is asynchronous, async def; allowed: def, because a handler runs on a thread of its own"
     if inspect.isgeneratorfunction(function):

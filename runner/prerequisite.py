@@ -1,6 +1,6 @@
 """The version of Python and the packages that FastCommerce needs, with a remedy if one is missing.
 
-Python 3.7 and later can import this module, and it needs no package.
+Python 3.7 and later can import this module. The module needs no package.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def old_python() -> Optional[str]:  # noqa: UP045 - old versions read this line
 
 
 def missing_package(error: ImportError) -> Optional[str]:  # noqa: UP045 - old versions read this line
-    """Return an error with the missing or unusable package and a remedy; None if no package caused the error."""
+    """Return an error with the missing or unusable package and a remedy, or None if no package caused the error."""
     name = (error.name or "").partition(".")[0]
     if name in ("", "runner", "plugins") or name in sys.stdlib_module_names:
         return None

@@ -1,4 +1,4 @@
-"""Processes of this machine, as Linux describes them in /proc/PID/stat and /proc/PID/cmdline (proc(5))."""
+"""The processes on this machine, according to /proc/PID/stat and /proc/PID/cmdline (proc(5))."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: Seconds between two checks of a state.
+#: Seconds between checks of a process's state.
 _INTERVAL = 0.005
 
 
 class ProcStat(NamedTuple):
-    """The kernel's statistics of one process; times in clock ticks."""
+    """The kernel's statistics about one process. Times are in clock ticks."""
 
     #: A character, such as R for running, T for stopped, and Z or X for a process that has exited.
     state: str
@@ -45,7 +45,7 @@ def read_stat(pid: int) -> ProcStat | None:
 
 
 def command_line(pid: int) -> list[bytes]:
-    """Return the arguments of a process; an empty list if there is no such process, or it has exited."""
+    """Return the arguments of a process, or an empty list if the process does not exist or has exited."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return file.read().split(b"\0")
@@ -69,7 +69,7 @@ class Identity:
 
     @property
     def state(self) -> str:
-        """The state of the process as in proc(5), such as ``T`` for stopped; empty if it has exited."""
+        """The state of the process as in proc(5), such as ``T`` for stopped. Empty if the process has exited."""
         stat = read_stat(self.pid)
         return "" if stat is None or stat.has_ended or stat.start != self.start else stat.state
 
@@ -88,7 +88,7 @@ class Identity:
             os.close(process)
 
     def wait_stopped(self, seconds: float) -> None:
-        """Wait at most ``seconds`` until the process is stopped or has exited. A busy machine stops it with a delay."""
+        """Wait at most ``seconds`` until the process is stopped or has exited. A busy machine may stop it late."""
         deadline = time.monotonic() + seconds
         while self.state not in ("T", "t", "") and time.monotonic() < deadline:
             time.sleep(_INTERVAL)

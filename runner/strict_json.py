@@ -32,7 +32,7 @@ def encode_json(body: object) -> bytes:
     """
     try:
         raw = _ENCODER.encode(body).encode()
-    except RecursionError:  # the depth differs between versions of Python
+    except RecursionError:  # the maximum depth differs between versions of Python
         raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels") from None
     if _may_be_too_deep(raw) and _is_too_deep(body):
         raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels")
@@ -66,7 +66,7 @@ MAX_DEPTH = 32
 
 
 def _may_be_too_deep(raw: bytes) -> bool:
-    # Brackets in strings count too, so the closer check may run without need.
+    # Brackets in strings are counted too, so the closer check may run unnecessarily.
     return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
 
 
