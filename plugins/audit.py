@@ -8,7 +8,7 @@ from runner import Contract, Message, MessageStore, hookimpl, record_message
 
 
 class Options(BaseModel):
-    """The options of the plugin audit. ``store`` in config.yaml names the database."""
+    """The options of the ``audit`` plugin. ``store`` in config.yaml sets the database."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,5 +23,5 @@ def contract(options: Options) -> Contract:
 
 @hookimpl
 def handle(message: Message, store: MessageStore) -> None:
-    """Record one event, or the report of one attempt."""
+    """Record one event, or the report about one attempt."""
     record_message(message, store)

@@ -1,10 +1,10 @@
 """Charge each new order at a simulated card gateway.
 
-The outcome depends only on the id of the order and the ``seed``, never on chance. So a message that is delivered twice
-has the same outcome twice.
+The outcome depends only on the order's id and the ``seed``, never on chance. So a message that is delivered twice has
+the same outcome both times.
 
-With ``inbox: true``, the service stores each charge permanently in the table ``charges``. It never sends an order with
-a stored charge to the gateway again.
+With ``inbox: true``, the service stores each charge permanently in the ``charges`` table. The service never sends an
+order with a stored charge to the gateway again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class Options(BaseModel):
-    """The options of the plugin payment."""
+    """The options of the ``payment`` plugin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -227,7 +227,7 @@ def keep_charge(order: OrderToPay, reason: str | None, message: Message, store: 
 
     def write(connection: Connection) -> None:
         if not insert_new(connection, charges(), row):
-            # Another delivery of the order was faster, while this delivery waited for the gateway.
+            # Another delivery of the order was handled while this delivery waited for the gateway.
             (found,) = _charge_of().read(connection, {"order_id": order.order_id})
             check_amount(order, Charged(*found))
 

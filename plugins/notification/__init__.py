@@ -1,8 +1,8 @@
 """Inform customers about their orders by e-mail.
 
 ``templates/<event type>.txt`` is the template of an e-mail, in Jinja2. The first line is the subject, and the text
-follows after an empty line. To change an e-mail, put a file of the same name into your own folder, and set the option
-``templates`` to this folder. A file for another event type adds an e-mail for that event.
+follows after an empty line. To change an e-mail, put a file with the same name into your own folder, and set the option
+``templates`` to this folder. A file for another event type adds an e-mail for events of this type.
 
 With ``inbox: true``, the service stores a row for each e-mail in the table ``emails``, so that a second delivery of an
 event sends no second e-mail. There is one exception. If a worker dies after the mail server has accepted an e-mail and
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .notifier import Notifier
 
 
-#: The folder with the templates of the plugin itself.
+#: The folder with the plugin's own templates.
 SHIPPED = Path(__file__).parent / "templates"
 
 
@@ -51,7 +51,7 @@ class Smtp(BaseModel):
 
 
 class Options(BaseModel):
-    """The options of the plugin notification."""
+    """The options of the ``notification`` plugin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,7 +66,7 @@ class Options(BaseModel):
 
 
 class Recipient(BaseModel):
-    """The fields that every e-mail needs in the body of its event. A template may need more."""
+    """The fields that every e-mail needs in its event's body. A template may need further fields."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""The e-mail for an event. The contents of the event cannot forge its headers."""
+"""The e-mail for an event. The contents of the event cannot forge the e-mail's headers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runner import ENCODED_WORD, Message, Reject, plain_domain, seconds_of, vali
 if TYPE_CHECKING:
     from email.headerregistry import Address
 
-#: An event's id that may be part of a Message-ID.
+#: A pattern for event ids that may be part of a Message-ID.
 TOKEN = re.compile(r"[A-Za-z0-9-]{1,128}")
-#: The maximum number of characters of a subject in an error.
+#: The maximum number of characters to quote from a subject in an error.
 MAX_SHOWN = 200
 
 
@@ -54,7 +54,7 @@ def check_sender(text: str) -> str:
 
 
 def read_recipient(text: str) -> str:
-    """Return the address in the form of a header. Raises the ValueError of ``parse_address``."""
+    """Return the address in the form that a header needs. Raises the ValueError of ``parse_address``."""
     # In most addresses only the domain needs a closer check, and many addresses share a domain.
     domain = plain_domain(text)
     if domain is not None and _is_plain_domain(domain):
@@ -89,7 +89,7 @@ def read_subject(text: str) -> str:
 
 
 def compose(message: Message, sender: str, recipient: str, subject: str, text: str) -> Email:
-    """Return the e-mail for an event, always the same. Raises Reject for a recipient or a subject that is not valid."""
+    """Return the e-mail for an event, which is always the same. Raises Reject for an invalid recipient or subject."""
     where = f"message {message.id or 'without id'}"
     try:
         address = read_recipient(recipient)

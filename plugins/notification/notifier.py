@@ -1,4 +1,4 @@
-"""The notifier, which sends an e-mail for each event, to a mail server or to the log."""
+"""The notifier, which sends an e-mail for each event to a mail server or to the log."""
 
 from __future__ import annotations
 

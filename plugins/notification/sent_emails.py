@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def was_sent(message: Message, store: MessageStore) -> bool:
-    """Return True if the e-mail of this event is in the table."""
+    """Return True if the e-mail for this event is in the table."""
     return bool(store.read(_sent_at(), {"event_id": storable(message.id)}))
 
 

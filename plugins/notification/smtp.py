@@ -1,4 +1,4 @@
-"""The transport to a mail server (RFC 5321), and the form of e-mails (RFC 5322).
+"""The transport to a mail server (RFC 5321), and the format of e-mails (RFC 5322).
 
 This module is imported only if it is used, because the import of Python's header classes is slow.
 """
@@ -22,7 +22,7 @@ from .mail import Email, parse_address
 if TYPE_CHECKING:
     from . import Smtp
 
-#: SMTP codes from this number on are permanent, and lower error codes are temporary (RFC 5321, section 4.2.1).
+#: The lowest SMTP code of a permanent error. Lower error codes are temporary (RFC 5321, section 4.2.1).
 PERMANENT = 500
 
 
@@ -44,7 +44,7 @@ _POLICY = EmailPolicy(header_factory=_Registry())
 
 
 def as_message(mail: Email) -> EmailMessage:
-    """Return the e-mail with all its headers, always the same.
+    """Return the e-mail with all its headers, which is the same each time.
 
     Raises Reject if a header would differ from the contents of the e-mail.
     """
@@ -66,7 +66,7 @@ def as_message(mail: Email) -> EmailMessage:
 def _check_headers(message: EmailMessage, mail: Email) -> None:
     """Raise Reject if Python has changed a header, or if a header contains a line break.
 
-    Python decodes a text in a header that looks like an encoded word, and the result depends on the version of Python.
+    If a text in a header looks like an encoded word, Python decodes the text. The result depends on the Python version.
     """
     if (str(message["To"]), str(message["Subject"])) != (mail.recipient, mail.subject):
         raise Reject(f"e-mail to {mail.recipient!r}: its headers would be decoded to other text; allowed: plain text")
@@ -100,7 +100,7 @@ class SmtpTransport:
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             raise self._refusal(error.smtp_code, error.smtp_error) from None
         except smtplib.SMTPResponseException as error:
-            # The server has refused the login or the greeting, not the e-mail. It can be sent after a correction.
+            # The server has refused the login or the greeting, not the e-mail, which can be sent after a correction.
             raise Retry(f"{self._server}: {error.smtp_code} {_decode(error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise Retry(f"{self._server}: cannot send, {error}") from None

@@ -1,4 +1,4 @@
-"""The templates of e-mails: files that a user may edit, and that the service reads once at its start."""
+"""The e-mail templates, which are files that a user may edit and that the service reads once at its start."""
 
 from __future__ import annotations
 

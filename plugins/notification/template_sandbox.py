@@ -1,8 +1,8 @@
-"""A sandbox for templates that limits their work, for any template and any event.
+"""A template sandbox that limits the work of any template for any event.
 
-Jinja2's sandbox prevents a template from running code, but not from computing ``'a' * n`` with an ``n`` of an event.
-This sandbox counts the characters of each result before it is made. A template that exceeds ``MAX_WORK`` characters
-fails. Each iteration of a loop counts too, so the time is also limited.
+Jinja2's sandbox prevents a template from running code, but not from computing ``'a' * n`` with an ``n`` from an event.
+This sandbox counts the characters in each result before the result is created. A template that exceeds ``MAX_WORK``
+characters fails. Each loop iteration is counted too, so the time is also limited.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-#: The maximum number of characters that a template may make, including all intermediate results.
+#: The maximum number of characters that a template may create, including all intermediate results.
 MAX_WORK = 1_000_000
 #: The maximum number of bits of an integer, and of digits before or after the decimal point of a fraction.
 MAX_BITS, MAX_DIGITS = 4096, 1000
@@ -121,7 +121,7 @@ def _take_growth(name: str, value: Any, arguments: tuple[Any, ...], named: Mappi
 
 
 def _guarded(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that counts its result before it makes the result."""
+    """Return a filter that counts the characters of its result before it creates the result."""
     skipped = 1 if hasattr(make, "jinja_pass_arg") else 0
 
     @wraps(make)
@@ -148,13 +148,13 @@ def _counted(values: Iterable[Any], characters: int) -> Iterator[Any]:
 
 
 def _shown(value: Any) -> Any:
-    """Count a value that is inserted into the text, and return it."""
+    """Count the characters of a value that is inserted into the text, and return the value."""
     _take(_size(value))
     return value
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox with the limits of this module."""
+    """Jinja2's sandbox with the limits in this module."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 

@@ -1,7 +1,7 @@
 """Accept orders over HTTP, and publish each order as ``order.created``.
 
 ``POST /orders`` answers 202 only after the broker has confirmed and routed the event. With ``outbox: true``, it answers
-after the order and the event are committed. So an accepted order is never lost.
+after the order and the event are committed. An accepted order is therefore never lost.
 
 - ``order.py`` contains the model of an order, its ids and its event.
 - ``api.py`` answers each URL, and looks up the history of an order. ``openapi.json`` describes the API.
@@ -20,7 +20,7 @@ from runner.http import MAX_THREADS
 
 
 class Options(BaseModel):
-    """The options of the plugin order_api."""
+    """The options of the ``order_api`` plugin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class Options(BaseModel):
 
 
 class OrderCreated(BaseModel):
-    """The body of the event order.created, which reports an accepted order."""
+    """The body of the ``order.created`` event, which reports an accepted order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -77,7 +77,7 @@ def tables(options: Options) -> Tables | None:
 
 @hookimpl
 def run(options: Options, context: Context) -> None:
-    """Serve requests until the service has to stop."""
+    """Serve requests until the service must stop."""
     # Imported here, because commands such as ``check`` import the options but serve no requests.
     from runner.http import serve
 

@@ -101,7 +101,7 @@ def answer(value: Any, headers: dict[str, str] | None = None) -> Response:
 
 
 def accepted(order: Order, key: str | None) -> DirectReply:
-    """Return the event of a new order, with the answer and the log line for the time after its confirm."""
+    """Return a new order's event, with the answer and the log line to send after the event's confirm."""
     order_id = order_id_for(key, order)
     event = created_event(order, order_id)
     body = f'{{"order_id": "{order_id}", "status": "accepted", "event_id": "{event.id}"}}\n'.encode()

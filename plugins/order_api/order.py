@@ -1,4 +1,4 @@
-"""The model of an order: its fields with their checks and their JSON Schema, its ids, and its event."""
+"""The model of an order, with its fields, checks, JSON Schema, ids and event."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Order(BaseModel):
 
 
 def fields_of(order: Order, amount: str) -> dict[str, str | None]:
-    """Return the fields of the order in JSON, with this text as the amount."""
+    """Return the order's fields for JSON, with this text as the amount."""
     email, currency = order.customer_email, order.currency
     return {"customer_email": email, "amount": amount, "currency": currency, "region": order.region}
 
