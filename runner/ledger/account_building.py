@@ -37,9 +37,9 @@ class KnownDeadLetter:
 class Known:
     """All records about messages, from the database and the broker."""
 
-    #: The events by id. A row from the `audit` plugin replaces other records of the same event.
+    #: The events by id. A row from the ``audit`` plugin replaces other records of the same event.
     events: Mapping[str, Published]
-    #: The ids of the events that the `audit` plugin recorded.
+    #: The ids of the events that the ``audit`` plugin recorded.
     audited: frozenset[str]
     fates: Fates
     inboxes: Mapping[tuple[str, str], InboxRows]

@@ -98,7 +98,7 @@ class InboxRows:
 
 
 def audited_events(read: Read) -> Iterator[Published]:
-    """Yield all events that the `audit` plugin recorded. Raises StoreError for a row that no service writes."""
+    """Yield all events that the ``audit`` plugin recorded. Raises StoreError for a row that no service writes."""
     for row in read("SELECT id, type, order_id, published_at, exchange, routing_key FROM events", {}):
         check_row("events", _EVENT_COLUMNS, row)
         yield Published._make((*row, None))

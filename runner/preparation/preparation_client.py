@@ -74,7 +74,7 @@ class Preparation:
         #: ``_stays`` is True if the process keeps running, because autoscaling periodically requests ready messages.
         self._stays = self._is_closed = False
         self._lock = threading.Lock()
-        #: The pickled memory of the last process for the next one; None before the first task.
+        #: The pickled memory that the last process passes to the next. None before the first task.
         self._memory: bytes | None = None
         self._process: subprocess.Popen[bytes] | None = None
         # Start the process first. The first task needs it, and its start takes the longest time.

@@ -73,7 +73,7 @@ class Preparer:
 
     @property
     def memory(self) -> Memory | None:
-        """The state for the next process; None before ``begin``."""
+        """The state for the next process, or None before ``begin``."""
         if self._project is None:
             return None
         return Memory(

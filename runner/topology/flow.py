@@ -12,7 +12,7 @@ from runner.topology.key_suggestion import may_match
 from runner.topology.model import Binding, Objects
 from runner.topology.offline_routing import alternates_of, routing_types
 
-#: The words of a routing key; None stands for any one word.
+#: The words of a routing key. None stands for any single word.
 Words = tuple[str | None, ...]
 #: Any key, such as the keys of dead letters and of messages at an alternate exchange.
 ANY: Words = ("#",)
