@@ -22,7 +22,7 @@ class AccountedQueue:
     known_from: int | None = None
     #: The services that have an inbox.
     inboxes: tuple[str, ...] = ()
-    #: True if the queue has a length limit and refuses messages above the limit.
+    #: True if the queue has a length limit, above which it may refuse messages.
     is_limited: bool = False
 
 
