@@ -186,7 +186,9 @@ def test_megabytes_of_output_delay_no_other_child(supervise: Supervise, tmp_path
     assert memory < 150_000, "kilobytes at most"
     assert runner.stop() == 0
     shown = sum("of a flood" in line for line in runner.lines)
-    dropped = sum(int(re.findall(r"\d+", line)[-1]) for line in runner.lines if line.endswith("reader of this output is too slow"))
+    dropped = sum(
+        int(re.findall(r"\d+", line)[-1]) for line in runner.lines if line.endswith("reader of this output is too slow")
+    )
     assert shown + dropped >= int(written) - 1, "what is dropped is counted"
 
 
