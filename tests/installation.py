@@ -53,9 +53,11 @@ def _front(root: Path, home: Path) -> Path:
     for name in ("epmd", "erl"):
         _write(sbin / name, root, f"/usr/bin/{name}")
     for part in ("plugins", "escript"):
-        link = front / part
-        link.unlink(missing_ok=True)
-        link.symlink_to(home / part)
+        # In one step, because a broker of another test process may be starting from this folder.
+        new = front / f"{part}.{os.getpid()}"
+        new.unlink(missing_ok=True)
+        new.symlink_to(home / part)
+        new.replace(front / part)
     return sbin
 
 
