@@ -224,11 +224,11 @@ def test_a_client_that_leaves_frees_its_stream_at_once(web: Web, feed: Feed, is_
         client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.connection.close()
     wait_until(lambda: not has_subscribers(feed))
-    feed.send("nobody")
+    feed.send("unsubscribed")
     with Client(web) as another:
         another.opened()
-        feed.send("somebody")
-        assert data_of(another.until(b"data: somebody")) == [b"somebody"], "it gets no earlier event"
+        feed.send("subscribed")
+        assert data_of(another.until(b"data: subscribed")) == [b"subscribed"], "it gets no earlier event"
 
 
 def test_a_client_that_leaves_before_its_stream_starts_uses_no_stream(
@@ -306,7 +306,7 @@ def test_lost_events_of_an_earlier_client_are_not_reported_to_the_next_client(fe
     for number in range(MAX_WAITING + 30):
         feed.send(number)
     feed.connect(None)
-    feed.send("nobody")
+    feed.send("unsubscribed")
     feed.connect(lambda _: None)
     feed.send("first")
     assert feed.taken() == (0, [frame("first")])

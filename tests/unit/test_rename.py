@@ -234,7 +234,7 @@ class Busy(BrokerModel):
         self, url: str, source: str, target: str, say: object, *, delete: str | None = None, **options: object
     ) -> int:
         if delete and source == "old" and self.is_busy:
-            raise (MessagesDeleted if self.lost else RunnerError)("moving 'old' to 'new': somebody reads it")
+            raise (MessagesDeleted if self.lost else RunnerError)("moving 'old' to 'new': another client reads it")
         return super()._move_messages(url, source, target, say, delete=delete, **options)
 
 
@@ -245,7 +245,7 @@ def test_a_queue_that_another_client_starts_to_consume_at_the_last_moment_is_lef
     plan, objects = planned(live, AFTER)
     left = apply(decide(plan, objects, live, Consent()), live, broker)
     assert [plain(one.needs) for one in left if not one.is_implied] == [
-        "moving 'old' to 'new': somebody reads it; to continue: python -m runner apply"
+        "moving 'old' to 'new': another client reads it; to continue: python -m runner apply"
     ]
     assert "old" in broker.queues
     assert "fastcommerce.drain.old" not in broker.policies
@@ -257,7 +257,7 @@ def test_a_queue_that_another_client_starts_to_consume_at_the_last_moment_is_lef
 def test_messages_that_were_deleted_with_the_queue_are_an_error() -> None:
     broker = Busy(2)
     run(broker, BEFORE)
-    with pytest.raises(RunnerError, match="somebody reads it"):
+    with pytest.raises(RunnerError, match="another client reads it"):
         run(broker, AFTER)
 
 
