@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 DOUBT_SECONDS = 2.0
 #: Seconds within which a private broker must stop before it is killed.
 STOP_SECONDS = 3.0
+#: The results of a probe that may come from a broker that is not ready yet, or from another program.
+_UNDECIDED = (Kind.CLOSED, Kind.SILENT)
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
     for url in random.sample(urls, len(urls)):
         address = Address.of(url)
         finding = _probe_patiently(address)
+        may_stop = finding.kind in (Kind.BROKER, *_UNDECIDED)
+        if may_stop and autostart and address.loopback and find_leftover(Folder(folder)) is not None:
+            # The node is about to stop, because its parent process has exited. The new run waits until the node has
+            # exited.
+            finding = ProbeResult(Kind.NOTHING, "a node of a killed run is stopping")
         if finding.kind is Kind.BROKER:
-            if autostart and address.loopback and find_leftover(Folder(folder)) is not None:
-                # The node is about to stop, because its parent process has exited. The new run waits until the node has
-                # exited.
-                finding = ProbeResult(Kind.NOTHING, "a node of a killed run is stopping")
-            else:
-                return Answering(url)
+            return Answering(url)
         findings[address] = finding
     if autostart:
         for url in urls:
@@ -102,7 +104,7 @@ def _probe_patiently(address: Address) -> ProbeResult:
     """Probe an address, and repeat the probe for a while after a wrong answer, such as that of a stopping broker."""
     finding = probe(address)
     deadline = time.monotonic() + DOUBT_SECONDS
-    while finding.kind is Kind.OTHER and time.monotonic() < deadline:
+    while finding.kind in (Kind.OTHER, Kind.CLOSED) and time.monotonic() < deadline:
         time.sleep(0.1)
         finding = probe(address)
     return finding
@@ -153,18 +155,18 @@ def _container_command(engine: str, box: Box) -> list[str]:
 
 def _nothing_answers(findings: dict[Address, ProbeResult], *, autostart: bool) -> BrokerError:
     for address, finding in findings.items():
-        if finding.kind is Kind.SILENT:
-            return BrokerError(
-                f"broker.url: no AMQP broker at {address}, {finding.fact}; stop the program that listens there, or use"
-                " another port; if RabbitMQ listens there, make the name of its host resolve, for example in /etc/hosts"
-            )
         if finding.kind is Kind.OTHER:
             return BrokerError(
                 f"broker.url: no AMQP broker at {address}, {finding.fact}; "
                 "stop the program that listens there, or use another port"
             )
     facts = ", ".join(f"{address} ({finding.fact})" for address, finding in findings.items())
+    kinds = {finding.kind for finding in findings.values()}
     allowed = "start it" if autostart else "start it, or set broker.autostart to true"
+    if kinds.intersection(_UNDECIDED):
+        allowed = "start the broker behind this port, or stop the other program that listens there"
+    if Kind.SILENT in kinds:
+        allowed += "; if RabbitMQ listens there, make the name of its host resolve, for example in /etc/hosts"
     return BrokerUnreachable(f"broker.url: no broker answers at {facts}; {allowed}")
 
 

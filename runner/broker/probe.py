@@ -42,8 +42,11 @@ class Kind(enum.Enum):
     NOTHING = "nothing"
     #: The host, or the route to it, does not exist.
     UNREACHABLE = "unreachable"
-    #: A program listens, but no AMQP broker answered.
+    #: A program answers, but it is no AMQP broker.
     OTHER = "other"
+    #: The port accepts the connection and closes it without an answer. It may belong to another program, or to a proxy
+    #: whose broker is down.
+    CLOSED = "closed"
     #: The port accepts the connection, but sends no answer. It may belong to another program or to a broker that waits.
     SILENT = "silent"
 
@@ -57,7 +60,7 @@ class ProbeResult:
 
 
 #: The kinds in order of preference, for the choice among the results of several addresses.
-_ORDER = (Kind.BROKER, Kind.OTHER, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
+_ORDER = (Kind.BROKER, Kind.OTHER, Kind.CLOSED, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
 
 def probe(address: Address, timeout: float | None = None) -> ProbeResult:
@@ -143,7 +146,7 @@ def _judge(answer: bytes) -> ProbeResult:
     if answer.startswith(_FRAME_METHOD) and answer[7:] == _CONNECTION_START:
         return ProbeResult(Kind.BROKER, "an AMQP broker")
     if not answer:
-        return ProbeResult(Kind.OTHER, "it closes the connection without an answer")
+        return ProbeResult(Kind.CLOSED, "it closes the connection without an answer")
     if answer.startswith(b"AMQP"):
         return ProbeResult(Kind.OTHER, "it speaks another version of AMQP")
     if answer.startswith(_TLS_ALERT):
@@ -172,4 +175,4 @@ def _greet_tls(connection: socket.socket, timeout: float) -> ProbeResult:
     except OSError:
         with contextlib.suppress(OSError):
             connection.close()
-        return ProbeResult(Kind.OTHER, "it closes the connection during the TLS handshake")
+        return ProbeResult(Kind.CLOSED, "it closes the connection during the TLS handshake")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +109,45 @@ def test_an_order_is_refused_while_the_broker_blocks_or_is_unreachable_and_accep
     order = project.first_order()
     runner.wait_for(f"Your order {order} is paid", 30)
     assert runner.stop() == 0
+
+
+@contextlib.contextmanager
+def closing_listener() -> Iterator[int]:
+    """Yield a port whose listener closes each connection, like a proxy whose broker is down."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port: int = listener.getsockname()[1]
+
+    def close_each() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+
+    thread = threading.Thread(target=close_each, daemon=True)
+    thread.start()
+    yield port
+    # Closing alone would not end accept(2).
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
+
+
+@pytest.mark.parametrize("autostart", [True, False])
+def test_a_start_behind_a_proxy_whose_broker_is_down_waits_for_the_broker(
+    project: Project, vhost: Vhost, autostart: bool
+) -> None:
+    project.options("payment", failure_rate=0.0)
+    config = project.config()
+    config["broker"]["autostart"] = autostart
+    project.set_config(config)
+    with closing_listener() as port:
+        runner = project.run(url=f"amqp://guest:guest@127.0.0.1:{port}/{vhost.name}")
+        runner.wait_for(rf"no broker answers at 127.0.0.1:{port} \(it closes the connection without an answer\)")
+    back = Proxy([("127.0.0.1", int(urlsplit(vhost.url).port or 0))], [port])
+    with contextlib.closing(back):
+        order = project.first_order(60)
+        runner.wait_for(f"Your order {order} is paid", 30)
+        assert runner.stop() == 0
 
 
 def test_a_second_runner_in_a_folder_is_refused_and_a_killed_runner_leaves_no_process(

@@ -94,7 +94,7 @@ def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
     # RabbitMQ's HTTP API closes the connection after 5 s without a line that it understands.
     finding = _look(urlsplit(rabbit.management).port or 0, timeout=30.0)
 
-    assert finding.kind is Kind.OTHER
+    assert finding.kind is Kind.CLOSED
 
 
 def test_tls_server_is_reported_if_the_url_is_plain_amqp(serve):
@@ -214,7 +214,7 @@ def test_silent_listener_is_no_broker(serve):
 def test_listener_that_closes_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.recv(8)))
 
-    assert finding == ProbeResult(Kind.OTHER, "it closes the connection without an answer")
+    assert finding == ProbeResult(Kind.CLOSED, "it closes the connection without an answer")
 
 
 def test_port_with_a_listener_is_not_free(serve):

@@ -145,17 +145,29 @@ def test_another_server_at_the_port_is_reported(machine: Machine, tmp_path: Path
         find_broker([LOCAL], autostart, tmp_path)
 
 
+@pytest.mark.parametrize("kind", [Kind.CLOSED, Kind.SILENT])
+@pytest.mark.parametrize("autostart", [True, False])
+def test_a_port_that_may_belong_to_a_broker_is_waited_for(
+    machine: Machine, tmp_path: Path, kind: Kind, autostart: bool
+):
+    machine.kinds["127.0.0.1:7000"] = kind
+
+    with pytest.raises(BrokerUnreachable, match=rf"127\.0\.0\.1:7000 \(fact: {kind.value}\); start the broker behind"):
+        find_broker([LOCAL], autostart, tmp_path)
+
+
 def test_silence_may_be_a_broker_whose_host_does_not_resolve_its_own_name(machine: Machine, tmp_path: Path):
     machine.kinds["127.0.0.1:7000"] = Kind.SILENT
 
     with pytest.raises(
-        BrokerError, match=r"fact: silent; stop the program that listens there, .* make the name of its host resolve"
+        BrokerUnreachable, match=r"listens there; .* make the name of its host resolve"
     ):
         find_broker([LOCAL], True, tmp_path)
 
 
-def test_the_node_of_a_killed_run_is_not_reused(machine: Machine, tmp_path: Path):
-    machine.kinds["127.0.0.1:7000"] = Kind.BROKER
+@pytest.mark.parametrize("kind", [Kind.BROKER, Kind.CLOSED, Kind.SILENT])
+def test_the_node_of_a_killed_run_is_not_reused(machine: Machine, tmp_path: Path, kind: Kind):
+    machine.kinds["127.0.0.1:7000"] = kind
     machine.leftover = 4711
 
     assert isinstance(find_broker([LOCAL], True, tmp_path), PrivateNode)
