@@ -135,6 +135,7 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
     log.debug("order %s: charging %s %s", order.order_id, order.amount, order.currency, extra=named)
     reason = resources.charge(order, message.attempt)
     event = outcome_event(order, reason)
+    named["event"] = event.type
     log.info("order %s: %s, payment %s", order.order_id, reason or "approved", event.body["payment_id"], extra=named)
     if store.inbox:
         keep_charge(order, reason, message, store)

@@ -104,7 +104,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """The JSON format: an object with time, level, slot and message, and with the order if it is known."""
+    """The JSON format: an object with time, level, slot and message, and with the order and the event if known."""
 
     def __init__(self, slot: str) -> None:
         super().__init__()
@@ -113,8 +113,9 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as JSON."""
         more = {}
-        if order := getattr(record, "order", None):
-            more["order"] = str(order)
+        for name in ("order", "event"):
+            if value := getattr(record, name, None):
+                more[name] = str(value)
         if record.exc_info:
             more["traceback"] = _traceback(record)
         level = record.levelname.lower()

@@ -47,6 +47,7 @@ project. `--help` prints the text of this page. `make schema` generates the page
 #: The chapters of the page with their commands, in the order of a first day; another page has more about some.
 CHAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Starting a project": ("operations.md", ("init", "completion")),
+    "Exercises": ("tutorial.md", ("learn",)),
     "Running services": (
         "supervisor.md",
         ("run", "status", "logs", "start", "stop", "restart", "scale", "reload", "down"),
@@ -62,6 +63,8 @@ CHAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 #: Command lines that people use, and what each does.
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "init": (("init shop", "a new project in the folder shop"),),
+    "learn": (("learn", "the current exercise, with a check at each save"), ("learn start 3", "another exercise")),
+    "learn check": (("learn check --all --format junit --output result.xml", "every exercise, for other programs"),),
     "run": (
         ("", "everything"),
         ("run payment notification", "only these services"),

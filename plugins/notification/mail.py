@@ -32,6 +32,8 @@ class Email:
     date: str
     #: The part of the Message-ID before the @.
     token: str
+    #: The type of the event.
+    event: str = ""
 
 
 def parse_address(text: str, *, may_have_name: bool = False) -> Address:
@@ -107,6 +109,7 @@ def compose(message: Message, sender: str, recipient: str, subject: str, text: s
         text=text.encode(errors="replace").decode(),
         date=formatdate(seconds_of(message.timestamp)),
         token=_token(message),
+        event=message.type,
     )
 
 

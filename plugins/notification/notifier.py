@@ -28,7 +28,7 @@ class LogTransport:
 
     def send(self, mail: Email, order: str) -> None:
         """Write the e-mail to the log."""
-        extra: dict[str, object] = {"order": one_line(order)}
+        extra: dict[str, object] = {"order": one_line(order), "event": mail.event}
         if self._log.isEnabledFor(logging.DEBUG):
             extra["lines"] = ["  | " + one_line(line) for line in mail.text.splitlines() if line.strip()]
         self._log.info("e-mail to %s: %s", one_line(mail.recipient), one_line(mail.subject), extra=extra)

@@ -104,7 +104,7 @@ class SmtpTransport:
             raise Retry(f"{self._server}: {error.smtp_code} {_decode(error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise Retry(f"{self._server}: cannot send, {error}") from None
-        extra = {"order": one_line(order)}
+        extra = {"order": one_line(order), "event": mail.event}
         self._log.info("e-mail to %s sent: %s", one_line(mail.recipient), one_line(mail.subject), extra=extra)
 
     def _deliver(self, mail: EmailMessage) -> None:

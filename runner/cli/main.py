@@ -45,6 +45,7 @@ LAZY = {
     "graph": "runner.cli.render_command:graph",
     "import": "runner.cli.render_command:import_",
     "init": "runner.cli.init_command:init",
+    "learn": "runner.learn.learn_command:learn",
     "ledger": "runner.ledger.ledger_command:ledger",
     "lint": "runner.cli.check_command:lint",
     "logs": "runner.cli.service_commands:logs",

@@ -47,11 +47,11 @@ def broker_for(project: Project) -> Iterator[str | None]:
         change = Folder(folder).login_change(address.login)
         if change is not None and isinstance(found, PrivateNode):
             click.echo(f"warning: {change}", err=True)
-        process = _started(found)
+        process = start_process(found)
         try:
             yield found.management_url
         finally:
-            _stop(process)
+            stop_process(process)
 
 
 def _reported_by_supervisor(project: Project, address: Address) -> str | None:
@@ -80,7 +80,8 @@ def _held(project: Project, found: Startable) -> IO[str]:
         ) from None
 
 
-def _started(found: Startable) -> Process:
+def start_process(found: Startable) -> Process:
+    """Start a broker, and return its process when it is ready. Raises BrokerUnreachable with the reason."""
     process = Process(Program("broker", tuple(found.command), environment=found.environment), "broker.1")
     # The output is read and discarded, because a full pipe would block the process.
     output = os.fdopen(process.output, "rb", buffering=0)
@@ -90,7 +91,7 @@ def _started(found: Startable) -> Process:
         readable, _, _ = select.select([process.lifeline], [], [], max(0.0, deadline - time.monotonic()))
         data = process.lifeline.recv(4096) if readable else b""
         if not data:
-            _stop(process)
+            stop_process(process)
             *_, last = [b"", *status.splitlines()]
             words = last.decode("utf-8", "replace").removeprefix("STATUS=")
             raise BrokerUnreachable(f"the private RabbitMQ does not start, {words or 'for an unknown reason'}")
@@ -104,7 +105,8 @@ def _drain(output: object) -> None:
             pass
 
 
-def _stop(process: Process) -> None:
+def stop_process(process: Process) -> None:
+    """Stop a broker, and wait until its process has exited."""
     process.terminate()
     readable, _, _ = select.select([process.exit_descriptor], [], [], STOP_TIMEOUT)
     if not readable:

@@ -120,8 +120,17 @@ def events_of(read: Read, order: str) -> list[EventRow]:
 def attempts_of(read: Read, order: str) -> list[AttemptRow]:
     """Return all attempts on the messages of an order, oldest first."""
     statement = f"SELECT {_ATTEMPT} FROM attempts WHERE order_id = :order ORDER BY began_at, id"  # noqa: S608
+    return _attempts(read(statement, {"order": order}))
+
+
+def all_attempts(read: Read) -> list[AttemptRow]:
+    """Return all attempts on all messages, oldest first. Only for a small database."""
+    return _attempts(read(f"SELECT {_ATTEMPT} FROM attempts ORDER BY began_at, id", {}))  # noqa: S608
+
+
+def _attempts(rows: Sequence[Sequence[Any]]) -> list[AttemptRow]:
     found = []
-    for row in read(statement, {"order": order}):
+    for row in rows:
         check_row("attempts", _ATTEMPT_COLUMNS, row)
         found.append(AttemptRow(*row))
     # SQLite has no booleans, and an ``audit`` process of an earlier version may still insert rows.

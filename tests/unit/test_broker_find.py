@@ -159,9 +159,7 @@ def test_a_port_that_may_belong_to_a_broker_is_waited_for(
 def test_silence_may_be_a_broker_whose_host_does_not_resolve_its_own_name(machine: Machine, tmp_path: Path):
     machine.kinds["127.0.0.1:7000"] = Kind.SILENT
 
-    with pytest.raises(
-        BrokerUnreachable, match=r"listens there; .* make the name of its host resolve"
-    ):
+    with pytest.raises(BrokerUnreachable, match=r"listens there; .* make the name of its host resolve"):
         find_broker([LOCAL], True, tmp_path)
 
 

@@ -1,0 +1,1 @@
+"""The classroom: exercises that check themselves on the real system."""

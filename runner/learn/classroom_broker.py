@@ -1,0 +1,125 @@
+"""The classroom's own RabbitMQ, with a virtual host for each check, so that no running system is disturbed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from runner.address import Address
+from runner.admin.management_api import ManagementApi, ManagementError
+from runner.broker.find import Startable, find_broker
+from runner.broker.port import free_port
+from runner.broker.probe import Kind, probe
+from runner.cli.temporary_broker import start_process, stop_process
+from runner.errors import AlreadyRunning, BrokerUnreachable
+from runner.supervisor.lock import take_lock
+from runner.supervisor.processes.process import Process
+
+#: Seconds within which the broker of another command must answer.
+START_TIMEOUT = 90.0
+#: Seconds for an answer of a broker that should be running.
+PROBE_TIMEOUT = 1.0
+_FILE = "broker.json"
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """The address of the classroom's broker. Its login is RabbitMQ's default login, because it listens on loopback."""
+
+    port: int
+    management_url: str
+
+    def url(self, vhost: str = "") -> str:
+        """Return the URL of a virtual host, by default of ``/``."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{vhost}"
+
+
+class ClassroomBroker:
+    """A private RabbitMQ in a folder. All commands in this folder share it while one of them runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock: IO[str] | None = None
+        self._process: Process | None = None
+        self._found: Startable | None = None
+        self._address: BrokerAddress | None = None
+
+    def __enter__(self) -> ClassroomBroker:
+        """Use the running broker, or start it. Raises RunnerError if there is none and none can be started."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while self._address is None:
+            self._address = self._running()
+            if self._address is not None:
+                break
+            try:
+                self._lock = take_lock(self._folder)
+            except AlreadyRunning:
+                # Another command is starting the broker.
+                if time.monotonic() >= deadline:
+                    raise BrokerUnreachable(f"{self._folder}: the broker of another command does not answer") from None
+                time.sleep(0.2)
+            else:
+                self._start(free_port())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the broker if this command has started it."""
+        if self._process is not None:
+            stop_process(self._process)
+        if self._lock is not None:
+            (self._folder / _FILE).unlink(missing_ok=True)
+            self._lock.close()
+
+    @property
+    def address(self) -> BrokerAddress:
+        """The address of the running broker."""
+        assert self._address is not None  # noqa: S101 - for the type checker: inside ``with``
+        return self._address
+
+    @property
+    def is_own(self) -> bool:
+        """True if this command has started the broker."""
+        return self._process is not None
+
+    @contextlib.contextmanager
+    def vhost(self) -> Iterator[str]:
+        """Yield the URL of a new virtual host, and delete it afterwards."""
+        name = f"check-{secrets.token_hex(4)}"
+        api = ManagementApi(self.address.url(), self.address.management_url)
+        api.request("PUT", "vhosts", name)
+        try:
+            yield self.address.url(name)
+        finally:
+            # The vhost disappears with the broker's folder in any case.
+            with contextlib.suppress(ManagementError):
+                api.request("DELETE", "vhosts", name)
+
+    def restart(self, seconds: float) -> None:
+        """Kill the broker, and start it again on the same port after ``seconds``. Only for the command that owns it."""
+        assert self._process is not None  # noqa: S101 - for the type checker
+        self._process.kill()
+        self._process.reap()
+        self._process = None
+        time.sleep(seconds)
+        self._start(self.address.port)
+
+    def _start(self, port: int) -> None:
+        found = find_broker([f"amqp://guest:guest@127.0.0.1:{port}/"], True, self._folder / "broker")
+        assert isinstance(found, Startable)  # noqa: S101 - for the type checker: nothing listens on the port
+        self._process = start_process(found)
+        self._address = BrokerAddress(port, found.management_url)
+        (self._folder / _FILE).write_text(json.dumps({"port": port, "management_url": found.management_url}), "utf-8")
+
+    def _running(self) -> BrokerAddress | None:
+        try:
+            found = BrokerAddress(**json.loads((self._folder / _FILE).read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        answer = probe(Address.of(found.url()), PROBE_TIMEOUT)
+        return found if answer.kind is Kind.BROKER else None

@@ -1,0 +1,63 @@
+"""The customer in a check, who posts orders to the order API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+import uuid
+
+from runner.learn.given_step import GivenStep
+from runner.learn.observation import Response
+
+#: Seconds for one response.
+TIMEOUT = 10.0
+#: Seconds for which a refused post is repeated, and the pause between two posts.
+REPEAT_TIME, PAUSE = 20.0, 0.1
+CUSTOMER = "alice@example.com"
+
+
+class Customer:
+    """A client of the order API. All methods can be called from any thread."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._lock = threading.Lock()
+        self.responses: list[Response] = []
+
+    def post(self, step: GivenStep, group: int) -> None:
+        """Post the orders of a step. ``group`` is the number of the step."""
+        shared_key = str(uuid.uuid4()) if step.same_key else None
+        started = time.monotonic()
+        for number in range(step.orders or 0):
+            if step.rate:
+                time.sleep(max(0.0, started + number / step.rate - time.monotonic()))
+            self._post_one(step, group, shared_key or str(uuid.uuid4()))
+
+    def _post_one(self, step: GivenStep, group: int, key: str) -> None:
+        deadline = time.monotonic() + REPEAT_TIME
+        while True:
+            response = self._send(step, group, key)
+            if response.status == 202 or not step.until_accepted or time.monotonic() >= deadline:
+                break
+            time.sleep(PAUSE)
+        with self._lock:
+            self.responses.append(response)
+
+    def _send(self, step: GivenStep, group: int, key: str) -> Response:
+        body = {"customer_email": CUSTOMER, "amount": step.amount, "currency": step.currency}
+        body |= {"region": step.region} if step.region else {}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
+        sent = time.monotonic()
+        try:
+            connection.request("POST", "/orders", json.dumps(body), headers)
+            answer = connection.getresponse()
+            found = json.loads(answer.read() or b"{}")
+            status, order = answer.status, found.get("order_id")
+        except (OSError, http.client.HTTPException, ValueError):
+            status, order = 0, None
+        finally:
+            connection.close()
+        return Response(status, order, time.time(), time.monotonic() - sent, group)

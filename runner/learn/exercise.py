@@ -1,0 +1,171 @@
+"""An exercise: its text, its tasks, and the folder with its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from runner.bounded_file import read_bounded
+from runner.config.document import MAX_BYTES, Document
+from runner.config.validation import validate_document
+from runner.config.value import Duration
+from runner.errors import ConfigError, RunnerError
+from runner.learn.expectation import Expectation
+from runner.learn.given_step import GivenStep
+
+FILE = "exercise.yaml"
+README, STARTER, SOLUTION, WRONG = "README.md", "starter", "solution", "wrong"
+_NAME = re.compile(r"(\d{2})-[a-z0-9-]+")
+
+
+class Question(BaseModel):
+    """A multiple-choice question, which is never graded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ask: str = Field(min_length=1, description="The question.")
+    choices: tuple[str, ...] = Field(min_length=2, max_length=6, description="The answers to choose from.")
+    answer: str = Field(description="The right one of the choices.")
+
+    @model_validator(mode="after")
+    def _has_answer(self) -> Question:
+        if self.answer not in self.choices:
+            raise ValueError("answer is none of the choices; allowed: one of them, written in the same way")
+        return self
+
+
+class WhenWrong(BaseModel):
+    """A sentence for a particular mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    saw: tuple[Expectation, ...] = Field(description="The facts that the sentence is about. All of them must be seen.")
+    say: str = Field(min_length=1, description="The sentence. {saw} is the value of the first part of saw.")
+    look: tuple[str, ...] = Field((), description="The file, and the keys of the place, that the sentence is about.")
+
+    @field_validator("saw", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+
+class Task(BaseModel):
+    """One task of an exercise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="A short name.")
+    title: str = Field(min_length=1, description="The goal in one sentence.")
+    points: int = Field(1, ge=1, le=100, description="The points for the task.")
+    given: tuple[GivenStep, ...] = Field((), description="The steps, in this order.")
+    expect: tuple[Expectation, ...] = Field(
+        min_length=1, description="The expectations, which must all be met afterwards."
+    )
+    within: Duration = Field(5.0, description="The maximum time until all expectations are met.")
+    stays_for: Duration = Field(0.0, description="The time for which they must stay met.")
+    never: tuple[Expectation, ...] = Field((), description="Expectations that must not be met at any moment.")
+    when_wrong: tuple[WhenWrong, ...] = Field(
+        (), description="Sentences for particular mistakes; the first match is printed."
+    )
+    look: tuple[str, ...] = Field(("topology.yaml",), description="The file, and the keys of the place to look at.")
+
+    @property
+    def needs_no_system(self) -> bool:
+        """True if the files alone decide the task."""
+        return not self.given and all(one.needs_no_system for one in (*self.expect, *self.never))
+
+
+class ExerciseFile(BaseModel):
+    """The file ``exercise.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = Field(min_length=1, description="The title.")
+    level: Literal["worked", "completion", "goal", "find"] = Field(
+        description="worked (change one thing), completion (fill in the blanks), goal (only the goal is given) or"
+        " find (something is broken)."
+    )
+    minutes: int = Field(ge=1, le=60, description="The usual time in minutes.")
+    predict: Question = Field(description="The question before the first check.")
+    edit: tuple[str, ...] = Field(min_length=1, description="The files that the learner may change, as patterns.")
+    hints: tuple[str, ...] = Field(min_length=1, description="Hints, from a question to almost the solution.")
+    tasks: tuple[Task, ...] = Field(min_length=1, max_length=5, description="The tasks.")
+    explain: str = Field(min_length=1, description="The explanation after success.")
+    review: Question = Field(description="A question after success, which is asked again at the next start.")
+
+    @model_validator(mode="after")
+    def _has_unique_tasks(self) -> ExerciseFile:
+        ids = [one.id for one in self.tasks]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two tasks have the same id; allowed: an id of its own for each task")
+        return self
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise in its folder."""
+
+    folder: Path
+    file: ExerciseFile
+
+    @property
+    def name(self) -> str:
+        """The name, such as ``03-two-subscribers``."""
+        return self.folder.name
+
+    @property
+    def number(self) -> int:
+        """The number at the beginning of the name."""
+        return int(self.name[:2])
+
+    @property
+    def starter(self) -> Path:
+        """The folder with the learner's first files."""
+        return self.folder / STARTER
+
+    @property
+    def points(self) -> int:
+        """The points of all tasks."""
+        return sum(one.points for one in self.file.tasks)
+
+    def may_edit(self, name: str) -> bool:
+        """Return True if the learner may change a file. ``name`` is its path in the learner's folder."""
+        return any(fnmatch(name, one) for one in self.file.edit)
+
+
+def load_exercise(folder: Path) -> Exercise:
+    """Read an exercise. Raises ConfigError with every error in ``exercise.yaml``, and RunnerError without the file."""
+    path = folder / FILE
+    try:
+        text = read_bounded(path, MAX_BYTES).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunnerError(f"{path}: cannot be read, {error}; allowed: an exercise's folder") from None
+    document = Document(str(path), text, {})
+    file = validate_document(ExerciseFile, document) if not document.is_unusable else None
+    if document.faults or file is None:
+        raise ConfigError([str(one) for one in sorted(document.faults)])
+    return Exercise(folder, file)
+
+
+def exercises_in(folder: Path) -> list[Exercise]:
+    """Return all exercises in a folder, in order. Raises RunnerError if there is none, and ConfigError."""
+    folders = sorted(one.parent for one in folder.glob(f"*/{FILE}") if _NAME.fullmatch(one.parent.name))
+    if not folders:
+        raise RunnerError(f"{folder}: contains no exercise; allowed: a folder with folders such as 01-first-event")
+    return [load_exercise(one) for one in folders]
+
+
+def named(exercises: Sequence[Exercise], name: str) -> Exercise:
+    """Return an exercise by its number or name. Raises RunnerError with the known names."""
+    for one in exercises:
+        if name in (one.name, str(one.number), f"{one.number:02}"):
+            return one
+    from runner.config.error_detail import unknown  # imported here, because only an error needs it
+
+    raise RunnerError(unknown("exercise", name, [one.name for one in exercises]))

@@ -1,0 +1,208 @@
+"""``learn``: the commands of the classroom."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from runner.cli.terminal import has_colour
+from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
+from runner.invocation import SOURCE
+from runner.learn.checker import check_exercise
+from runner.learn.classroom_broker import ClassroomBroker
+from runner.learn.exercise import Exercise, exercises_in, named
+from runner.learn.lesson import Lesson
+from runner.learn.result_file import FORMATS, GRADERS
+from runner.learn.result_text import result_lines
+from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
+from runner.learn.workspace import FOLDER, Workspace
+
+#: The name of the folder with the exercises, in a project, in a checkout, and in an installation.
+EXERCISES = "exercises"
+
+
+def exercise_folder(project: Path) -> Path:
+    """Return the folder with the exercises: the project's own, or the shipped ones."""
+    for folder in (project / EXERCISES, SOURCE / EXERCISES, Path(__file__).parent / EXERCISES):
+        if folder.is_dir():
+            return folder
+    raise RunnerError(f"{project / EXERCISES}: does not exist; allowed: a folder with exercises")
+
+
+class Classroom:
+    """The exercises and the learner's folder of one command."""
+
+    def __init__(self, project: Path, work: Path | None = None) -> None:
+        self.exercises = exercises_in(exercise_folder(project))
+        self.workspace = Workspace(work or project / FOLDER)
+
+    def exercise(self, name: str | None) -> Exercise:
+        """Return the named exercise, or the current one."""
+        return self.workspace.chosen(self.exercises) if name is None else named(self.exercises, name)
+
+    def lesson(self, *, is_large: bool = False) -> Lesson:
+        """Return the watch mode."""
+        return Lesson(self.exercises, self.workspace, is_large=is_large)
+
+
+_name = click.argument("name", metavar="[N]", required=False)
+
+
+@click.group(invoke_without_command=True, short_help="Work through exercises that check themselves.")
+@click.option("--large", is_flag=True, help="Use short lines and more space, for a projector.")
+@click.pass_context
+def learn(context: click.Context, large: bool) -> None:
+    """Work through exercises that check themselves.
+
+    Without a command, shows the current exercise, asks for a prediction, and checks your files at each save. Your files
+    are in my-work/. The checks use a private RabbitMQ, and never touch a running system.
+    """
+    if context.invoked_subcommand is None:
+        room = Classroom(context.obj)
+        room.lesson(is_large=large).run(room.exercise(None))
+
+
+@learn.command("list", short_help="List the exercises and your progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def list_(project: Path, as_json: bool) -> None:
+    """List the exercises and your progress."""
+    room = Classroom(project)
+    if not as_json:
+        room.lesson().show_list()
+        return
+    found = [
+        {
+            "exercise": one.name, "title": one.file.title, "minutes": one.file.minutes, "level": one.file.level,
+            **asdict(room.workspace.progress.of(one)),
+        }
+        for one in room.exercises
+    ]  # fmt: skip
+    click.echo(json.dumps({"current": room.workspace.progress.current, "exercises": found}, indent=2))
+
+
+@learn.command(short_help="Make an exercise the current one, and show it.")
+@click.argument("name", metavar="N")
+@click.pass_obj
+def start(project: Path, name: str) -> None:
+    """Make an exercise the current one, and show it. N is its number or name."""
+    room = Classroom(project)
+    exercise = room.exercise(name)
+    folder = room.workspace.start(exercise)
+    click.echo(room.lesson().text_of(exercise))
+    click.echo(f"\nyour files: {folder}")
+
+
+@learn.command("next", short_help="Go to the next exercise that is not done.")
+@click.pass_obj
+def next_(project: Path) -> None:
+    """Go to the next exercise that is not done, and show it."""
+    room = Classroom(project)
+    current = room.exercise(None)
+    later = [one for one in room.exercises if one.number > current.number]
+    exercise = room.workspace.following(later) or room.workspace.following(room.exercises)
+    if exercise is None:
+        click.echo("all exercises are done")
+        return
+    folder = room.workspace.start(exercise)
+    click.echo(room.lesson().text_of(exercise))
+    click.echo(f"\nyour files: {folder}")
+
+
+@learn.command(short_help="Show the next hint.")
+@_name
+@click.pass_obj
+def hint(project: Path, name: str | None) -> None:
+    """Show the next hint for the current exercise, or for the exercise N."""
+    room = Classroom(project)
+    room.lesson().hint(room.exercise(name))
+
+
+@learn.command(short_help="Show the solution, after a first check.")
+@_name
+@click.pass_obj
+def solution(project: Path, name: str | None) -> None:
+    """Show the solution of the current exercise, or of the exercise N. It is shown only after a first check."""
+    room = Classroom(project)
+    room.lesson().solution(room.exercise(name))
+
+
+@learn.command(short_help="Restore the first files of an exercise.")
+@_name
+@click.pass_obj
+def reset(project: Path, name: str | None) -> None:
+    """Restore the first files of the current exercise, or of the exercise N. Your files are kept in my-work/.old/."""
+    room = Classroom(project)
+    room.lesson().reset(room.exercise(name))
+
+
+@learn.command(short_help="Check your files once.")
+@click.argument("names", metavar="[N]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Check every exercise.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", *FORMATS]), default="text", show_default=True,
+    help="json has the fields of Exercism's test runners.",
+)  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to a file.")
+@click.option(
+    "--work", type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The folder with the files to check, such as a student's.  [default: my-work]",
+)  # fmt: skip
+@click.pass_obj
+def check(
+    project: Path, names: tuple[str, ...], every: bool, form: str, output: Path | None, work: Path | None
+) -> None:
+    """Check the files of the current exercise, or of the exercises N.
+
+    Exits with 0 if all tasks are passed, with 1 if not, and with 75 if a check could not run. With --format gradescope
+    or classroom50, a task that is not passed is no failure.
+    """
+    if names and every:
+        raise click.UsageError("--all and N exclude each other")
+    room = Classroom(project, work)
+    chosen = room.exercises if every else [room.exercise(one) for one in names] or [room.exercise(None)]
+    results = _checked(room, chosen, Workspace(project / FOLDER).classroom)
+    text = _shown(results, room) if form == "text" else FORMATS[form](results)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n", "utf-8")
+    verdicts = {one.verdict for one in results}
+    is_failed = Verdict.FAIL in verdicts and form not in GRADERS
+    sys.exit(EXIT_BROKER if Verdict.ERROR in verdicts else EXIT_FAILURE if is_failed else EXIT_OK)
+
+
+def _checked(room: Classroom, chosen: Sequence[Exercise], classroom: Path) -> list[ExerciseResult]:
+    results = []
+    with ClassroomBroker(classroom) as broker:
+        for exercise in chosen:
+            folder = room.workspace.path(exercise)
+            if not folder.is_dir():
+                results.append(_not_started(exercise))
+                continue
+            prediction = room.workspace.progress.of(exercise).prediction or ""
+            result = check_exercise(exercise, folder, broker, prediction)
+            room.workspace.note(exercise, result)
+            results.append(result)
+    return results
+
+
+def _not_started(exercise: Exercise) -> ExerciseResult:
+    tasks = [
+        TaskResult(one.id, one.title, Verdict.FAIL, 0, one.points, saw="not started: there are no files")
+        for one in exercise.file.tasks
+    ]
+    return ExerciseResult(exercise.name, exercise.file.title, tasks)
+
+
+def _shown(results: Sequence[ExerciseResult], room: Classroom) -> str:
+    lines = []
+    for result in results:
+        lines.append(f"{result.exercise}: {result.points} of {result.of} points")
+        lines += result_lines(result, width=room.lesson().width, colour=has_colour())
+    return "\n".join(lines)

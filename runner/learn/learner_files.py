@@ -1,0 +1,151 @@
+"""The learner's files: what was changed, whether they can run, and the lines of their settings."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from runner.bounded_file import FileTooLarge, read_bounded
+from runner.config.document import MAX_BYTES, Document
+from runner.config.project import load_project
+from runner.errors import ConfigError
+from runner.invocation import SOURCE
+from runner.learn.evaluation import FilesSeen
+from runner.learn.exercise import Exercise
+from runner.topology.compile import compile_topology
+from runner.topology.offline_routing import OfflineRouter
+
+#: Folders and files that a run or an editor writes.
+IGNORED = ("var", "__pycache__", ".git", ".vscode", ".idea")
+#: Seconds for a check of the plugins.
+TIMEOUT = 30.0
+
+
+class LearnerFiles:
+    """The files of one exercise in the learner's folder."""
+
+    def __init__(self, exercise: Exercise, folder: Path, prediction: str = "") -> None:
+        self.exercise, self.folder, self._prediction = exercise, folder, prediction
+        self._config_errors: list[str] = []
+
+    def refusal(self) -> list[str] | None:
+        """Return lines about files that must not be checked, or None."""
+        wrong = self._wrong_changes()
+        if wrong:
+            return wrong
+        try:
+            self._project = load_project(self.folder)
+        except ConfigError as error:
+            self._config_errors = error.faults
+            return error.faults
+        return None
+
+    def started_with(self, lines: Sequence[str]) -> list[str]:
+        """Return the errors of plugins with the learner's lines. ``lines`` are the errors of the trial."""
+        try:
+            found = self._command("check", "--json")
+            self._config_errors = [str(one) for one in json.loads(found).get("faults", ())] or list(lines)
+        except ValueError:
+            self._config_errors = list(lines)
+        self.__dict__.pop("seen", None)
+        return self._config_errors
+
+    @cached_property
+    def seen(self) -> FilesSeen:
+        """The facts that the files alone show."""
+        return FilesSeen(self._config_errors, self._codes, self._changed_lines(), self._prediction, self._route)
+
+    def _route(self, exchange: str, key: str) -> Sequence[str]:
+        return self._router.route(exchange, key).queues
+
+    @cached_property
+    def _router(self) -> OfflineRouter:
+        return OfflineRouter(compile_topology(self._project.topology, self._project.consumed))
+
+    def _wrong_changes(self) -> list[str]:
+        allowed = ", ".join(self.exercise.file.edit)
+        mine, theirs = _names(self.folder), _names(self.exercise.starter)
+        found = []
+        for name in sorted(mine | theirs):
+            if self.exercise.may_edit(name) or _text(self.folder / name) == _text(self.exercise.starter / name):
+                continue
+            what = (
+                "is missing" if name not in mine else "was changed" if name in theirs else "is not part of the exercise"
+            )
+            found.append(f"{name}: {what}; allowed: changes to {allowed}; learn reset restores the first files")
+        return found
+
+    def _changed_lines(self) -> int:
+        """Return the number of lines that were added, or replaced, or removed without a replacement."""
+        count = 0
+        for name in _names(self.folder) | _names(self.exercise.starter):
+            before, after = (_text(one / name).splitlines() for one in (self.exercise.starter, self.folder))
+            for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after).get_opcodes():
+                count += 0 if kind == "equal" else max(b - a, d - c)
+        return count
+
+    @cached_property
+    def _findings(self) -> list[dict[str, str]]:
+        try:
+            return list(json.loads(self._command("lint", "--json")))
+        except ValueError:
+            return []
+
+    @property
+    def _codes(self) -> list[str]:
+        needs = any(
+            saw.finding for task in self.exercise.file.tasks for one in task.when_wrong for saw in one.saw
+        ) or any(one.finding for task in self.exercise.file.tasks for one in (*task.expect, *task.never))
+        # The search for findings takes half a second, so it must be needed.
+        return [one["code"] for one in self._findings] if needs else []
+
+    def finding_lines(self) -> list[str]:
+        """Return the lint findings as lines, for a failed task."""
+        return [f"{one['where']}: {one['reason']}; {one['remedy']}" for one in self._findings]
+
+    def _command(self, *arguments: str) -> str:
+        path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", "--project", str(self.folder), *arguments],
+            env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+        return done.stdout
+
+    def place(self, look: Sequence[str]) -> str:
+        """Return a place as ``file:line``. ``look`` is a file and the keys of a setting in it."""
+        if not look:
+            return ""
+        name, *keys = look
+        if not name.endswith(".yaml"):
+            return name
+        document = Document(name, _text(self.folder / name), dict(os.environ))
+        return f"{name}:{document.line(tuple(keys))}"
+
+    def line_at(self, place: str) -> str:
+        """Return the text of a line ``file:line``, or an empty text."""
+        name, _, number = place.rpartition(":")
+        lines = _text(self.folder / name).splitlines() if name and number.isdigit() else []
+        return lines[int(number) - 1].rstrip() if 0 < int(number or 0) <= len(lines) else ""
+
+
+def _names(folder: Path) -> set[str]:
+    found = set()
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part in IGNORED for part in name.parts) and not path.name.startswith("."):
+            found.add(str(name))
+    return found - {"README.md"}
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bounded(path, MAX_BYTES).decode("utf-8", "replace")
+    except (OSError, FileTooLarge):
+        return ""

@@ -1,0 +1,269 @@
+"""The watch mode: one exercise after the other, with a check at each save."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from runner.cli.terminal import has_colour
+from runner.invocation import invocation
+from runner.learn.checker import check_exercise
+from runner.learn.classroom_broker import ClassroomBroker
+from runner.learn.exercise import README, SOLUTION, Exercise, Question
+from runner.learn.result_text import result_lines
+from runner.learn.verdict import Verdict
+from runner.learn.workspace import Workspace
+
+#: Seconds between two looks at the learner's files, and seconds without a change after which a save is complete.
+INTERVAL, SETTLE = 0.3, 0.2
+#: The keys of the watch mode.
+KEYS = "Enter: check again · h: hint · s: solution · r: reset · l: list · n: next exercise · q: quit"
+_LETTERS = "abcdef"
+
+
+class Quit(Exception):
+    """The learner leaves the watch mode."""
+
+
+class Lesson:
+    """The watch mode on a terminal."""
+
+    def __init__(self, exercises: Sequence[Exercise], workspace: Workspace, *, is_large: bool) -> None:
+        """``is_large`` is True for a projector: fewer words on a line, and blank lines between the parts."""
+        self._exercises, self._workspace = exercises, workspace
+        self.width = 56 if is_large else 88
+        self._gap = "\n\n" if is_large else "\n"
+        #: The typed bytes that are not handled yet.
+        self._typed = b""
+
+    def run(self, first: Exercise) -> None:
+        """Run until the learner leaves, or until every exercise is passed."""
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
+            # RabbitMQ starts while the learner reads.
+            broker = pool.submit(stack.enter_context, ClassroomBroker(self._workspace.classroom))
+            with contextlib.suppress(Quit):
+                exercise: Exercise | None = first
+                while exercise is not None:
+                    self._one(exercise, broker)
+                    exercise = self._after(exercise)
+                click.echo(f"{self._gap}All exercises are done.")
+            # The broker is closed by the stack, so it must have started.
+            broker.result()
+
+    def _after(self, exercise: Exercise) -> Exercise | None:
+        later = [one for one in self._exercises if one.number > exercise.number]
+        return next((one for one in later if self._workspace.progress.of(one).passed_at is None), None) or (
+            self._workspace.following(self._exercises)
+        )
+
+    def _one(self, exercise: Exercise, broker: concurrent.futures.Future[ClassroomBroker]) -> None:
+        folder = self._workspace.start(exercise)
+        is_changed = _fingerprint(folder) != _fingerprint(exercise.starter)
+        self._ask_review(exercise)
+        click.echo(self._gap + self.text_of(exercise))
+        self.predict(exercise)
+        click.echo(
+            f"{self._gap}Edit {', '.join(str(folder / one) for one in exercise.file.edit)}. Each save is checked."
+        )
+        click.echo(KEYS)
+        seen = _fingerprint(folder)
+        is_due = is_changed
+        while True:
+            if is_due and self.check(exercise, broker):
+                self._wait_for_enter()
+                return
+            is_due = False
+            for key in self._events(folder, seen):
+                is_due = self._handle(key, exercise)
+                break
+            seen = _fingerprint(folder)
+
+    def check(self, exercise: Exercise, broker: concurrent.futures.Future[ClassroomBroker]) -> bool:
+        """Check the learner's files and print the result. Return True if the exercise is passed."""
+        if not broker.done():
+            click.echo("starting the classroom's RabbitMQ ...")
+        started = time.monotonic()
+        record = self._workspace.progress.of(exercise)
+        folder = self._workspace.path(exercise)
+        result = check_exercise(exercise, folder, broker.result(), record.prediction or "")
+        self._workspace.note(exercise, result)
+        click.echo(self._gap + f"{exercise.name}, checked in {time.monotonic() - started:.1f} s")
+        for line in result_lines(result, width=self.width, colour=has_colour()):
+            click.echo(line)
+        if result.verdict is Verdict.PASS:
+            self.explain(exercise)
+        return result.verdict is Verdict.PASS
+
+    def explain(self, exercise: Exercise) -> None:
+        """Print the explanation, with the prediction beside the fact, and ask the review question."""
+        record = self._workspace.progress.of(exercise)
+        predict = exercise.file.predict
+        click.echo(self._gap + exercise.file.explain.strip())
+        if record.prediction is not None:
+            is_right = record.prediction == predict.answer
+            fact = "That is what happened." if is_right else f"What happened: {predict.answer}."
+            click.echo(f"{self._gap}You predicted: {record.prediction}. {fact}")
+        if record.review is None:
+            record.review = self._ask(exercise.file.review)
+            self._workspace.save()
+            if record.review is not None:
+                is_right = record.review == exercise.file.review.answer
+                click.echo("Right." if is_right else f"The answer is: {exercise.file.review.answer}.")
+
+    def predict(self, exercise: Exercise) -> None:
+        """Ask for the prediction, once."""
+        record = self._workspace.progress.of(exercise)
+        if record.prediction is None:
+            click.echo(f"{self._gap}First a prediction. It is kept, but not graded.")
+            record.prediction = self._ask(exercise.file.predict)
+            self._workspace.save()
+
+    def text_of(self, exercise: Exercise) -> str:
+        """Return the text and the tasks of an exercise."""
+        text = (exercise.folder / README).read_text("utf-8").strip()
+        tasks = [f"  {number}. {task.title}" for number, task in enumerate(exercise.file.tasks, 1)]
+        return "\n".join([text, "", "Tasks:", *tasks])
+
+    def _ask_review(self, exercise: Exercise) -> None:
+        """Ask the question of the previous exercise again, at the start of a session."""
+        before = [one for one in self._exercises if one.number < exercise.number]
+        passed = [one for one in before if self._workspace.progress.of(one).passed_at is not None]
+        if not passed or self._workspace.progress.of(exercise).checks:
+            return
+        question = passed[-1].file.review
+        click.echo(f"{self._gap}A question about {passed[-1].file.title!r}:")
+        answer = self._ask(question)
+        if answer is not None:
+            click.echo("Right." if answer == question.answer else f"The answer is: {question.answer}.")
+
+    def _ask(self, question: Question) -> str | None:
+        """Ask a question. Return the chosen answer, or None if the learner skips it."""
+        click.echo(question.ask)
+        for letter, choice in zip(_LETTERS, question.choices, strict=False):
+            click.echo(f"  {letter}) {choice}")
+        while True:
+            click.echo(f"your answer (a to {_LETTERS[len(question.choices) - 1]}, Enter skips): ", nl=False)
+            sys.stdout.flush()
+            answer = self._read_line()
+            if not answer:
+                return None
+            place = _LETTERS.find(answer[0].lower())
+            if len(answer) == 1 and 0 <= place < len(question.choices):
+                return question.choices[place]
+
+    def _read_line(self) -> str:
+        # A buffered reader would read further lines, which select(2) would then not report.
+        while b"\n" not in self._typed:
+            data = os.read(sys.stdin.fileno(), 4096)
+            if not data:
+                raise Quit
+            self._typed += data
+        line, _, self._typed = self._typed.partition(b"\n")
+        return line.decode("utf-8", "replace").strip()
+
+    def _wait_for_enter(self) -> None:
+        click.echo(f"{self._gap}Enter: next exercise · q: quit")
+        if self._read_line().lower() == "q":
+            raise Quit
+
+    def _events(self, folder: Path, seen: object) -> Iterator[str]:
+        """Yield a key that the learner pressed, or an empty text after a save."""
+        while True:
+            readable, _, _ = select.select([sys.stdin], [], [], 0 if self._typed else INTERVAL)
+            if readable or self._typed:
+                yield self._read_line().lower() or "check"
+            now = _fingerprint(folder)
+            if now != seen:
+                time.sleep(SETTLE)
+                if now == _fingerprint(folder):
+                    yield "check"
+                seen = object()
+
+    def _handle(self, key: str, exercise: Exercise) -> bool:
+        """Do what a key means. Return True if the files must be checked."""
+        actions: dict[str, Callable[[Exercise], None]] = {
+            "h": self.hint, "s": self.solution, "r": self.reset, "l": lambda _: self.show_list(), "n": self._skip,
+        }  # fmt: skip
+        if key == "check":
+            return True
+        if key == "q":
+            raise Quit
+        action = actions.get(key[:1])
+        if action is None:
+            click.echo(KEYS)
+        else:
+            action(exercise)
+        return False
+
+    def _skip(self, exercise: Exercise) -> None:
+        later = [one for one in self._exercises if one.number > exercise.number]
+        if not later:
+            click.echo("this is the last exercise")
+            return
+        self._workspace.start(later[0])
+        click.echo(f"to continue: {invocation('learn')}")
+        raise Quit
+
+    def hint(self, exercise: Exercise) -> None:
+        """Print the next hint."""
+        record, hints = self._workspace.progress.of(exercise), exercise.file.hints
+        number = min(record.hints, len(hints) - 1)
+        record.hints = max(record.hints, number + 1)
+        self._workspace.save()
+        click.echo(f"hint {number + 1} of {len(hints)}: {hints[number]}")
+        if number + 1 == len(hints) and record.checks:
+            click.echo(f"the solution: {invocation('learn', 'solution')}")
+
+    def solution(self, exercise: Exercise) -> None:
+        """Print the solution, but only after a failed check."""
+        record = self._workspace.progress.of(exercise)
+        folder = exercise.folder / SOLUTION
+        if not folder.is_dir():
+            click.echo("these exercises come without solutions; ask your teacher")
+        elif not record.checks:
+            click.echo("the solution is shown after your first check; save your files, or press Enter here")
+        else:
+            record.has_seen_solution = True
+            self._workspace.save()
+            for path in sorted(one for one in folder.rglob("*") if one.is_file() and "__pycache__" not in one.parts):
+                name = str(path.relative_to(folder))
+                if exercise.may_edit(name):
+                    click.echo(f"--- {name}\n{path.read_text('utf-8').rstrip()}")
+
+    def reset(self, exercise: Exercise) -> None:
+        """Restore the first files, and keep the learner's files."""
+        old = self._workspace.reset(exercise)
+        kept = "" if old is None else f"; your files are in {old}"
+        click.echo(f"{self._workspace.path(exercise)}: the first files are restored{kept}")
+
+    def show_list(self) -> None:
+        """Print all exercises with the progress."""
+        for one in self._exercises:
+            record = self._workspace.progress.of(one)
+            is_current = one.name == self._workspace.progress.current
+            state = "done" if record.passed_at else f"{record.points} of {record.of}" if record.checks else ""
+            click.echo(
+                f"{'>' if is_current else ' '} {one.name:<28} {one.file.minutes:>3} min  {state:<8} {one.file.title}"
+            )
+
+
+def _fingerprint(folder: Path) -> object:
+    """Return a value that changes with each save in a folder. It is polled, because some systems report no changes."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if "var" in name.parts or "__pycache__" in name.parts or name.name == README:
+            continue
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                found.append((str(name), path.read_bytes()))
+    return found

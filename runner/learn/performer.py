@@ -1,0 +1,169 @@
+"""The execution of the steps of a task."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from runner.config.value import format_duration
+from runner.errors import RunnerError
+from runner.learn.customer import CUSTOMER
+from runner.learn.evaluation import FilesSeen, compare
+from runner.learn.given_step import GATEWAYS, Fault, GivenStep
+from runner.learn.trial import Trial
+from runner.learn.trial_files import TrialFiles
+
+#: Seconds within which the moment of a kill must come, and a killed process must be replaced.
+MOMENT_TIMEOUT = 10.0
+PAUSE = 0.02
+
+
+class Performer:
+    """The steps of one task on its trial."""
+
+    def __init__(self, trial: Trial, files: TrialFiles, learner: Path, restart_broker: Callable[[float], None]) -> None:
+        """``learner`` is the folder with the learner's files. ``restart_broker`` kills and starts the broker."""
+        self._trial, self._files, self._learner, self._restart_broker = trial, files, learner, restart_broker
+        self._threads: list[threading.Thread] = []
+        self._problems: list[Exception] = []
+        self._source = learner
+        self._group = 0
+
+    def begin(self, steps: tuple[GivenStep, ...], starter: Path) -> None:
+        """Write the files for the start. A change of the gateway that comes first needs no reload."""
+        self._source = starter if any(one.save for one in steps) else self._learner
+        for step in steps:
+            if step.gateway is None:
+                break
+            self._set_gateway(step)
+        self._files.write(self._source)
+
+    def perform(self, steps: tuple[GivenStep, ...]) -> None:
+        """Perform the steps. Raises RunnerError if the system refuses one."""
+        is_first = True
+        for step in steps:
+            is_first = is_first and step.gateway is not None
+            if not is_first:
+                self._perform(step)
+
+    def join(self) -> None:
+        """Wait for the steps in the background. Raises the first of their errors."""
+        for thread in self._threads:
+            thread.join()
+        if self._problems:
+            raise self._problems[0]
+
+    def _perform(self, step: GivenStep) -> None:
+        action: Callable[[GivenStep], None] = getattr(self, f"_{step.subject}")
+        if not step.background:
+            action(step)
+            return
+        self._trial.background += 1
+
+        def work() -> None:
+            try:
+                action(step)
+            except Exception as error:  # noqa: BLE001 - join() raises it on the thread of the check
+                self._problems.append(error)
+            finally:
+                self._trial.background -= 1
+
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _orders(self, step: GivenStep) -> None:
+        self._group += 1
+        self._trial.customer.post(step, self._group)
+
+    def _set_gateway(self, step: GivenStep) -> None:
+        gateway = step.gateway
+        self._files.gateway |= GATEWAYS[gateway] if isinstance(gateway, str) else gateway.options if gateway else {}
+
+    def _gateway(self, step: GivenStep) -> None:
+        self._set_gateway(step)
+        self._reload()
+
+    def _save(self, _: GivenStep) -> None:
+        self._source = self._learner
+        self._reload()
+
+    def _reload(self) -> None:
+        self._files.write(self._source)
+        self._trial.control("reload")
+        self._trial.read_files()
+
+    def _publish(self, step: GivenStep) -> None:
+        assert step.publish is not None  # noqa: S101 - for the type checker
+        for key in step.publish.keys:
+            order = str(uuid.uuid4())
+            body = {
+                "order_id": order,
+                "customer_email": CUSTOMER,
+                "amount": "149.99",
+                "currency": "USD",
+                "region": None,
+            }
+            self._trial.publish(step.publish.exchange, key, json.dumps(body), order)
+
+    def _kill(self, step: GivenStep) -> None:
+        deadline = time.monotonic() + MOMENT_TIMEOUT
+        while time.monotonic() < deadline:
+            for slot in self._trial.slots():
+                is_named = step.kill in (slot["slot"], slot["service"])
+                is_due = step.when is None or step.when.unacked.matches(slot["in_hand"] or 0)
+                if is_named and is_due and slot["state"] == "RUNNING" and slot["pid"]:
+                    os.kill(slot["pid"], signal.SIGKILL)
+                    return
+            time.sleep(PAUSE)
+        # The expectations show the consequence. A process that never works has no such moment.
+
+    def _stop(self, step: GivenStep) -> None:
+        self._trial.control("stop", target=step.stop)
+
+    def _start(self, step: GivenStep) -> None:
+        self._trial.control("start", target=step.start)
+
+    def _scale(self, step: GivenStep) -> None:
+        for service, instances in (step.scale or {}).items():
+            self._trial.control("scale", target=service, instances=instances)
+
+    def _replay(self, step: GivenStep) -> None:
+        selection = ["--all"] if step.replay == "all" else ["--queue", str(step.replay)]
+        try:
+            self._trial.run_command("dlq", "replay", *selection)
+        except RunnerError as error:
+            # Without dead letters there is nothing to replay, which the expectations show.
+            if "no dead letter" not in str(error):
+                raise
+
+    def _wait(self, step: GivenStep) -> None:
+        deadline = time.monotonic() + step.within
+        while time.monotonic() < deadline:
+            observed = self._trial.observe()
+            if all(compare(one, observed, FilesSeen()).is_met for one in step.wait or ()):
+                return
+            time.sleep(PAUSE)
+
+    def _fault(self, step: GivenStep) -> None:
+        fault = step.fault
+        assert fault is not None  # noqa: S101 - for the type checker
+        if fault.broker_restart is not None:
+            self._restart_broker(fault.broker_restart)
+        else:
+            self._trial.run_command("fault", *_fault_arguments(fault))
+
+
+def _fault_arguments(fault: Fault) -> list[str]:
+    if fault.poison is not None:
+        return ["poison", fault.poison, "--count", str(fault.count), *(["--kill"] if fault.kill else [])]
+    if fault.duplicate is not None:
+        return ["duplicate", fault.duplicate, "--count", str(fault.count)]
+    assert fault.disconnect is not None  # noqa: S101 - for the type checker
+    return ["disconnect", format_duration(fault.disconnect), *([fault.service] if fault.service else [])]

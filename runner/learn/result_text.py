@@ -1,0 +1,66 @@
+"""The result of a check as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from runner.invocation import invocation
+from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
+
+_MARKS = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.ERROR: ("!", "yellow")}
+_LABEL = 10
+
+
+def result_lines(result: ExerciseResult, *, width: int, colour: bool) -> Iterator[str]:
+    """Yield the lines about a result: a line for each task, and the details of the first task that has not passed."""
+    for task in result.tasks:
+        mark, name = _MARKS[task.verdict]
+        points = f"{task.points} of {task.of} point{'' if task.of == 1 else 's'}"
+        yield f"{_styled(mark, name, colour)} {task.title} ({points})"
+    problem = result.first_problem
+    if problem is not None:
+        yield ""
+        yield from _details(problem, width, colour)
+
+
+def _details(task: TaskResult, width: int, colour: bool) -> Iterator[str]:
+    if task.verdict is Verdict.ERROR:
+        yield from _labelled("error", task.saw, width)
+        yield from _labelled("", "The check could not run. This is not about your files. Try again.", width)
+        return
+    yield from _labelled("did", task.did, width)
+    yield from _labelled("expected", task.expected, width)
+    yield from _labelled("saw", task.saw, width)
+    for line in task.history:
+        yield from _labelled("", line, width)
+    if task.say:
+        yield ""
+        yield from (_styled(line, "yellow", colour) for line in _labelled("", task.say, width))
+    if task.look:
+        yield ""
+        yield from _labelled("look", task.look, width)
+        if task.line:
+            yield " " * _LABEL + "| " + task.line
+    for finding in task.findings:
+        yield from _labelled("lint", finding, width)
+    yield from _labelled("help", invocation("learn", "hint"), width)
+
+
+def _labelled(label: str, text: str, width: int) -> Iterator[str]:
+    """Yield wrapped lines behind a label. Lines that are already wrapped keep their breaks."""
+    head = label.ljust(_LABEL)
+    for line in text.splitlines() or [""]:
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapped = textwrap.wrap(
+            line, max(20, width - _LABEL), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        for part in wrapped or [""]:
+            yield head + part
+            head = " " * _LABEL
+
+
+def _styled(text: str, name: str, colour: bool) -> str:
+    return click.style(text, fg=name) if colour else text

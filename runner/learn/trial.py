@@ -1,0 +1,171 @@
+"""A trial: the real supervisor with the learner's files, on a virtual host that exists only for one task."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from runner.admin.management_api import ManagementApi
+from runner.admin.queue_counts import look
+from runner.config.project import Project, load_project
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerError, ConfigError, RunnerError
+from runner.history.reader import reading
+from runner.history.records import all_attempts, find_events
+from runner.invocation import SOURCE
+from runner.learn.customer import Customer
+from runner.learn.observation import Observation
+from runner.learn.system_log import SystemLog
+from runner.supervisor.control.client import ask
+from runner.topology.compile import compile_topology
+
+#: Seconds within which all processes must start, and within which a command must take effect.
+START_TIMEOUT, COMMAND_TIMEOUT = 20.0, 30.0
+#: Seconds between two looks.
+PAUSE = 0.05
+#: The maximum number of events and of messages to read.
+MOST = 10_000
+_SETTLED = ("RUNNING", "FATAL", "EXITED", "STOPPED")
+
+
+class SystemExited(RunnerError):
+    """The supervisor of a trial has exited."""
+
+
+class Trial:
+    """One run of the learner's system. Its methods can be called from any thread."""
+
+    def __init__(self, folder: Path, url: str, management_url: str, port: int) -> None:
+        """``folder`` contains the files, and ``port`` is the port of the order API."""
+        self.folder = folder
+        self._url = url
+        self._api = ManagementApi(url, management_url)
+        self.customer = Customer(port)
+        self.log = SystemLog(folder / "output.log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._queues: list[str] = []
+        self._project: Project | None = None
+        #: The number of steps that continue in the background.
+        self.background = 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the supervisor. Raises ConfigError if it refuses the files, and BrokerError without a broker."""
+        command = [sys.executable, "-m", "runner", "--project", str(self.folder), "run", "--log-format", "json"]
+        path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        with (self.folder / "output.log").open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )  # fmt: skip
+        try:
+            self.read_files()
+            self._wait_for_start()
+            yield
+        finally:
+            self._stop(self._process)
+
+    def read_files(self) -> None:
+        """Read which queues and services there are. To be called after each change of the files."""
+        self._project = load_project(self.folder)
+        names = [one.name for one in compile_topology(self._project.topology, self._project.consumed).queues]
+        self._queues = list(dict.fromkeys([*self._queues, *names]))
+
+    def _wait_for_start(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            slots = self.slots()
+            if slots and all(one["state"] in _SETTLED for one in slots):
+                return
+            self.check_exit()
+            time.sleep(PAUSE)
+
+    def check_exit(self) -> None:
+        """Raise the error of a supervisor that has exited."""
+        code = None if self._process is None else self._process.poll()
+        if code is None:
+            return
+        self.log.read()
+        lines = [one for one in self.log.plain if one.strip()]
+        if code == EXIT_CONFIG:
+            raise ConfigError(lines or ["the supervisor refuses the files"])
+        if code == EXIT_BROKER:
+            raise BrokerError("\n".join(lines))
+        last = lines[-1] if lines else next((one.message for one in reversed(self.log.lines)), "no output")
+        raise SystemExited(f"the system has stopped with exit code {code}: {last}")
+
+    def slots(self) -> list[dict[str, Any]]:
+        """Return the slots in the supervisor's status, or an empty list while there is no supervisor."""
+        try:
+            *_, answer = ask(self.folder, "status", patience=COMMAND_TIMEOUT)
+        except RunnerError:
+            return []
+        return list(answer["slots"])
+
+    def control(self, command: str, **request: Any) -> None:
+        """Send a command to the supervisor, and wait until it has taken effect. Raises RunnerError."""
+        for _ in ask(self.folder, command, patience=COMMAND_TIMEOUT, **request):
+            pass
+
+    def run_command(self, *arguments: str) -> str:
+        """Run a command of the program on this system, and return its output. Raises RunnerError with the output."""
+        path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", "--project", str(self.folder), *arguments],
+            env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=COMMAND_TIMEOUT * 2, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RunnerError((done.stderr or done.stdout).strip())
+        return done.stdout
+
+    def publish(self, exchange: str, key: str, body: str, order: str) -> None:
+        """Publish a message directly to an exchange. Unroutable messages are dropped."""
+        properties = {
+            "type": key, "content_type": "application/json", "correlation_id": order, "delivery_mode": 2,
+            "message_id": f"{order}-{key}",
+        }  # fmt: skip
+        content = {"properties": properties, "routing_key": key, "payload": body, "payload_encoding": "string"}
+        self._api.request("POST", "exchanges", self._api.vhost, exchange, "publish", body=content)
+
+    def observe(self, keys_of: frozenset[str] = frozenset()) -> Observation:
+        """Return what is to be seen now. ``keys_of`` are the queues whose messages are read."""
+        assert self._project is not None  # noqa: S101 - for the type checker: the trial runs
+        unknown: dict[str, str] = {}
+        counts = look([self._url], self._queues, unknown)[1] if self._queues else {}
+        services = self._project.config.services
+        rows = self._read(all_attempts, [])
+        events = self._read(lambda read: find_events(read, limit=MOST)[0], [])
+        return Observation(
+            responses=list(self.customer.responses),
+            ready={name: None if one is None else one.messages for name, one in counts.items()},
+            keys={name: self._keys(name) for name in keys_of if counts.get(name) is not None},
+            lines=list(self.log.read()),
+            attempts=rows,
+            events=events,
+            slots=self.slots(),
+            consumes={name: list(one.consumes) for name, one in services.items()},
+            payments=frozenset(name for name, one in services.items() if (one.plugin or name) == "payment"),
+            notifications=frozenset(name for name, one in services.items() if (one.plugin or name) == "notification"),
+            is_busy=self.background > 0,
+        )
+
+    def _read(self, query: Callable[[Any], list[Any]], default: list[Any]) -> list[Any]:
+        with reading("sqlite:///var/fastcommerce.db", self.folder) as read:
+            return default if read is None else query(read)
+
+    def _keys(self, queue: str) -> list[str]:
+        body = {"count": MOST, "ackmode": "ack_requeue_true", "encoding": "auto", "truncate": 1}
+        found = self._api.request("POST", "queues", self._api.vhost, queue, "get", body=body)
+        return [str(one["routing_key"]) for one in found]
+
+    @staticmethod
+    def _stop(process: subprocess.Popen[bytes]) -> None:
+        # Nothing of the trial is needed any more, and its processes exit when the supervisor is killed.
+        process.kill()
+        process.wait()
