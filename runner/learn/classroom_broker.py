@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import IO
 from runner.address import Address
 from runner.admin.management_api import ManagementApi, ManagementError
 from runner.broker.find import Startable, find_broker
-from runner.broker.port import free_port
+from runner.broker.port import is_free
 from runner.broker.probe import Kind, probe
 from runner.cli.temporary_broker import start_process, stop_process
 from runner.errors import AlreadyRunning, BrokerUnreachable
@@ -26,6 +27,8 @@ START_TIMEOUT = 90.0
 #: Seconds for an answer of a broker that should be running.
 PROBE_TIMEOUT = 1.0
 _FILE = "broker.json"
+#: The range of ports. RabbitMQ uses two further ports, 10000 and 20000 above.
+_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class ClassroomBroker:
                     raise BrokerUnreachable(f"{self._folder}: the broker of another command does not answer") from None
                 time.sleep(0.2)
             else:
-                self._start(free_port())
+                self._start(_free_port())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,3 +126,10 @@ class ClassroomBroker:
             return None
         answer = probe(Address.of(found.url()), PROBE_TIMEOUT)
         return found if answer.kind is Kind.BROKER else None
+
+
+def _free_port() -> int:
+    while True:
+        port = random.choice(_PORTS)
+        if all(is_free(port + distance) for distance in (0, 10_000, 20_000)):
+            return port

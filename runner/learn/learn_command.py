@@ -11,44 +11,16 @@ from pathlib import Path
 import click
 
 from runner.cli.terminal import has_colour
-from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
-from runner.invocation import SOURCE
+from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
 from runner.learn.checker import check_exercise
+from runner.learn.classroom import Classroom
 from runner.learn.classroom_broker import ClassroomBroker
-from runner.learn.exercise import Exercise, exercises_in, named
-from runner.learn.lesson import Lesson
+from runner.learn.dev_command import class_command, dev, export_command
+from runner.learn.exercise import Exercise
 from runner.learn.result_file import FORMATS, GRADERS
 from runner.learn.result_text import result_lines
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 from runner.learn.workspace import FOLDER, Workspace
-
-#: The name of the folder with the exercises, in a project, in a checkout, and in an installation.
-EXERCISES = "exercises"
-
-
-def exercise_folder(project: Path) -> Path:
-    """Return the folder with the exercises: the project's own, or the shipped ones."""
-    for folder in (project / EXERCISES, SOURCE / EXERCISES, Path(__file__).parent / EXERCISES):
-        if folder.is_dir():
-            return folder
-    raise RunnerError(f"{project / EXERCISES}: does not exist; allowed: a folder with exercises")
-
-
-class Classroom:
-    """The exercises and the learner's folder of one command."""
-
-    def __init__(self, project: Path, work: Path | None = None) -> None:
-        self.exercises = exercises_in(exercise_folder(project))
-        self.workspace = Workspace(work or project / FOLDER)
-
-    def exercise(self, name: str | None) -> Exercise:
-        """Return the named exercise, or the current one."""
-        return self.workspace.chosen(self.exercises) if name is None else named(self.exercises, name)
-
-    def lesson(self, *, is_large: bool = False) -> Lesson:
-        """Return the watch mode."""
-        return Lesson(self.exercises, self.workspace, is_large=is_large)
-
 
 _name = click.argument("name", metavar="[N]", required=False)
 
@@ -206,3 +178,7 @@ def _shown(results: Sequence[ExerciseResult], room: Classroom) -> str:
         lines.append(f"{result.exercise}: {result.points} of {result.of} points")
         lines += result_lines(result, width=room.lesson().width, colour=has_colour())
     return "\n".join(lines)
+
+
+for _command in (dev, export_command, class_command):
+    learn.add_command(_command)

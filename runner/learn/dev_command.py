@@ -1,0 +1,102 @@
+"""``learn dev``, ``learn export`` and ``learn class``: the commands for authors and teachers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from runner.errors import EXIT_FAILURE, EXIT_OK
+from runner.learn.class_report import class_table, read_class
+from runner.learn.classroom import Classroom
+from runner.learn.classroom_broker import ClassroomBroker
+from runner.learn.exercise import named
+from runner.learn.proof import prove
+from runner.learn.scaffold import export, scaffold
+
+_NAME = re.compile(r"\d{2}-[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@click.group(short_help="Write and prove exercises.")
+def dev() -> None:
+    """Write and prove exercises. ``docs/exercises.md`` describes the format."""
+
+
+@dev.command("check", short_help="Prove exercises.")
+@click.argument("names", metavar="[N]...", nargs=-1)
+@click.option("--short", "is_short", is_flag=True, help="Run only starters and solutions.")
+@click.option(
+    "--parallel", type=click.IntRange(1, 16), default=max(1, (os.cpu_count() or 1) // 2), show_default=True,
+    help="Number of exercises to check at the same time.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per step.")
+@click.pass_obj
+def dev_check(project: Path, names: tuple[str, ...], is_short: bool, parallel: int, as_json: bool) -> None:
+    """Prove all exercises, or the exercises N.
+
+    Each starter must fail, each solution must pass, and each wrong solution must fail with its sentence. Exits with 1
+    if something is not as it must be.
+    """
+    room = Classroom(project)
+    chosen = [named(room.exercises, one) for one in names] or room.exercises
+    is_proved = True
+    with ClassroomBroker(room.workspace.classroom) as broker:
+        for one in prove(chosen, broker, is_short=is_short, parallel=parallel):
+            is_proved = is_proved and not one.problems
+            if as_json:
+                content = {"what": one.what, "problems": list(one.problems), "seconds": one.seconds}
+                click.echo(json.dumps(content))
+                continue
+            mark = "✗" if one.problems else "✓"
+            click.echo(f"{mark} {one.what}" + (f"  {one.seconds:.1f} s" if one.seconds else ""))
+            for problem in one.problems:
+                click.echo("    " + problem.replace("\n", "\n    "))
+    sys.exit(EXIT_OK if is_proved else EXIT_FAILURE)
+
+
+@dev.command("new", short_help="Write a new exercise to start from.")
+@click.argument("name", metavar="NN-NAME")
+@click.pass_obj
+def new(project: Path, name: str) -> None:
+    """Write a new exercise into exercises/. It can be proved as it is."""
+    if not _NAME.fullmatch(name):
+        raise click.BadParameter(f"not of the right form, {name!r}; allowed: 19-my-exercise", param_hint="NN-NAME")
+    room = Classroom(project)
+    target = scaffold(room.exercises[0].folder.parent, name, room.exercises[0].starter)
+    click.echo(f"{target}: written; prove it with: learn dev check {name[:2]}")
+
+
+@click.command("export", short_help="Copy the exercises for students.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("names", metavar="[N]...", nargs=-1)
+@click.option("--without-solutions", is_flag=True, help="Leave out solutions and wrong solutions.")
+@click.pass_obj
+def export_command(project: Path, folder: Path, names: tuple[str, ...], without_solutions: bool) -> None:
+    """Copy all exercises, or the exercises N, into the new folder DIR, for example for students."""
+    room = Classroom(project)
+    chosen = [named(room.exercises, one) for one in names] or room.exercises
+    export(chosen, folder, has_solutions=not without_solutions)
+    count = f"{len(chosen)} exercise{'' if len(chosen) == 1 else 's'}"
+    click.echo(f"{folder}: wrote {count}{' without solutions' if without_solutions else ''}")
+
+
+@click.command("class", short_help="Show the progress and the predictions of a class.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def class_command(project: Path, folder: Path, as_json: bool) -> None:
+    """Show the progress and the predictions of a class.
+
+    DIR has a folder for each student, with the student's my-work/ or its contents. No server and no account is needed.
+    """
+    room = Classroom(project)
+    students = read_class(folder)
+    if as_json:
+        click.echo(json.dumps(students.as_json(room.exercises), indent=2))
+    else:
+        for line in class_table(students, room.exercises):
+            click.echo(line)
