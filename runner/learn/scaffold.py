@@ -77,7 +77,8 @@ def scaffold(folder: Path, name: str, starter: Path) -> Path:
             config.replace(line, f"    instances: 0\n{line}").replace(other, f"    instances: 1\n{other}"), waits,
         ),
         "no-number": (
-            config.replace(line, f"    instances: one\n{line}"), "The number of instances is a whole number, such as 1.",
+            config.replace(line, f"    instances: one\n{line}"),
+            "The number of instances is a whole number, such as 1.",
         ),
     }  # fmt: skip
     for variant, (text, sentence) in mistakes.items():
