@@ -1,6 +1,7 @@
-"""FastCommerce, which runs RabbitMQ services that are connected by two YAML files.
+"""FastCommerce: RabbitMQ services that two YAML files configure and connect.
 
-Plugins import all names from this package, except the names in ``runner.http``. docs/plugins.md describes each name.
+Plugins import all public names from this package, except the names in ``runner.http``. docs/plugins.md describes each
+public name.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ __all__ = [
     "validate_mailbox",
 ]
 
-#: The public names in each module. All other public names are in ``runner.errors``.
+#: The public names of each module. Public names that are not listed here are in ``runner.errors``.
 _MODULES = {
     "runner.bounded_file": ("FileTooLarge", "read_bounded"),
     "runner.config.value": ("Duration",),
@@ -85,15 +86,15 @@ _MODULES = {
     "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
     "runner.store.prepared": ("Prepared", "insert_new", "prepared"),
 }
-#: The previous names of classes, for the error about imports that still use these names.
+#: The old and new names of renamed classes, for the error about an import of an old name.
 _RENAMED = {"BrokerAway": "BrokerUnreachable", "StoreAway": "StoreUnreachable"}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a public name at its first use, so that processes without a plugin start faster."""
+    """Import the module of a public name on first use, so that processes without a plugin start faster."""
     if name in _RENAMED:
-        # ``from runner import`` replaces an AttributeError with its own ImportError, which lacks this text.
+        # ``from runner import`` would replace an AttributeError with an ImportError that does not name the new class.
         raise ImportError(f"runner: {name} was renamed; import {_RENAMED[name]}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ import sys
 from runner import prerequisite
 from runner.invocation import invocation
 
-#: EX_CONFIG of sysexits.h. ``runner.errors`` defines it too, but an old Python cannot import that module.
+#: EX_CONFIG from sysexits.h. ``runner.errors`` defines the same exit code, but an old Python cannot import that module.
 EXIT_CONFIG = 78
 
 
@@ -18,8 +18,8 @@ def _refuse(problem: str) -> None:
 
 
 def start() -> None:
-    """Run the command line of this process, and exit."""
-    # Printed commands must not depend on a later change of the current folder.
+    """Run the command line, and exit."""
+    # Commands that are printed later must work even if the current folder has changed by then.
     sys.argv[0] = os.path.abspath(sys.argv[0])
     problem = prerequisite.old_python()
     if problem is not None:

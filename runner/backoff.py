@@ -1,4 +1,4 @@
-"""The delay before another attempt, as a pure function."""
+"""The delay before the next attempt, as a pure function."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ class Backoff:
     initial: float
     max: float
     factor: float = 2.0
-    #: The random fraction. A delay is multiplied by a number from 1 - ``jitter`` to 1, so that attempts are spread out.
+    #: The random part. Each delay is multiplied by a number between 1 - ``jitter`` and 1, which spreads attempts over
+    #: time.
     jitter: float = 0.5
 
     def delay(self, attempt: int, draw: float) -> float:
-        """Return the seconds before an attempt, numbered from 1. ``draw`` is a random number from 0 to 1."""
-        # Without this limit, the float would overflow after about a thousand attempts.
+        """Return the delay in seconds before an attempt.
+
+        Attempts are numbered from 1. ``draw`` is a random number from 0 to 1.
+        """
+        # Without the limit on the exponent, the result would overflow after about a thousand attempts.
         longest = min(self.initial * self.factor ** min(attempt - 1, 64), self.max)
         return longest * (1 - self.jitter + self.jitter * draw)

@@ -1,6 +1,6 @@
 """The formats of log lines in every process: text for people, or one JSON object per line for machines.
 
-A line may contain user input. Control characters are escaped, so that this text cannot imitate another line.
+A line may contain user input. Control characters are escaped, so that user input cannot imitate another log line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner.escape import escaped, escaped_json
 
 _OWN_FOLDER = os.path.dirname(__file__) + os.sep
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
-#: Seconds before a warning is repeated, so that a lasting problem does not fill the log.
+#: The minimum time between two warnings, in seconds, so that a persistent problem does not fill the log.
 REPEAT_INTERVAL = 10.0
 
 
@@ -33,7 +33,7 @@ class Repeated:
         self._log, self._clock, self._next = log, clock, float("-inf")
 
     def warn(self, text: str) -> None:
-        """Log the warning unless a warning was logged within the last 10 s."""
+        """Log the warning, unless this object logged a warning within the last 10 s."""
         now = self._clock()
         if now >= self._next:
             self._next = now + REPEAT_INTERVAL
@@ -41,7 +41,7 @@ class Repeated:
 
 
 def timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as a time in UTC, in ISO 8601 with milliseconds."""
+    """Convert seconds since the epoch to a UTC time in ISO 8601 format with milliseconds."""
     fraction, whole = math.modf(seconds)
     microseconds = round(fraction * 1_000_000)
     if microseconds == 1_000_000:
@@ -55,7 +55,7 @@ def _second(seconds: int) -> str:
 
 
 def json_record(seconds: float, level: str, slot: str, message: str, **more: str) -> str:
-    """Return a record as a JSON object on one line. Control characters that JSON allows are escaped too."""
+    """Return a log record as a JSON object on one line. Control characters are escaped, even if JSON allows them."""
     text = f'{{"time": "{timestamp(seconds)}", "level": {_quoted(level)}, {_names(slot)}, "message": {_quoted(message)}'
     text += "".join([f", {_quoted(key)}: {_quoted(value)}" for key, value in more.items()]) + "}"
     return escaped_json(text)
@@ -67,19 +67,19 @@ def _names(slot: str) -> str:
 
 
 def _lines(record: logging.LogRecord) -> list[str]:
-    """Return the message and the additional lines in ``extra["lines"]``."""
+    """Return the message of a log record, and the additional lines in ``extra["lines"]``."""
     return [record.getMessage(), *getattr(record, "lines", ())]
 
 
-#: The character before the time of a line, in seconds since the epoch, between a worker and the supervisor. Texts of
-#: users and plugins cannot contain it, because it is escaped.
+#: The control character that marks the time at the start of each line that a worker sends to the supervisor. A log
+#: message cannot contain this character, because control characters are escaped.
 TIME_MARK = "\x1e"
-#: A mark, ten digits, a point, six digits and a space.
+#: The mark, a time in seconds since the epoch with six decimal places, and a space.
 _MARKED = re.compile(rb"\x1e([0-9]{10}\.[0-9]{6}) ")
 
 
 def timed(seconds: float, text: str) -> str:
-    """Add the time to the beginning of each line. The supervisor sorts the lines of several processes by it."""
+    """Add the time to the start of each line. The supervisor sorts the lines of several processes by time."""
     mark = f"{TIME_MARK}{seconds:017.6f} "
     return mark + text.replace("\n", f"\n{mark}")
 
@@ -87,31 +87,35 @@ def timed(seconds: float, text: str) -> str:
 def time_of(line: bytes) -> tuple[float, bytes] | None:
     """Return the time and the text of a line from ``timed``, or None for any other line.
 
-    A plugin may print a sender's text. So a time consists of digits only, and even the largest time is a valid date.
+    A plugin can print text that imitates such a line. So a time must consist of digits, and even the largest time is a
+    valid date.
     """
     found = _MARKED.match(line)
     return None if found is None else (float(found[1]), line[found.end() :])
 
 
 class TextFormatter(logging.Formatter):
-    """The text format: the level unless it is INFO or DEBUG, and the message. A traceback follows on separate lines."""
+    """The text format, with the level before the message unless the level is INFO or DEBUG.
+
+    A traceback follows on separate lines.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as text."""
+        """Return a log record as text."""
         level = "" if record.levelno in (logging.INFO, logging.DEBUG) else f"{record.levelname}: "
         text = "\n".join([level + escaped(line).replace("\n", "\\n") for line in _lines(record)])
         return text + ("\n" + escaped(_traceback(record)) if record.exc_info else "")
 
 
 class JsonFormatter(logging.Formatter):
-    """The JSON format: an object with time, level, slot and message, and with the order and the event if known."""
+    """The JSON format: an object with time, level, service, slot, message and, if known, the order and event ids."""
 
     def __init__(self, slot: str) -> None:
         super().__init__()
         self._slot = slot
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as JSON."""
+        """Return a log record as JSON."""
         more = {}
         for name in ("order", "event"):
             if value := getattr(record, name, None):
@@ -128,7 +132,7 @@ def _traceback(record: logging.LogRecord) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the traceback without the framework's frames, which the author of a plugin does not need."""
+    """Return the traceback of an error without the framework's frames, which the author of a plugin does not need."""
     inner = error.__traceback__
     while inner is not None and _is_framework(inner.tb_frame.f_code.co_filename):
         inner = inner.tb_next
@@ -140,14 +144,17 @@ def _is_framework(filename: str) -> bool:
 
 
 class DescriptorHandler(logging.Handler):
-    """A handler that writes each record completely to a descriptor before it returns."""
+    """A logging handler that writes each record to a file descriptor, and returns after the last byte."""
 
     def __init__(self, descriptor: int, encoding: str, errors: str) -> None:
         super().__init__()
         self._descriptor, self._encoding, self._errors = descriptor, encoding, errors
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record if the filters accept it. The base class would hold the lock while it formats the record."""
+        """Write a record if the filters accept the record.
+
+        Unlike the base class, format the record before acquiring the lock.
+        """
         if is_wanted := bool(self.filter(record)):
             self.emit(record)
         return is_wanted
@@ -162,7 +169,7 @@ class DescriptorHandler(logging.Handler):
                     data = data[os.write(self._descriptor, data) :]
             finally:
                 self.release()
-        except Exception:  # noqa: BLE001 - a record that cannot be written must not stop the caller
+        except Exception:  # noqa: BLE001 - a logging error must not stop the caller
             self.handleError(record)
 
 
@@ -170,17 +177,17 @@ def _handler() -> logging.Handler:
     stream = sys.stderr
     try:
         return DescriptorHandler(stream.fileno(), stream.encoding, stream.errors or "strict")
-    except OSError:  # standard error is not a file, as in a test
+    except OSError:  # standard error has no file descriptor, as in a test
         return logging.StreamHandler(stream)
 
 
 def set_up(slot: str, log_format: str, log_level: str = "info") -> logging.Logger:
-    """Log this process's records at ``log_level`` and above to standard error. Return the service's logger.
+    """Log records of this process at ``log_level`` and above to standard error, and return the service's logger.
 
-    Libraries never log below INFO, because their details would hide the service's own lines.
+    Libraries never log below INFO, because their debug lines would bury the service's own lines.
     """
-    # Neither format shows a record's source line, thread or process. Determining these values takes longer than
-    # writing the record (Python: "logging", Optimization).
+    # Neither log format shows the source line, thread or process. Finding these values takes longer than writing the
+    # record (Python: "logging", Optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     handler = _handler()

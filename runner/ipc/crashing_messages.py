@@ -1,6 +1,6 @@
-"""The list of a service's crashing messages, which the supervisor shares with all workers of the service.
+"""The list of crashing messages that the supervisor shares with all workers of a service.
 
-Running workers read the list too, because the broker may deliver a crashing message to any worker.
+Even running workers read the list, because the broker can deliver a crashing message to any worker.
 """
 
 from __future__ import annotations
@@ -14,64 +14,65 @@ from dataclasses import asdict, dataclass
 
 from runner.ipc.shared_memory import CurrentMessage
 
-#: The environment variable that contains the inherited file descriptor.
+#: The environment variable with the number of the inherited file descriptor.
 VARIABLE = "FASTCOMMERCE_CRASHING_MESSAGES"
-#: The maximum number of remembered messages. The message with the oldest crash is forgotten first.
+#: The maximum number of crashing messages in the list. The message with the oldest crash is removed first.
 MOST = 64
 
-#: The size in bytes, which is more than the 64 longest entries need. Pages that are never written use no memory.
+#: The size of the shared memory in bytes, enough for the 64 longest entries. Unwritten pages use no memory.
 _SIZE = 1024 * 1024
-#: The number of writes, odd during a write, and the length of the JSON text that follows.
+#: The version of the list, which is odd during a write, and the length of the JSON text that follows.
 _HEAD = struct.Struct("=QQ")
 
 
 @dataclass(frozen=True)
 class CrashingMessage:
-    """A message that was being handled when a worker of its service died."""
+    """A message that a worker was handling when the worker died."""
 
     queue: str
     id: str
-    #: Workers that crashed while they handled this message alone.
+    #: The number of workers that crashed while they handled only this message.
     crashes: int
-    #: Workers that were killed from outside, which proves little about the message.
+    #: The number of workers that another process killed. A kill from outside is weak evidence against the message.
     kills: int
-    #: Workers that crashed while they handled other messages too, which proves little about the message.
+    #: The number of workers that crashed while they handled several messages. Such a crash is weak evidence against
+    #: each of the messages.
     shared: int
-    #: A text that describes how the last worker ended.
+    #: A description of the last worker's exit.
     reason: str
-    #: The name of the signal that ended the last worker. Empty if the worker did not die by a signal.
+    #: The name of the signal that killed the last worker, or an empty text if no signal did.
     signal: str = ""
     #: The number of times the message was replayed.
     replays: int = 0
 
     @property
     def message(self) -> CurrentMessage:
-        """The message in the form that a worker's shared memory uses."""
+        """The key of the message, as in a worker's shared memory."""
         return CurrentMessage(self.queue, self.id, self.replays)
 
     @property
     def deaths(self) -> int:
-        """The number of relevant deaths: each crash with this message alone, and every fourth kill from outside."""
+        """The number of deaths that count: every crash with this message alone, and every fourth kill from outside."""
         return self.crashes + self.kills // 4
 
     @property
     def needs_isolation(self) -> bool:
-        """True if no other message may be handled at the same time."""
+        """True if a worker must handle this message alone."""
         return bool(self.deaths or self.shared)
 
     @property
     def total(self) -> int:
-        """The number of all workers that died while they handled this message."""
+        """The total number of workers that died while they handled this message."""
         return self.crashes + self.kills + self.shared
 
     @property
     def times(self) -> str:
-        """A text for the total."""
+        """The number of deaths in words, such as "twice"."""
         return {1: "once", 2: "twice"}.get(self.total, f"{self.total} times")
 
 
 class CrashingMessages:
-    """A worker's view of the list."""
+    """A worker's read-only view of the list of crashing messages."""
 
     def __init__(self, memory: mmap.mmap | None) -> None:
         self._memory = memory
@@ -80,7 +81,7 @@ class CrashingMessages:
 
     @classmethod
     def inherited(cls) -> CrashingMessages:
-        """Return the list behind the inherited descriptor. Without a descriptor, the list is empty."""
+        """Open the list on the inherited file descriptor. Without a descriptor, the list is empty."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(None)
@@ -89,7 +90,10 @@ class CrashingMessages:
         return cls(memory)
 
     def get(self, message: CurrentMessage) -> CrashingMessage | None:
-        """Return the crashes of a message, or None. While the list is unchanged, a lookup reads a single number."""
+        """Return the entry of a message, or None.
+
+        If the list has not changed, a lookup reads only the version number.
+        """
         if self._memory is None:
             return None
         while (version := _HEAD.unpack_from(self._memory, 0)[0]) != self._version:
@@ -109,7 +113,10 @@ class CrashingMessages:
 
 
 class CrashingMessagesFile:
-    """The supervisor's view of the list. Each process of the service inherits ``descriptor``."""
+    """The supervisor's writable view of the list of crashing messages.
+
+    Each process of the service inherits ``descriptor``.
+    """
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.memfd_create(f"{name} crashing messages")
@@ -117,7 +124,7 @@ class CrashingMessagesFile:
         self._memory = mmap.mmap(self.descriptor, _SIZE)
 
     def write(self, messages: Sequence[CrashingMessage]) -> None:
-        """Replace the list with the last ``MOST`` of these messages."""
+        """Replace the list with the last ``MOST`` of the given messages."""
         text = json.dumps([asdict(one) for one in messages[-MOST:]]).encode()
         version, _ = _HEAD.unpack_from(self._memory, 0)
         _HEAD.pack_into(self._memory, 0, version + 1, 0)
@@ -125,6 +132,6 @@ class CrashingMessagesFile:
         _HEAD.pack_into(self._memory, 0, version + 2, len(text))
 
     def close(self) -> None:
-        """Release the memory after the service was removed."""
+        """Release the shared memory when the service is removed."""
         self._memory.close()
         os.close(self.descriptor)

@@ -1,13 +1,13 @@
-"""The child's end of the socket to its supervisor.
+"""The child's end of the socket between a child process and the supervisor.
 
-The child sends notifications, one per line. Three are defined by systemd (sd_notify(3)): ``READY=1``, ``STATUS=...``
-and ``WATCHDOG=1``. Two are specific to this project:
+The child sends notifications, one per line. systemd defines ``READY=1``, ``STATUS=...`` and ``WATCHDOG=1``
+(sd_notify(3)). Two other notifications are specific to this project:
 
-- ``X_PROBLEM=...`` is the reason why the child cannot work. It is empty when the child can work again.
+- ``X_PROBLEM=...`` is the reason why the child cannot work. An empty reason means that the child can work again.
 - ``LISTEN=ADDRESS PORT`` asks for a listening socket, which outlives the child.
 
-The supervisor sends listening sockets. End-of-file means that the supervisor has exited or was killed. In that case
-the child stops by itself.
+The supervisor sends only listening sockets. When the supervisor exits or is killed, the child reads end-of-file and
+stops.
 """
 
 from __future__ import annotations
@@ -22,20 +22,24 @@ from queue import Empty, SimpleQueue
 
 from runner.ipc.listening import listening_socket
 
-#: The environment variable that contains the inherited file descriptor. Unset if the process was started by hand.
+#: The environment variable with the number of the inherited file descriptor. Not set in a process that was started by
+#: hand.
 VARIABLE = "FASTCOMMERCE_LIFELINE"
-#: The environment variable for the longest interval between watchdog pings, in microseconds (sd_watchdog_enabled(3)).
+#: The environment variable with the longest interval between watchdog pings, in microseconds (sd_watchdog_enabled(3)).
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"
-#: Seconds to wait for an answer from the supervisor.
+#: Seconds to wait for the supervisor's response.
 ANSWER_TIMEOUT = 5.0
 
 
 class Lifeline:
-    """The connection to the supervisor. A process that was started by hand has no connection and sends nothing."""
+    """A child's connection to the supervisor.
+
+    A process that was started by hand has no connection, and sends no notifications.
+    """
 
     def __init__(self, connection: socket.socket | None, watchdog: float = 0.0) -> None:
         self._connection = connection
-        #: The longest interval between watchdog pings, in seconds, or 0 for no watchdog.
+        #: The longest interval between watchdog pings, in seconds. 0 disables the watchdog.
         self.watchdog = watchdog
         self._lock = threading.Lock()
         self._asking = threading.Lock()
@@ -43,7 +47,10 @@ class Lifeline:
 
     @classmethod
     def inherited(cls) -> Lifeline:
-        """Return the connection on the inherited descriptor. Child processes do not inherit the connection."""
+        """Open the connection on the inherited file descriptor.
+
+        Child processes of this process do not inherit the connection.
+        """
         number = os.environ.pop(VARIABLE, None)
         watchdog = os.environ.pop(WATCHDOG_VARIABLE, "")
         if number is None:
@@ -53,7 +60,7 @@ class Lifeline:
         return cls(connection, int(watchdog) / 1_000_000 if watchdog.isdecimal() else 0.0)
 
     def send(self, *words: str) -> None:
-        """Send notifications such as ``READY=1``. Errors are ignored: the supervisor may have exited."""
+        """Send notifications such as ``READY=1``. Errors are ignored, because the supervisor may have exited."""
         if self._connection is None:
             return
         lines = "".join(word.replace("\n", " ") + "\n" for word in words).encode()
@@ -61,9 +68,10 @@ class Lifeline:
             self._connection.sendall(lines)
 
     def listen(self, host: str, port: int) -> socket.socket:
-        """Return a socket that listens on a numeric address, shared with the other instances. Call ``watch`` first.
+        """Return a socket that listens on a numeric address and that all instances of the service share.
 
-        Raises OSError if the address cannot be used, and TimeoutError if the supervisor does not answer.
+        ``watch`` must be called first. Raises OSError if the address cannot be used, and TimeoutError if the supervisor
+        does not respond.
         """
         if self._connection is None:
             return listening_socket(host, port)
@@ -79,10 +87,10 @@ class Lifeline:
         return socket.socket(fileno=descriptors[0])
 
     def watch(self, grace: float) -> None:
-        """Watch the supervisor on a thread. When the supervisor is gone, stop this process.
+        """Start a thread that stops this process when the supervisor exits.
 
-        After another ``grace`` seconds, the thread kills the process group if this process is the group leader. Every
-        supervised child leads its group.
+        ``grace`` seconds later, the thread kills the process group if this process leads the group, as every supervised
+        child does.
         """
         if self._connection is not None:
             threading.Thread(target=self._read, args=(self._connection, grace), name="lifeline", daemon=True).start()
@@ -90,7 +98,7 @@ class Lifeline:
     def _read(self, connection: socket.socket, grace: float) -> None:
         with contextlib.suppress(OSError):
             while True:
-                # Each request waits for its answer, so all data that arrives together belongs to one answer.
+                # Only one request is sent at a time, so one read returns data from only one response.
                 data, descriptors, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
                 if not data:
                     break

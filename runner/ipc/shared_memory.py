@@ -1,6 +1,6 @@
-"""Memory that a worker shares with its supervisor: counters, and the messages that handlers are processing.
+"""Memory that a worker shares with its supervisor: counters, and the ids of the messages that handlers are processing.
 
-The worker writes without system calls. The supervisor can read the memory even after the worker has crashed.
+A worker updates the memory without system calls. The supervisor can read the memory even after a crash of the worker.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import os
 import struct
 from dataclasses import dataclass
 
-#: The environment variable that contains the inherited file descriptor. Unset if the process was started by hand.
+#: The environment variable with the number of the inherited file descriptor. Not set in a process that was started by
+#: hand.
 VARIABLE = "FASTCOMMERCE_RECORD"
-#: The maximum number of handlers in one process.
+#: The maximum number of handlers that one worker runs at the same time.
 MAX_HANDLERS = 64
 
 _NUMBER = struct.Struct("=Q")
 _ALL = struct.Struct("=QQQ")
-#: The layout of an entry: the number of replays of a message, and the lengths of its queue name and id in bytes.
+#: The header of an entry: the number of replays of the message, and the lengths of its queue name and id in bytes.
 _LENGTHS = struct.Struct("=IHH")
 #: The maximum length of an AMQP short string, such as a queue name or a message id, in bytes.
 _SHORT = 255
@@ -28,35 +29,35 @@ _SIZE = _ENTRIES_AT + MAX_HANDLERS * _ENTRY
 
 @dataclass(frozen=True)
 class WorkerCounters:
-    """The counters of one worker process since its start."""
+    """The counters of a worker process since its start."""
 
-    #: The number of acknowledged or rejected messages.
+    #: The number of messages that the worker acknowledged or rejected.
     handled: int = 0
-    #: The number of the service's own events that the broker has confirmed.
+    #: The number of confirmed events that the worker published outside of message handling.
     published: int = 0
-    #: The number of unacked messages, or of unconfirmed events.
+    #: The number of unacked messages or unconfirmed events.
     in_hand: int = 0
 
 
 @dataclass(frozen=True, order=True)
 class CurrentMessage:
-    """A message that a handler is processing."""
+    """The queue and id of a message that a handler is processing."""
 
     queue: str
     id: str
-    #: The number of replays from the dead-letter queue. A replayed message counts as a new message.
+    #: The number of replays from the dead-letter queue. Each replay counts as a new message.
     replays: int = 0
 
 
 class SharedMemory:
-    """A worker's view of the memory. Each number or entry is written by only one thread at a time."""
+    """A worker's view of the shared memory. Only one thread at a time writes each number or entry."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
 
     @classmethod
     def inherited(cls) -> SharedMemory:
-        """Return the memory behind the inherited descriptor. Without a descriptor, the memory is not shared."""
+        """Open the memory on the inherited file descriptor. Without a descriptor, use private memory."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(mmap.mmap(-1, _SIZE))
@@ -65,37 +66,37 @@ class SharedMemory:
         return cls(memory)
 
     def handled(self, count: int) -> None:
-        """Write the number of messages that were acknowledged or rejected since the start."""
+        """Write the number of messages that this worker has acknowledged or rejected since its start."""
         _NUMBER.pack_into(self._memory, 0, count)
 
     def published(self, count: int) -> None:
-        """Write the number of the service's own events that were confirmed since the start."""
+        """Write the number of confirmed events that the worker has published outside of message handling."""
         _NUMBER.pack_into(self._memory, 8, count)
 
     def in_hand(self, count: int) -> None:
-        """Write the number of unacked messages or unconfirmed events."""
+        """Write the current number of unacked messages or unconfirmed events."""
         _NUMBER.pack_into(self._memory, 16, count)
 
     def leaving(self) -> None:
-        """Note that the worker stops by its own decision, so that no message is blamed for the exit."""
+        """Record that the worker is exiting voluntarily, so that no message is blamed for the exit."""
         _NUMBER.pack_into(self._memory, 24, 1)
 
     def take(self, handler: int, message: CurrentMessage) -> None:
-        """Note that a handler, numbered from 0, starts to process a message."""
+        """Record that a handler, numbered from 0, starts to process a message."""
         queue, name = (_cut(text) for text in (message.queue, message.id))
         start = _ENTRIES_AT + handler * _ENTRY
         text = queue + name
         self._memory[start + _LENGTHS.size : start + _LENGTHS.size + len(text)] = text
-        # The lengths are written last. If the process dies before this line, the entry is still empty.
+        # The lengths are written last. If the process dies before this line, the supervisor sees an empty entry.
         _LENGTHS.pack_into(self._memory, start, message.replays, len(queue), len(name))
 
     def release(self, handler: int) -> None:
-        """Note that a handler has finished its message."""
+        """Record that a handler has finished its message."""
         _LENGTHS.pack_into(self._memory, _ENTRIES_AT + handler * _ENTRY, 0, 0, 0)
 
 
 class SharedMemoryFile:
-    """The supervisor's view of the memory. The worker inherits ``descriptor``."""
+    """The supervisor's read-only view of a worker's shared memory. The worker inherits ``descriptor``."""
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.memfd_create(name)
@@ -103,16 +104,16 @@ class SharedMemoryFile:
         self._memory = mmap.mmap(self.descriptor, _SIZE, prot=mmap.PROT_READ)
 
     def read(self) -> WorkerCounters:
-        """Return the current counters."""
+        """Return the current counters of the worker."""
         return WorkerCounters(*_ALL.unpack_from(self._memory, 0))
 
     @property
     def is_leaving(self) -> bool:
-        """True if the worker stops by its own decision."""
+        """True if the worker is exiting voluntarily."""
         return bool(_NUMBER.unpack_from(self._memory, 24)[0])
 
     def messages(self) -> list[CurrentMessage]:
-        """Return the messages that handlers are processing. The list is exact only after the process has exited."""
+        """Return the messages that handlers are processing. The list is reliable only after the worker has exited."""
         found = []
         for handler in range(MAX_HANDLERS):
             start = _ENTRIES_AT + handler * _ENTRY
@@ -124,7 +125,10 @@ class SharedMemoryFile:
         return found
 
     def close(self) -> None:
-        """Close the descriptor after the worker has inherited it. The memory remains readable."""
+        """Close the file descriptor, which the worker has inherited by now.
+
+        The supervisor can still read the memory.
+        """
         os.close(self.descriptor)
 
 

@@ -163,7 +163,7 @@ def test_a_missing_package_is_reported_in_one_line_with_a_command_by_every_proce
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert "is not installed; " in line
-    command = line.partition("install the packages of FastCommerce: ")[2]
+    command = line.partition("install the required packages with: ")[2]
     assert not command or Path(command.split()[0]).exists()
 
 

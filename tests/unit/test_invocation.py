@@ -158,7 +158,7 @@ def test_no_message_builds_its_own_command() -> None:
 def test_an_old_python_or_a_missing_package_is_one_line_with_a_command(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = f"install the packages of FastCommerce: {SOURCE}/deploy/setup.sh run"
+    setup = f"install the required packages with: {SOURCE}/deploy/setup.sh run"
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     monkeypatch.setattr(sys, "argv", ["runner", "order", "history", "a b"])
@@ -174,13 +174,12 @@ def test_an_old_python_or_a_missing_package_is_one_line_with_a_command(
     assert prerequisite.old_python() is None
     monkeypatch.setattr(sys, "version", "3.9.2 (default)")
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
-    assert prerequisite.old_python() == (
-        f"/usr/bin/python3: Python 3.9.2 is too old, allowed: 3.11 and later; {prepared}"
-    )
+    assert prerequisite.old_python() == f"/usr/bin/python3: Python 3.9.2 is too old (minimum 3.11); {prepared}"
     (here / ".venv" / "bin" / "python").unlink()
+    assert (prerequisite.old_python() or "").endswith("is too old (minimum 3.11); install a later version")
     assert prerequisite.missing_package(missing) == (
         "/usr/bin/python3: the package 'pika' is not installed;"
-        " install it; to list all missing packages: /usr/bin/python3 -m pip check"
+        " install the package; to list all missing packages, run: /usr/bin/python3 -m pip check"
     )
     monkeypatch.setattr(prerequisite, "SOURCE", SOURCE)
     monkeypatch.setattr(sys, "executable", str(SOURCE / ".venv" / "bin" / "python"))
