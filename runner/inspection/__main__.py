@@ -1,4 +1,4 @@
-"""``python -m runner.inspection``: the process that reads one request from standard input and checks its plugins."""
+"""``python -m runner.inspection``: the process that checks the plugins in one request from standard input."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def _inspect(service: dict[str, Any], folder: Path) -> dict[str, Any]:
         return {"faults": [([], str(error))], "options": [], "terms": None}
     result: list[tuple[list[str | int], str]] = []
     if service["consumes"] and "handle" not in plugin.implements:
-        text = f"plugin {plugin.name!r} handles no messages; remove the queues, or add the hook 'handle' to the plugin"
+        text = f"plugin {plugin.name!r} handles no messages; remove the queues, or add the 'handle' hook to the plugin"
         result.append((["consumes"], text))
     if not service["consumes"] and "run" not in plugin.implements:
-        result.append((["consumes"], f"no queue, and plugin {plugin.name!r} only handles messages; name a queue"))
+        result.append((["consumes"], f"no queue, but plugin {plugin.name!r} only handles messages; add a queue"))
     options, faults = validate(plugin.options, service["options"])
     for path, text_of in faults:
         result.append((["options", *path], text_of(VALUE)))
@@ -47,22 +47,22 @@ def _terms(plugin: Plugin, options: Any) -> dict[str, Any]:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{where.filename}:{where.lineno}: {type(error).__name__}: {error}"
-        raise PluginError(f"plugin {plugin.name!r}: contract: failed, {place}; fix the plugin") from error
+        raise PluginError(f"plugin {plugin.name!r}: the 'contract' hook failed, {place}; fix the plugin") from error
     return Terms.of(contract, plugin.name).as_json()
 
 
 def main() -> None:
-    """Read services from standard input, and write their errors, option names and terms to standard output."""
-    # Plugins print to standard error, so that standard output contains only the answer.
+    """Read one request from standard input, and write the result of the checks to standard output."""
+    # Plugins print to standard error, so that standard output contains only the response.
     answer = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     question = sys.stdin.buffer.readline()
     if not question:
-        return  # the parent process has exited
+        return  # the parent process has exited without a request
     folder, services = json.loads(question)
-    # After the change of folder below, a relative name would no longer refer to the same folder.
+    # The path must be absolute, because the current folder changes below.
     here = Path(folder).absolute() if Path(folder) != Path() else Path()
-    os.chdir(folder)  # as workers do, so that relative paths in options mean the same files
+    os.chdir(folder)  # like workers, so that relative paths in options refer to the same files
     found = {}
     for service, about in services.items():
         answer.write(f"{about['plugin']}\n")

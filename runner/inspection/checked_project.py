@@ -1,4 +1,4 @@
-"""A project whose files, plugins, options and events are checked as far as possible without a broker."""
+"""The checks of a project's files, plugins, options and events, without a broker."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from runner.topology.model import Objects
 def checked_project(
     folder: Path, inspector: Inspector | None = None, meanwhile: Callable[[], None] = lambda: None
 ) -> tuple[Project, Objects]:
-    """Return the project, checked as far as possible without a broker, and its objects. Raises ConfigError.
+    """Return the project and its topology objects, after all checks that need no broker. Raises ConfigError.
 
-    ``inspector`` is an inspector that was started earlier. ``meanwhile`` is called while the inspector works.
+    ``inspector`` is an inspector that is already running. ``meanwhile`` is called while the inspector works.
     """
     project = project_with_plugins(folder, inspector, meanwhile)
     if not project.config.services:
         raise ConfigError(
-            [f"{CONFIG_FILE}:1: services: none is defined; add one, such as payment: {{consumes: [...]}}"]
+            [f"{CONFIG_FILE}:1: services: no service is defined; add a service, such as payment: {{consumes: [...]}}"]
         )
     return project, compile_topology(project.topology, project.consumed)
 
@@ -42,7 +42,7 @@ def checked_project(
 def project_with_plugins(
     folder: Path, inspector: Inspector | None = None, meanwhile: Callable[[], None] = lambda: None
 ) -> Project:
-    """Return the checked project, even if it has no services and only declares a topology. Raises ConfigError."""
+    """Read and check a project, which may have no services. Raises ConfigError."""
     project = read_project(folder)
     project = replace(project, terms=check_plugins(project, inspector, meanwhile))
     project.raise_faults()
@@ -50,9 +50,10 @@ def project_with_plugins(
 
 
 def with_recorders(project: Project) -> Project:
-    """Return a project with the terms of services that may record the event history, for commands that read it.
+    """Return a project with the contract terms of all services that might record the event history.
 
-    Raises ConfigError if one of their plugins exists and cannot be loaded.
+    Commands that read the event history call this function. Raises ConfigError if an existing plugin of such a service
+    cannot be loaded.
     """
     plugins = plugin_names(project.folder)
     services = {
@@ -71,9 +72,10 @@ def check_plugins(
     meanwhile: Callable[[], None] = lambda: None,
     services: Mapping[str, ServiceSettings] | None = None,
 ) -> dict[str, Terms]:
-    """Check the plugin, options and events of all services, or of ``services``.
+    """Check the plugins, options and events of ``services``, by default all services.
 
-    The errors are added to the document of config.yaml. Returns the terms of plugins with a contract, by service.
+    Errors are added to the document of config.yaml. Returns the contract terms of each plugin with a contract, by
+    service.
     """
     document = project.config_document
     names = plugin_names(project.folder)
@@ -101,7 +103,7 @@ def check_plugins(
     for service, found in answer.items():
         for path, text in found["faults"]:
             place = ("services", service, *path)
-            # If the list of queues contains an error, this error may be the only reason for a missing queue.
+            # An error about a missing queue may result from an error in the list of queues, which is already reported.
             if path != ["consumes"] or not document.is_faulty(place):
                 note(document, place, partial(text.replace, VALUE))
         _check_misplaced_options(service, found["options"], document)
@@ -114,48 +116,49 @@ def check_plugins(
 
 
 def _check_recorders(project: Project, document: Document) -> None:
-    """Report services that cannot record the event history together."""
+    """Report services that must not record the event history in the same project."""
     recorders = {what: project.recorders(what) for what in (EVENTS, ATTEMPTS)}
     for name in dict.fromkeys([*recorders[EVENTS], *recorders[ATTEMPTS]]):
         settings = project.config.services[name]
         place: KeyPath = ("services", name)
         if settings.publishes:
-            text = "the plugin records the event history, and would also record its own events"
-            document.fault((*place, "publishes"), f"{text}; remove it")
+            text = "the plugin records the event history, and would record its own events too"
+            document.fault((*place, "publishes"), f"{text}; remove publishes")
         elif project.store_of(name) != project.history_store:
             document.fault(
                 (*place, "store"),
-                "not the database of the other service that records the event history; remove it",
+                "not the database in which the other service records the event history; remove store",
             )
     for other in recorders[ATTEMPTS][1:]:
         first = recorders[ATTEMPTS][0]
-        text = f"records attempts, as {first!r} does; allowed: one such service, by the options of their plugins"
-        document.fault(("services", other), text)
+        text = f"records attempts, and so does {first!r}"
+        allowed = "allowed: one service with attempt recording, set in the plugin options"
+        document.fault(("services", other), f"{text}; {allowed}")
 
 
 def _check_statuses(terms: Mapping[str, Terms], document: Document) -> None:
-    """Report plugins that assign different statuses to an order after the same event."""
+    """Report plugins that declare different order statuses after the same event."""
     first: dict[str, tuple[str, str]] = {}
     for service, one in terms.items():
         for event, status in one.statuses.items():
             other, its_status = first.setdefault(event, (service, status))
             if status != its_status:
-                text = f"the status of an order after {event!r} is {status!r}, and {its_status!r} by {other!r}"
-                document.fault(("services", service), f"{text}; allowed: one status for an event")
+                text = f"declares order status {status!r} after {event!r}, but {other!r} declares {its_status!r}"
+                document.fault(("services", service), f"{text}; allowed: one status per event")
 
 
 def _check_misplaced_options(service: str, options: Collection[str], document: Document) -> None:
-    """Report each plugin option that is next to ``options`` instead of inside it."""
+    """Report each plugin option that is next to ``options`` instead of under ``options``."""
     keys = document.at(("services", service))
     for key in keys if isinstance(keys, dict) else ():
         if key in options and key not in ServiceSettings.model_fields:
             place: KeyPath = ("services", service, key)
             document.forget_faults(place)
-            document.fault(place, f"{key!r} is an option of the plugin; indent it below options")
+            document.fault(place, f"{key!r} is a plugin option; indent it under options")
 
 
 def _check_published(service: str, project: Project, terms: Terms, document: Document) -> None:
-    """Report a service without an exchange for one of its plugin's events, because publishing would fail."""
+    """Report a service without an exchange for an event of its plugin, because publishing the event would fail."""
     settings = project.config.services[service]
     place: KeyPath = ("services", service, "publishes")
     written = {
@@ -173,7 +176,7 @@ def _check_published(service: str, project: Project, terms: Terms, document: Doc
             document.fault(at, f"not an event of the plugin, {event!r}; did you mean {close[0]!r}?")
     if missing:
         events = ", ".join(map(repr, missing))
-        document.fault(place, f"the plugin publishes {events}, without an exchange here; add {_example(missing)}")
+        document.fault(place, f"no exchange for {events}, which the plugin publishes; add {_example(missing)}")
 
 
 def _example(events: Sequence[str]) -> str:

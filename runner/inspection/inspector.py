@@ -1,4 +1,4 @@
-"""The parent's part of inspection, which starts the process that imports plugins, and reads its answer."""
+"""The parent's side of inspection, which starts the inspection process and reads its response."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from typing import Any
 
 from runner.errors import PluginError
 
-#: A placeholder for a value in an error text. The value may be a secret, and only the document knows how to show it.
+#: The placeholder for a value in an error text. The value may be a secret, so only the document inserts it.
 VALUE = "\x00"
-#: Seconds within which all plugins must be imported.
+#: The time limit for importing all plugins, in seconds.
 TIMEOUT = 30
 
 
 class Inspector:
-    """One process for one request. Creating the object starts the process. It exits if the parent sends no request."""
+    """An inspection process for a single request.
+
+    Creating the object starts the process. If the parent exits without a request, the inspection process exits too.
+    """
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -32,13 +35,14 @@ class Inspector:
     def ask(
         self, folder: Path, services: dict[str, Any], meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
-        """Return the errors, option names and terms of each service. ``meanwhile`` is called before the answer is read.
+        """Return the errors, option names and contract terms of each service.
 
-        Raises PluginError if a plugin prevents the answer.
+        ``meanwhile`` is called before the response is read. Raises PluginError if a plugin makes the process hang or
+        exit.
         """
         with self._process as process:
-            assert process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
-            with contextlib.suppress(BrokenPipeError):  # the process has exited, and the error below has the reason
+            assert process.stdin is not None  # noqa: S101 - for the type checker: stdin is PIPE
+            with contextlib.suppress(BrokenPipeError):  # the process has exited, and the error below reports the reason
                 process.stdin.write(json.dumps([str(folder), services]).encode() + b"\n")
                 process.stdin.flush()
             meanwhile()
@@ -47,17 +51,19 @@ class Inspector:
             except subprocess.TimeoutExpired as late:
                 process.kill()
                 raise PluginError(
-                    f"plugin {_last_line(late.stdout)!r}: importing it took over {TIMEOUT} s; move slow code from"
-                    " the module into the hook 'start'"
+                    f"plugin {_last_line(late.stdout)!r}: the import took over {TIMEOUT} s; move slow code from"
+                    " the module into the 'start' hook"
                 ) from None
         last = _last_line(out)
         try:
             answer: dict[str, Any] = json.loads(last)
         except ValueError:
-            # The last line contains the name of the plugin whose import made the process exit.
+            # The last line is the name of the plugin whose import stopped the process.
             lines = err.decode("utf-8", "replace").strip().splitlines()
             reason = f"exit {process.returncode}" + (f", {lines[-1]}" if lines else "")
-            raise PluginError(f"plugin {last!r}: importing it ended the process, {reason}; fix or remove it") from None
+            raise PluginError(
+                f"plugin {last!r}: the import stopped the process, {reason}; fix or remove the plugin"
+            ) from None
         return answer
 
 

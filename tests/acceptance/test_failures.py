@@ -347,7 +347,7 @@ def test_a_project_without_services_is_an_error(jobs: Project) -> None:
     (jobs.folder / "config.yaml").write_text("")
     code, output = jobs.call("run")
     assert code == 78
-    assert "config.yaml:1: services: none is defined; add one" in output
+    assert "config.yaml:1: services: no service is defined; add a service" in output
 
 
 def test_messages_that_only_wait_are_not_dead_lettered_by_stops_of_the_runner(jobs: Project, vhost: Vhost) -> None:

@@ -87,7 +87,7 @@ def test_a_plugin_that_kills_the_process_is_reported_with_the_reason(check: Chec
 
 def test_a_plugin_that_hangs_is_reported_after_a_timeout(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "TIMEOUT", 6)
-    with pytest.raises(ConfigError, match="plugin 'stock': importing it took over 6 s; move slow code from the module"):
+    with pytest.raises(ConfigError, match="plugin 'stock': the import took over 6 s; move slow code from the module"):
         check("import threading\nthreading.Event().wait()\n" + HANDLE)
 
 

@@ -28,7 +28,7 @@ def test_an_event_has_one_status(declared: list[dict[str, str]], wrong: dict[int
     terms = {name: Terms({}, {}, (), statuses=one) for name, one in zip(names, declared, strict=True)}
     _check_statuses(terms, document)
     assert [str(one) for one in document.faults] == [
-        f"config.yaml:{number + 1}: services.{names[number - 1]}: the status of an order after 'stock.reserved' is "
-        f"{status!r}, and {other!r} by {first!r}; allowed: one status for an event"
+        f"config.yaml:{number + 1}: services.{names[number - 1]}: declares order status {status!r} after "
+        f"'stock.reserved', but {first!r} declares {other!r}; allowed: one status per event"
         for number, (status, other, first) in wrong.items()
     ]
