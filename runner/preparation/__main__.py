@@ -1,4 +1,4 @@
-"""``python -m runner.preparation``: the process that runs the tasks from ``preparation_client.Preparation``."""
+"""``python -m runner.preparation``: the process that runs tasks for ``preparation_client.Preparation``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.prerequisite import missing_package
 
 
 def main() -> None:
-    """Run the tasks from the socket at standard input, until the supervisor closes the socket or exits."""
+    """Run the tasks that arrive on the socket at standard input, until the supervisor closes the socket or exits."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=os.dup(0))
-    # Printed text goes to standard error, because the socket is only for answers.
+    # Printed text goes to standard error, because the socket is only for responses.
     os.dup2(2, 1)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     stream = connection.makefile("rwb")
-    order, memory = pickle.load(stream)  # noqa: S301 - from the supervisor, over a socket of its own
-    # The first process checks the files at once. The inspector imports its modules while this process does the same.
+    order, memory = pickle.load(stream)  # noqa: S301 - from the supervisor, over a private socket
+    # The first process checks the files immediately, so the inspector starts now and imports its modules in parallel.
     inspector = Inspector() if memory is None else None
     try:
         from runner.preparation.preparer import Preparer
@@ -56,13 +56,13 @@ def main() -> None:
         result: Any
         try:
             result = getattr(preparer, name)(*arguments)
-        except Exception as error:  # noqa: BLE001 - also a bug
+        except Exception as error:  # noqa: BLE001 - even a bug is reported
             result = _expected(error)
         send("return", result, pickle.dumps(preparer.memory))
 
 
 def _expected(error: Exception) -> RunnerError:
-    """Return the error for the supervisor: the expected error, a line about a missing package, or a traceback."""
+    """Convert an exception to an error for the supervisor, with a traceback if the exception is unexpected."""
     if isinstance(error, RunnerError):
         return error
     if isinstance(error, ImportError) and (problem := missing_package(error)) is not None:
@@ -71,12 +71,12 @@ def _expected(error: Exception) -> RunnerError:
 
 
 def _read(stream: Any, tasks: SimpleQueue[tuple[str, tuple[Any, ...]]]) -> None:
-    # The read is on a thread, so that the exit of the supervisor is noticed during a task.
+    # A thread reads the socket, so that an exit of the supervisor is noticed even during a task.
     try:
         while True:
-            tasks.put(pickle.load(stream))  # noqa: S301 - from the supervisor, over a socket of its own
+            tasks.put(pickle.load(stream))  # noqa: S301 - from the supervisor, over a private socket
     except (EOFError, OSError):
-        # The group includes the processes that this process has started.
+        # The process group includes the child processes of this process.
         os.killpg(0, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""The supervisor's client of the preparation process, which starts a process for each task."""
+"""The supervisor's side of preparation, which starts a preparation process for each task."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any, cast
 from runner.errors import BrokerError
 from runner.supervisor.program import Program
 
-#: A function that prints a line at a level.
+#: A function that prints a line at a log level.
 Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class PreparationRequest:
-    """The command-line arguments that preparation needs."""
+    """The command-line arguments that the preparation process needs."""
 
     folder: str
     services: tuple[str, ...]
@@ -33,17 +33,17 @@ class PreparationRequest:
 
 @dataclass(frozen=True)
 class SupervisionPlan:
-    """The programs and settings from the configuration files."""
+    """The programs to supervise, and the supervisor's settings, from the configuration files."""
 
     programs: Sequence[Program]
     exits_on_fatal: bool
-    #: The maximum size of a log file in bytes, and the number of renamed files to keep. None for no log files.
+    #: The maximum size of a log file in bytes, and the number of rotated files to keep. None disables log files.
     logs: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class PreparedSystem:
-    """The programs that run the broker, if any, and a description of the broker for the user."""
+    """The programs that run a private broker, if any, and a line that describes the broker."""
 
     programs: Sequence[Program]
     words: str
@@ -53,49 +53,50 @@ class PreparedSystem:
 
 @dataclass(frozen=True)
 class PreparedPrograms:
-    """The programs to run, and a line for each object that must be replaced on the broker."""
+    """The programs to run, and a line about each object that must be replaced on the broker."""
 
     programs: Sequence[Program]
     left: Sequence[str]
-    #: True if ``finish`` must be called after these programs have started.
+    #: True if ``finish`` must be called after the programs have started.
     is_unfinished: bool = False
 
 
 class Preparation:
-    """A client that runs the tasks of ``Preparer`` in its process, and raises their errors.
+    """A client that runs the tasks of ``Preparer`` in the preparation process, and raises the errors of the tasks.
 
-    The methods may be called from any thread. They run one at a time.
+    Any thread may call the methods, which run one at a time.
     """
 
     def __init__(self, order: PreparationRequest) -> None:
         self._order = order
-        #: The function that prints a line at a level. The caller replaces it when the output is ready.
+        #: The function that prints a line at a log level. The caller replaces this function when the output is ready.
         self.say: Say = lambda text, level: None
-        #: ``_stays`` is True if the process keeps running, because autoscaling periodically requests ready messages.
+        #: ``_stays`` is True if the process must keep running, because autoscaling requests message counts
+        #: periodically.
         self._stays = self._is_closed = False
         self._lock = threading.Lock()
-        #: The pickled memory that the last process passes to the next. None before the first task.
+        #: The pickled state that each process passes to the next. None before the first task.
         self._memory: bytes | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        # Start the process first. The first task needs it, and its start takes the longest time.
+        # The process is started first, because its start takes longer than everything else before the first task.
         self._start()
 
     def begin(self) -> SupervisionPlan:
-        """Call ``Preparer.begin``. The process keeps running for the next tasks."""
+        """Run ``Preparer.begin``. The process keeps running for the next task."""
         begun = cast(SupervisionPlan, self._call("begin"))
         self._stays = _has_autoscale(begun.programs)
         return begun
 
     def find(self) -> PreparedSystem:
-        """Call ``Preparer.find``. The process keeps running for the next tasks."""
+        """Run ``Preparer.find``. The process keeps running for the next task."""
         return cast(PreparedSystem, self._call("find"))
 
     def prepare(self) -> PreparedPrograms | None:
-        """Call ``Preparer.prepare``. If the task fails, the process keeps running for the next attempt."""
+        """Run ``Preparer.prepare``. After an error, the process keeps running for the next attempt."""
         return self._prepared("prepare")
 
     def finish(self) -> PreparedPrograms | None:
-        """Call ``Preparer.finish``."""
+        """Run ``Preparer.finish``."""
         return self._prepared("finish")
 
     def _prepared(self, task: str) -> PreparedPrograms | None:
@@ -106,7 +107,7 @@ class Preparation:
         return prepared
 
     def reload(self) -> PreparedPrograms:
-        """Call ``Preparer.reload``."""
+        """Run ``Preparer.reload``."""
         try:
             prepared = cast(PreparedPrograms, self._call("reload"))
             self._stays = _has_autoscale(prepared.programs)
@@ -115,11 +116,11 @@ class Preparation:
             self._end()
 
     def ready_messages(self, service: str) -> int:
-        """Call ``Preparer.ready_messages``."""
+        """Run ``Preparer.ready_messages``."""
         return cast(int, self._call("ready_messages", service))
 
     def close(self) -> None:
-        """Kill the process and its children. Every task can be interrupted safely at any point."""
+        """Kill the process and its children. Every task can safely be interrupted at any point."""
         self._is_closed = True
         process = self._process
         if process is not None:
@@ -149,7 +150,7 @@ class Preparation:
                 self._forget()
 
     def _forget(self) -> int:
-        """Let the process exit if it is still running, and return its exit code."""
+        """Close the connection, wait until the process has exited, and return its exit code."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -159,11 +160,11 @@ class Preparation:
 
     def _start(self) -> None:
         if self._is_closed:
-            raise OSError("the runner exits")
+            raise OSError("the supervisor is exiting")
         ours, theirs = socket.socketpair()
         with theirs:
-            # Unlike leftover processes of services, the process remains in the supervisor's session. It has a group
-            # of its own, because only the supervisor handles Ctrl-C.
+            # The process stays in the supervisor's session, so it is not mistaken for a process that a service left
+            # behind. The process has its own process group, so that Ctrl-C signals only the supervisor.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "runner.preparation"],
                 stdin=theirs.fileno(),
@@ -178,7 +179,7 @@ class Preparation:
     def _converse(self, task: str, arguments: tuple[Any, ...]) -> Any:
         self._send((task, arguments))
         while True:
-            kind, *rest = pickle.load(self._stream)  # noqa: S301 - from a child, over a private socket
+            kind, *rest = pickle.load(self._stream)  # noqa: S301 - from a child process, over a private socket
             if kind == "say":
                 self.say(*rest)
             else:

@@ -1,4 +1,4 @@
-"""The tasks of preparation: check the files, find the broker, declare the topology, reload changed files."""
+"""The tasks of the preparation process: check the files, find the broker, declare the topology, reload the files."""
 
 from __future__ import annotations
 
@@ -33,20 +33,24 @@ class Memory:
 
     project: Project
     broker: FoundBroker | None
-    #: The printed lines about the topology, which must not be repeated at each reload.
+    #: The printed lines about the topology, which a reload must not print again.
     printed: frozenset[str]
     #: The running programs, by service.
     programs: Mapping[str, Program]
-    #: The objects that were held back when these programs started.
+    #: The objects that were held back when the running programs started.
     held: Held
-    #: True if removals are postponed until the services are replaced.
+    #: True if removals from the broker are postponed until the services have been replaced.
     is_unfinished: bool
-    #: The printed findings, each as code, name and reason. Line numbers are left out, because every edit changes them.
+    #: The printed findings, each as code, name and reason. Line numbers are omitted, because every edit changes line
+    #: numbers.
     findings: frozenset[tuple[str, str, str]]
 
 
 class Preparer:
-    """The tasks, which run one after the other. ``say`` gets each line for the user with its level."""
+    """The tasks of the preparation process, which run one at a time.
+
+    ``say`` prints a line for the user at a log level.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class Preparer:
         memory: Memory | None = None,
         inspector: Inspector | None = None,
     ) -> None:
-        """``inspector`` is an already started inspector for ``begin``."""
+        """``inspector`` is a running inspector, which ``begin`` uses."""
         self._order, self._say, self._inspector = order, say, inspector
         self._folder = Path(order.folder)
         self._declaration: TopologySync | None = None
@@ -73,7 +77,7 @@ class Preparer:
 
     @property
     def memory(self) -> Memory | None:
-        """The state for the next process, or None before ``begin``."""
+        """The state to pass to the next preparation process, or None before ``begin``."""
         if self._project is None:
             return None
         return Memory(
@@ -88,7 +92,7 @@ class Preparer:
 
     @property
     def project(self) -> Project:
-        """The running project."""
+        """The project whose services are running."""
         assert self._project is not None  # noqa: S101 - for the type checker: begin() came first
         return self._project
 
@@ -103,25 +107,28 @@ class Preparer:
         return SupervisionPlan(programs, runner.on_fatal == "exit", logs)
 
     def find(self) -> PreparedSystem:
-        """Find a running broker, or a broker to start. Raises RunnerError if no broker can ever answer."""
+        """Find a running broker, or choose a broker to start.
+
+        Raises RunnerError if waiting for a broker cannot help.
+        """
         settings = self.project.config.broker
         try:
             self._broker = find_broker(settings.url, settings.autostart, self.project.var / "broker")
         except BrokerUnreachable as error:
-            self._broker = error  # the broker may answer later, and the services wait for it
+            self._broker = error  # the services wait, because the broker may become reachable later
         has_faults = self.project.config.fault_injection
-        # The parent of this process is the supervisor, which has locked the folder by now.
+        # The parent process is the supervisor, which has already locked the folder.
         FaultFolder(self.project.var).begin(os.getppid() if has_faults else None)
         warnings = self._new_findings(self.project)
         if has_faults:
-            how = invocation("fault", "--help")
-            warnings = [*warnings, f"fault_injection: true: users who may write in var/ can break things here: {how}"]
+            danger = "all users with write access to var/ can inject faults"
+            warnings = [*warnings, f"fault_injection: true: {danger}; see: {invocation('fault', '--help')}"]
         return PreparedSystem(broker_program(self._broker), self._broker_words(self._broker), warnings)
 
     def prepare(self) -> PreparedPrograms | None:
         """Declare the topology. Raises BrokerError or DeclarationRefused.
 
-        Returns the programs to run if the held-back objects have changed, or None otherwise.
+        Returns the programs to run, or None if the same objects are held back as before.
         """
         decision = self._declared().prepare(self._held, removes=not self._is_unfinished)
         if decision.held == self._held:
@@ -132,21 +139,22 @@ class Preparer:
         )
 
     def finish(self) -> PreparedPrograms | None:
-        """Prepare, and remove the objects that ``reload`` left for the earlier processes, which have exited.
+        """Run ``prepare``, and remove the objects that only the replaced processes needed.
 
-        If the removal fails, the next ``prepare`` repeats it.
+        If a removal fails, the next ``prepare`` tries again.
         """
         self._is_unfinished = False
         return self.prepare()
 
     def reload(self) -> PreparedPrograms:
-        """Apply the changed files. Raises RunnerError without a change to any service."""
+        """Apply the changed files. If this method raises RunnerError, no service has changed."""
         project, objects = checked_project(self._folder)
         for part in ("broker", "runner", "fault_injection"):
             if getattr(project.config, part) != getattr(self.project.config, part):
                 number = project.config_document.line((part,))
                 raise RunnerError(
-                    f"{CONFIG_FILE}:{number}: {part}: changed, but is read only at the start; restart the runner"
+                    f"{CONFIG_FILE}:{number}: {part}: changed, but a reload cannot apply this change;"
+                    " restart the supervisor"
                 )
         programs = self._programs(project, objects)
         decision, left = self._declared().reload(project)
@@ -157,14 +165,14 @@ class Preparer:
         return PreparedPrograms(self._fitting(programs, project, decision), left, self._is_unfinished)
 
     def _new_findings(self, project: Project) -> list[str]:
-        """Return lines about the findings that the last start or reload did not print."""
+        """Return lines about the findings that the previous start or reload did not print."""
         found = {(one.code, one.name, one.reason): one for one in findings_of(project)}
         new = [one for about, one in found.items() if about not in self._findings]
         self._findings = frozenset(found)
         return finding_lines(new, project)
 
     def ready_messages(self, service: str) -> int:
-        """Return the number of ready messages in the queues of a service. Raises BrokerError."""
+        """Return the number of ready messages in a service's queues. Raises BrokerError."""
         if service not in self.project.config.services:
             raise RunnerError(f"service {service!r} no longer exists")
         return self._declared().ready_messages(service)
@@ -179,18 +187,22 @@ class Preparer:
         return programs_of(project, objects, self._order)
 
     def _fitting(self, programs: list[Program], project: Project, decision: Decision) -> list[Program]:
-        """Return the programs that can run. A program with a held-back object keeps its process, or is not started."""
-        fitting, remedy = [], f"which is held back; see: {invocation('plan')}"
+        """Return the programs that can run.
+
+        A program that uses a held-back object keeps its running process, or is not started.
+        """
+        fitting = []
         for program in programs:
             needs = held_back(project, program.service, decision)
             before = self._running.get(program.service)
+            reason = f"because it uses the held-back {needs}; for details, run: {invocation('plan')}"
             if not needs:
                 fitting.append(program)
             elif before is None:
-                self._say(f"{program.service} is not started yet: it uses {needs}, {remedy}", "warning")
+                self._say(f"{program.service} is not started yet, {reason}", "warning")
             else:
                 if not program.is_same_process(before):
-                    self._say(f"{program.service} keeps running unchanged: it uses {needs}, {remedy}", "warning")
+                    self._say(f"{program.service} keeps running unchanged, {reason}", "warning")
                 fitting.append(as_before(program, before))
         self._running = {one.service: one for one in fitting}
         self._held = decision.held
@@ -200,7 +212,7 @@ class Preparer:
         if isinstance(broker, BrokerUnreachable):
             return str(broker)
         if isinstance(broker, Answering):
-            return f"using the RabbitMQ that answers on {Address.of(broker.url)}"
+            return f"using the running RabbitMQ on {Address.of(broker.url)}"
         how = "a private RabbitMQ" if isinstance(broker, PrivateNode) else "RabbitMQ in a container"
         where = self.project.var / "broker"
         return f"no broker answers: starting {how} on {Address.of(broker.url)}, with its data in {where}"

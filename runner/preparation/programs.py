@@ -1,4 +1,4 @@
-"""The conversion of a project's services to programs for the supervisor, each with the spec for its workers."""
+"""The conversion of a project's services to programs for the supervisor, each with the spec of its workers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ from runner.topology.plan import Decision
 from runner.topology.timeouts import shortest_timeouts
 from runner.worker.spec import WorkerSpec
 
-#: The restart policy of a broker, which starts slowly and stops after the services.
+#: The restart policy of a private broker, which starts slowly and stops after the services.
 BROKER_POLICY = RestartPolicy(start_timeout=90.0, stop_timeout=3.5)
 
 
 def programs_of(project: Project, objects: Objects, order: PreparationRequest) -> list[Program]:
-    """Return the programs of the named services, or of all. Raises ConfigError if this user lacks a permission."""
+    """Return the programs of the named services, or of all services.
+
+    Raises ConfigError if this user lacks a permission.
+    """
     chosen = choose_services(project.config, order.services)
     faults = [fault for name in chosen for fault in _rights_faults(project, name, project.config.services[name])]
     if faults:
@@ -39,9 +42,9 @@ def programs_of(project: Project, objects: Objects, order: PreparationRequest) -
 
 
 def held_back(project: Project, service: str, decision: Decision) -> str:
-    """Return a text about the held-back object that a service uses, or an empty text for none.
+    """Return a text that names the held-back object that a service uses, or an empty text if it uses none.
 
-    The object is a queue that the service consumes, or an exchange that is held back or lacks a route.
+    The object is a held-back queue that the service consumes, or an exchange that is held back or lacks a route.
     """
     settings = project.config.services[service]
     audit_queue = project.attempts_queue
@@ -56,7 +59,7 @@ def held_back(project: Project, service: str, decision: Decision) -> str:
 
 
 def as_before(program: Program, before: Program) -> Program:
-    """Return a program with the process of ``before`` and the supervision settings of ``program``."""
+    """Return a program that keeps the process of ``before`` and uses the supervision settings of ``program``."""
     return replace(
         before,
         policy=replace(program.policy, watchdog=before.policy.watchdog),
@@ -67,7 +70,7 @@ def as_before(program: Program, before: Program) -> Program:
 
 
 def broker_program(broker: FoundBroker) -> list[Program]:
-    """Return the program of a private broker, or no program for another broker."""
+    """Return a list with the program of a private broker, or an empty list for any other broker."""
     if not isinstance(broker, PrivateNode | Container):
         return []
     return [
@@ -100,7 +103,7 @@ def _program(project: Project, objects: Objects, name: str, order: PreparationRe
 
 
 def restart_policy_of(service: ServiceSettings) -> RestartPolicy:
-    """Return the restart policy of an instance of a service."""
+    """Return the restart policy for the instances of a service."""
     return RestartPolicy(
         restart=Restart(service.restart),
         backoff=service.backoff.backoff(),
@@ -122,22 +125,23 @@ def _rights_faults(project: Project, name: str, service: ServiceSettings) -> lis
         try:
             is_other = pwd.getpwnam(service.user).pw_uid != os.geteuid()
         except KeyError:
-            faults.append(fault("user", f"no such user, {service.user!r}; name a user of this machine"))
+            faults.append(fault("user", f"no such user, {service.user!r}; allowed: a user of this machine"))
         else:
             if is_other and os.geteuid() != 0:
-                faults.append(fault("user", f"only root may run it as {service.user!r}; remove this, or run as root"))
+                text = f"only root can run a service as {service.user!r}; remove user, or run the supervisor as root"
+                faults.append(fault("user", text))
     if service.nice < 0 and os.geteuid() != 0:
-        faults.append(fault("nice", f"only root may raise a priority, {service.nice}; allowed: 0 to 19"))
+        faults.append(fault("nice", f"only root can raise a priority, {service.nice}; allowed: 0 to 19"))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     is_limited = hard != resource.RLIM_INFINITY and os.geteuid() != 0
     if is_limited and service.open_files is not None and service.open_files > hard:
-        text = f"more than this user may have, {service.open_files}; allowed: up to {hard} (ulimit -Hn)"
+        text = f"more than this user's limit, {service.open_files}; allowed: up to {hard} (ulimit -Hn)"
         faults.append(fault("open_files", text))
     return faults
 
 
 def spec_of(project: Project, objects: Objects, service: str, log_format: str, log_level: str) -> WorkerSpec:
-    """Return the spec of one service for its workers."""
+    """Return the spec that the workers of a service read when they start."""
     settings = project.config.services[service]
     return WorkerSpec(
         service=service,
@@ -160,7 +164,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         inbox=None if settings.inbox is None else settings.inbox.retention,
         trace=_trace(project, settings),
         max_crashes=settings.max_crashes,
-        # A consuming service does not read the history, and a change of another service must not replace it.
+        # A consuming service does not read the history, and must not be replaced when the history service changes.
         history=project.history_store if not settings.consumes and project.recorders(EVENTS) else "",
         statuses=project.statuses if service in {*project.recorders(EVENTS), *project.recorders(ATTEMPTS)} else None,
         handler_timeout=settings.handler_timeout,
@@ -171,7 +175,8 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         log_level=log_level,
         quiet_queue=project.attempts_queue or "",
         consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
-        # Only an inbox needs the previous names. Without them, other services keep running when the line is removed.
+        # Only an inbox needs the previous queue names. Services without an inbox keep running when such a name is
+        # removed.
         formerly={
             queue: objects.formerly[queue]
             for queue in settings.consumes
@@ -181,6 +186,6 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
 
 
 def _trace(project: Project, settings: ServiceSettings) -> str:
-    # A report about an attempt of the recording service would cause another report, and so on endlessly.
+    # A report about an attempt of the recording service itself would cause an endless series of reports.
     queue = project.attempts_queue
     return queue if queue is not None and settings.consumes and queue not in settings.consumes else ""

@@ -1,4 +1,4 @@
-"""Declaration of the topology on the broker, with lines about each change."""
+"""The declaration of the topology on the broker, with a line about each change."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from runner.admin.reconciliation import Comparison
     from runner.topology.plan import Change, Decision, Left
 
-#: The broker for the services: a running broker, a broker to start, or the error until a broker answers.
+#: The broker of the services: a running broker, a broker to start, or the error while no broker answers.
 FoundBroker = Answering | PrivateNode | Container | BrokerUnreachable
-#: The held-back exchanges and queues, by kind and name.
+#: The held-back exchanges and queues, each as kind and name.
 Held = frozenset[tuple[str, str]]
-#: The maximum time between a private broker's first answers over AMQP and over HTTP, in seconds.
+#: The maximum time in seconds from a private broker's first response over AMQP to its first response over HTTP.
 PATIENCE = 5.0
 
 
 def import_reconcile() -> None:
-    """Import the slow modules for AMQP and HTTP before ``TopologySync`` needs them."""
+    """Import the modules for AMQP and HTTP in advance, because the import is slow."""
     importlib.import_module("runner.admin.reconciliation")
 
 
 class TopologySync:
-    """The declaration of the running project's topology, before the services start."""
+    """A client that declares the topology of the running project."""
 
     def __init__(self, project: Project, broker: FoundBroker, say: Say, printed: set[str]) -> None:
         #: The current project.
         self.project = project
-        # A preparation of the earlier project must not undo a reload.
+        # Preparation with the old project must not undo a reload.
         self._lock = threading.Lock()
         self._broker, self._say = broker, say
-        #: The printed lines about unchanged objects, which are not repeated.
+        #: The printed lines about unchanged objects, which must not be printed again.
         self._printed = printed
         self._counters: dict[tuple[str, ...], ReadyCounter] = {}
 
     def prepare(self, accepted: Held = frozenset(), *, removes: bool = True) -> Decision:
-        """Make the safe changes of the plan. ``accepted`` are the held-back objects of the running services.
+        """Apply the safe changes of the plan. ``accepted`` contains the held-back objects of the running services.
 
         If ``removes`` is false, bindings and policies that are no longer in topology.yaml are kept on the broker.
         Raises BrokerError if the broker is unreachable, and DeclarationRefused if another object must be replaced.
@@ -55,17 +55,17 @@ class TopologySync:
             return decision
         if lines and isinstance(self._broker, PrivateNode | Container):
             command = reset_invocation(self.project.folder)
-            lines.append(f"this broker is private; to start it empty, without any of its messages: {command}")
+            lines.append(f"this broker is private; to delete all its messages and the database in var/, run: {command}")
         if lines:
             raise DeclarationRefused("\n".join(lines))
         return decision
 
     def reload(self, project: Project) -> tuple[Decision, list[str]]:
-        """Switch to another project, and make the safe changes of its plan.
+        """Switch to a new project, and apply the safe changes of its plan.
 
-        Return the decision, and a line for each object that must be replaced. No object is removed, because the
-        services still use the earlier project. Raises BrokerError, and DeclarationRefused if the broker refuses an
-        object. After an error, the earlier project remains in use.
+        Return the decision, and a line about each object that must be replaced. No object is removed, because the
+        services still use the old project. Raises BrokerError, and DeclarationRefused if the broker refuses an object.
+        After an error, the old project remains in use.
         """
         with self._lock:
             result = self._reconcile(project, is_start=False, removes=False)
@@ -73,8 +73,8 @@ class TopologySync:
             return result
 
     def ready_messages(self, service: str) -> int:
-        """Return the number of ready messages in the queues of a service. Raises BrokerError."""
-        # Imported here, because only a service with autoscale needs it.
+        """Return the number of ready messages in a service's queues. Raises BrokerError."""
+        # Imported here, because only services with autoscaling need this module.
         from runner.admin.ready_counter import ReadyCounter
 
         config = self.project.config
@@ -84,7 +84,7 @@ class TopologySync:
         return self._counters[urls].ready(config.services[service].consumes)
 
     def _reconcile(self, project: Project, *, is_start: bool, removes: bool) -> tuple[Decision, list[str]]:
-        # Imported here, because pika takes time to import and is not needed before the broker answers.
+        # Imported here, because the import of pika takes time, and pika is not needed until the broker answers.
         from runner.admin.reconciliation import compare, reconcile
         from runner.topology.consent import Consent
         from runner.topology.plan import Mark, change_line
@@ -104,7 +104,7 @@ class TopologySync:
 
         def did(change: Change) -> None:
             if is_start and change.mark is Mark.CREATE:
-                created.append(change)  # a start usually creates all objects, so these lines are left out
+                created.append(change)  # a start often creates all objects, so lines about created objects are omitted
             else:
                 say(f"topology: {change_line(change)}", "info")
 
@@ -119,7 +119,7 @@ class TopologySync:
             raise
         if is_restricted.is_set():
             say(
-                "topology: not compared, because this user has only the rights that services need",
+                "topology: not compared, because this user has only the permissions that services need",
                 "info",
             )
         else:
@@ -144,9 +144,9 @@ class TopologySync:
         lines: list[tuple[str, bool, str]] = []
         for one in left:
             if one.waits_for == REPLACED_SERVICES:
-                continue  # done as soon as the services are replaced
+                continue  # done as soon as the services have been replaced
             line = f"topology: {change_line(one.change)}; {one.needs}"
-            # Preparation may be repeated, but prints each line once.
+            # Preparation may run several times, but prints each line only once.
             if not one.is_implied and (one.waits_for or one.change.mark in (Mark.RETIRE, Mark.RENAME)):
                 level = "warning" if one.change.mark is Mark.RENAME else "info"
                 lines.append((line, bool(one.waits_for) and not is_start, level))

@@ -111,7 +111,7 @@ def test_a_queue_held_back_by_an_edit_still_gets_orders_and_its_service_runs_on_
     topology["queues"][PAYMENT] = {"type": "classic", "bind": {"orders.topic": ["order.#"]}, "retry": ["2s"]}
     assert shop.save(topology).endswith("files reloaded, except the changes above")
     assert "+ binding  orders.topic -(order.#)-> payment.order.created; it waits for queue" in runner.output
-    runner.wait_for("payment keeps running unchanged: it uses queue 'payment.order.created', which is held back")
+    runner.wait_for("payment keeps running unchanged, because it uses the held-back queue 'payment.order.created'")
     bound = {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT}
     assert bound == {"order.created.#"}
     assert "payment.order.created.retry.2s" not in vhost.queues()
@@ -147,7 +147,7 @@ def test_a_held_back_service_starts_after_apply_or_apply_reports_the_reason_and_
     config["services"]["audit"] = {"consumes": ["unrouted.all"], "options": {"attempts": False}}
     project.set_topology(topology)
     project.set_config(config)
-    runner.wait_for("audit is not started yet: it uses queue 'unrouted.all', which is held back; see: ")
+    runner.wait_for("audit is not started yet, because it uses the held-back queue 'unrouted.all'; for details, run: ")
     code, output = shop.command("apply")
     assert (code, "reloads the files" in output) == (3, False), "nothing was done"
     code, output = shop.command("apply", "--replace", "unrouted.all")
@@ -164,7 +164,7 @@ def test_a_held_back_service_starts_after_apply_or_apply_reports_the_reason_and_
     topology["queues"]["more"] = {"bind": {"orders.topic": ["#"]}}
     project.set_topology(topology)
     project.set_config(config)
-    runner.wait_for("runner: changed, but is read only at the start; restart the runner")
+    runner.wait_for("runner: changed, but a reload cannot apply this change; restart the supervisor")
     code, output = shop.command("apply")
     assert code == 0
     assert "the supervisor of this folder: not reloaded; after the fix, run: python -m runner reload" in plain(output)

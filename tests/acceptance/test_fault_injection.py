@@ -127,7 +127,10 @@ def state_of(pid: int) -> str:
 
 
 def test_the_start_warns_about_enabled_fault_injection(shop: Shop) -> None:
-    assert len(re.findall(r"runner +\| WARNING: fault_injection: true: users who may write", shop.runner.output)) == 1
+    assert (
+        len(re.findall(r"runner +\| WARNING: fault_injection: true: all users with write access", shop.runner.output))
+        == 1
+    )
 
 
 def test_kill_kills_a_process_and_the_supervisor_replaces_it(shop: Shop) -> None:
@@ -309,7 +312,7 @@ def test_a_runner_that_was_started_without_fault_injection_is_left_alone(project
     project.set_config({"fault_injection": True, **config})
     reload = CliRunner().invoke(main, ["--project", str(project.folder), "reload"])
     assert reload.exit_code == 1
-    assert "config.yaml:1: fault_injection: changed, but is read only at the start" in reload.output
+    assert "config.yaml:1: fault_injection: changed, but a reload cannot apply this change" in reload.output
     for arguments in (["kill", "payment"], ["disconnect"], ["poison", ORDERS]):
         code, output = call(project, *arguments, url=vhost.url)
         assert code == 1

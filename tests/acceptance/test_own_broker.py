@@ -49,7 +49,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
     project.set_topology(topology)
     runner = project.run(url=url)
     assert runner.process.wait(60) == 78
-    runner.wait_for("this broker is private; to start it empty, without any of its messages: ")
+    runner.wait_for("this broker is private; to delete all its messages and the database in var/, run: ")
     runner.wait_for(f"or: {PRINTED} apply --replace payment.order.created --drain")
     # A separate process, which must start a broker itself.
     applied = project.run("apply", "--replace", "payment.order.created", "--drain", url=url)

@@ -123,7 +123,7 @@ def test_only_the_changed_service_is_restarted_and_instances_are_added_and_remov
 ) -> None:
     pids = watched.pids()
     project.options("payment", latency="1ms")
-    watched.wait_for("payment.1: starting a new process before stopping the old one")
+    watched.wait_for("payment.1: starting a new process before stopping the old process")
     second = watched.next_pid_of("payment.1")
     watched.wait_for("payment.1: the old process stopped")
     assert set(watched.children()) & set(pids.values()) == {pids["order_api.1"], pids["notification.1"]}
@@ -191,5 +191,5 @@ def test_a_change_of_the_broker_is_not_applied(watched: Watched, project: Projec
     config = project.config()
     config["broker"]["autostart"] = False
     project.set_config(config)
-    watched.wait_for("config.yaml:1: broker: changed, but is read only at the start; restart the runner")
+    watched.wait_for("config.yaml:1: broker: changed, but a reload cannot apply this change; restart the supervisor")
     watched.wait_for("not reloaded: all services keep running unchanged")

@@ -152,7 +152,7 @@ def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Pro
     vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", body)
     runner = project.run("run", "payment", url=user)
     runner.wait_for("not declared, .* this user may not; they must already exist")
-    runner.wait_for("topology: not compared, because this user has only the rights that services need")
+    runner.wait_for("topology: not compared, because this user has only the permissions that services need")
     runner.pid_of("payment.1")
     assert "WARNING" not in runner.output
     assert "tag" not in runner.output
