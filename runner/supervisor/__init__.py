@@ -1,1 +1,1 @@
-"""The supervisor: one asyncio loop that keeps processes running, without knowledge of AMQP, YAML or plugins."""
+"""The supervisor: one asyncio loop that keeps processes running, independent of AMQP, YAML and plugins."""

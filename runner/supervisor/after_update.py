@@ -1,4 +1,4 @@
-"""The job after an update, which runs when every process runs its new program."""
+"""A job that runs after an update, when all processes run their new programs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runner.supervisor.slot_lifecycle import SlotState
 
 
 class AfterUpdate:
-    """A blocking job that waits for an update to finish and runs on a thread.
+    """A blocking job that runs on a thread after an update has finished.
 
-    ``set`` replaces a waiting job. ``on_change`` is called on the loop after each job.
+    ``set`` replaces a job that has not started. ``on_change`` is called on the event loop after each job.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]) -> None:
@@ -29,11 +29,11 @@ class AfterUpdate:
         return self._running > 0
 
     def set(self, job: Callable[[], None] | None, programs: Mapping[str, Program]) -> None:
-        """Run ``job`` when all processes run these programs. Forget a waiting job."""
+        """Run ``job`` as soon as all processes run the given programs. Cancel any job that has not started."""
         self._job, self._programs = job, programs
 
     def advance(self, services: Iterable[Service]) -> None:
-        """Start the job if no process runs an older program or is about to."""
+        """Start the job if no process runs, or is about to run, an older program."""
         job = self._job
         if job is None or not all(self._is_replaced(one) for one in services if one.program.after_prepare):
             return
@@ -57,7 +57,7 @@ class AfterUpdate:
         return (
             program is not None
             and service.is_settled
-            # A slot that will run the new program may still be stopping its old process.
+            # The slot may be assigned to the new program while its old process is still stopping.
             and all(
                 one.program.is_same_process(program) and one.slot.state is not SlotState.STOPPING
                 for one in service.all_keepers()

@@ -1,4 +1,4 @@
-"""The number of instances that a service needs for its ready messages, as a pure function of time."""
+"""The number of instances that a service needs for its ready messages, as a pure function."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Autoscale:
-    """The limits and delays of scaling. Times are in seconds."""
+    """The limits and delays of autoscaling. Times are in seconds."""
 
     min: int
     max: int
     #: The number of ready messages per instance.
     messages_per_instance: int
-    #: The time for which more instances must be needed before any are added.
+    #: The time for which more instances must be needed before instances are started.
     up: float
-    #: The time for which fewer instances must be sufficient before any are removed.
+    #: The time for which fewer instances must be sufficient before instances are stopped.
     down: float
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The direction in which the number of instances should change, its start, and the smallest change since then."""
+    """A needed change in the number of instances: its direction, its start, and its smallest amount so far."""
 
     direction: int = 0
     since: float = 0.0
@@ -30,10 +30,10 @@ class Trend:
 
 
 def follow(settings: Autoscale, trend: Trend, instances: int, ready: int, now: float) -> tuple[Trend, int]:
-    """Return the next trend and the number of instances, given the number of ready messages at ``now`` (seconds).
+    """Return the next trend and the new number of instances, given the number of ready messages at ``now`` (seconds).
 
-    The number changes only after the trend has lasted for ``up`` or ``down`` seconds without interruption. The number
-    changes by the smallest amount that was needed within this time.
+    The number of instances changes only after the trend has lasted for ``up`` or ``down`` seconds without interruption.
+    The change is the smallest amount that was needed during the trend.
     """
     right = max(settings.min, min(settings.max, math.ceil(ready / settings.messages_per_instance)))
     direction = (right > instances) - (right < instances)

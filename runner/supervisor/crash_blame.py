@@ -1,4 +1,4 @@
-"""The search for crashing messages among the messages that a worker was handling when it died."""
+"""The search for crashing messages among the messages that a worker was handling when the worker died."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from runner.ipc.crashing_messages import MOST, CrashingMessage, CrashingMessages
 from runner.ipc.shared_memory import CurrentMessage
 from runner.supervisor.slot_lifecycle import OUTSIDE, Slot, SlotState, describe_exit
 
-#: The maximum number of characters in a reason, which may contain text from the process.
+#: The maximum length of a reason in characters. A reason can contain text from the process.
 LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
 class CrashBlame:
-    """The crashing messages of a service, as an immutable value."""
+    """An immutable record of the crashing messages of a service."""
 
     messages: tuple[CrashingMessage, ...] = ()
-    #: True if each message of the last death had already been blamed for an earlier death.
+    #: True if every message of the last death had already been blamed for an earlier death.
     is_known: bool = field(default=False)
 
     def after(
         self, messages: Sequence[CurrentMessage], code: int, reason: str, *, is_outside: bool = False
     ) -> CrashBlame:
-        """Return a new value after a worker died while it handled these messages.
+        """Return a new record that includes the death of a worker that was handling the given messages.
 
         ``code`` is the worker's exit code as in ``subprocess``, and ``reason`` describes the exit. ``is_outside`` is
-        True if the worker was killed from outside.
+        True if another process killed the worker.
         """
         known = {one.message: one for one in self.messages}
         is_known = bool(messages) and all(message in known for message in messages)
@@ -37,7 +37,7 @@ class CrashBlame:
             before = known.pop(
                 message, CrashingMessage(message.queue, message.id, 0, 0, 0, "", replays=message.replays)
             )
-            # The newest message comes last, because the first messages are forgotten if there are too many.
+            # The newest message is added at the end, because messages are dropped from the beginning.
             crashes, kills, shared = (0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)
             known[message] = replace(
                 before,
@@ -50,46 +50,46 @@ class CrashBlame:
         return CrashBlame(tuple(known.values())[-MOST:], is_known)
 
     def find(self, message: CurrentMessage) -> CrashingMessage | None:
-        """Return the crashes of a message, or None if it has none."""
+        """Return the entry of a message, or None if the message has not crashed a worker."""
         return next((one for one in self.messages if one.message == message), None)
 
 
 @dataclass(frozen=True)
 class Death:
-    """The death of a process, with its slot at that time and its exit code as in ``subprocess``."""
+    """The death of a process, with the state of its slot and its exit code as in ``subprocess``."""
 
     slot: Slot
     code: int
-    #: True if the supervisor killed the process because it used too much memory.
+    #: True if the supervisor killed the process for using too much memory.
     is_over_memory: bool
-    #: True if the kernel's OOM killer has killed any process since this process started.
+    #: True if the kernel's OOM killer has killed any process on this machine since this process started.
     is_oom: bool
-    #: True if the process stopped by its own decision, for example because the broker is unreachable.
+    #: True if the process was exiting voluntarily, for example because the broker was unreachable.
     is_leaving: bool = False
 
     @property
     def is_asked(self) -> bool:
-        """True if no message is to blame, because the process was asked to stop or stopped by its own decision."""
+        """True if no message is to blame, because the process was asked to stop or was exiting voluntarily."""
         is_hung = bool(self.slot.why) and self.slot.state is not SlotState.STOPPING
         is_stopping = self.slot.state is SlotState.STOPPING or (self.is_leaving and not is_hung)
         return is_stopping and not self.is_over_memory
 
     @property
     def is_outside(self) -> bool:
-        """True if the process was killed from outside, which proves little about a message.
+        """True if another process killed this process. Such a kill is weak evidence against a message.
 
-        Kills by the supervisor itself and by the OOM killer are not from outside.
+        A kill by the supervisor itself or by the OOM killer does not count as a kill from outside.
         """
         return self.code in OUTSIDE and not self.slot.why and not self.is_oom
 
     @property
     def reason(self) -> str:
-        """A description of the death."""
+        """A description of the death, with the reason if the supervisor killed the process."""
         return describe_exit(self.code) + (f", {self.slot.why}" if self.slot.why else "")
 
 
 class CrashTracker:
-    """The crashing messages of one service, in memory that its workers read."""
+    """The crashing messages of one service, in shared memory that the service's workers read."""
 
     def __init__(self, service: str, say: Callable[[str, str], None]) -> None:
         self._say = say
@@ -97,9 +97,9 @@ class CrashTracker:
         self._blame = CrashBlame()
 
     def blame(self, death: Death, messages: Sequence[CurrentMessage]) -> bool:
-        """Blame these messages for a death, unless the process was asked to stop.
+        """Blame the given messages for a death, unless the process was asked to stop or was exiting voluntarily.
 
-        Returns True if all of these messages were blamed before.
+        Returns True if all of the messages had been blamed before.
         """
         if death.is_asked or not messages:
             return False

@@ -1,4 +1,4 @@
-"""The supervisor's loop, which starts services in order, restarts and updates them, and stops them in reverse order."""
+"""The supervisor's loop, which starts, restarts, updates and stops services in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runner.supervisor.transition_report import Listener, Transition, words
 
 
 class Supervisor:
-    """The supervisor, which runs all programs until SIGTERM or SIGINT. A second signal kills the programs."""
+    """The supervisor, which runs all programs until SIGTERM or SIGINT. A second signal kills all processes."""
 
     def __init__(
         self,
@@ -43,49 +43,49 @@ class Supervisor:
         self._exits_on_fatal = exits_on_fatal
         self.services: dict[str, Service] = {}
         self.after_update = AfterUpdate(self.loop, self.advance)
-        #: The removed services. Each is forgotten when its last process has exited.
+        #: The names of removed services whose processes have not all exited.
         self._leaving: set[str] = set()
         self._extras: list[Callable[[], Callable[[], None]]] = []
         self._changed: asyncio.Future[None] | None = None
-        #: The last reports about the gate, so that they are not repeated.
+        #: The last log lines about the gate, which must not be repeated.
         self._said_waiting = self._said_refused = ""
         self._was_complete = False
         self.is_stopping = False
         self._exit_code = EXIT_OK
-        #: The function that SIGHUP calls. None if there are no files to reload.
+        #: The function to call on SIGHUP, or None if there are no files to reload.
         self.on_hangup: Callable[[], None] | None = None
         self.started_at = time.monotonic()
 
     def run(self) -> int:
-        """Run until all processes have stopped. Return the exit code, such as 1 if a service was given up."""
+        """Run until all processes have stopped. Return the exit code, for example 1 if a service is FATAL."""
         with self._runner:
             return self._runner.run(self._main())
 
     def attach(self, begin: Callable[[], Callable[[], None]]) -> None:
-        """Call ``begin`` when the loop has started, and its returned function when all processes have stopped."""
+        """Call ``begin`` when the loop starts. Call the returned function when all processes have stopped."""
         self._extras.append(begin)
 
     def update(self, programs: Sequence[Program], then: Callable[[], None] | None = None) -> None:
-        """Replace all programs that wait for ``prepare`` with these programs, from any thread.
+        """Replace all programs that wait for ``prepare`` with the given programs. Any thread may call this method.
 
-        When no process of an older program is left, ``then`` is called on a separate thread. It is not called while an
-        old process keeps running because its replacement did not become ready.
+        When all processes of older programs have exited, ``then`` is called on a separate thread. If a replacement does
+        not become ready, the old process keeps running and ``then`` is not called.
         """
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._update, programs, then)
 
     async def changed(self) -> None:
-        """Wait until the state of any process changes."""
+        """Wait until any slot changes its state."""
         if self._changed is None:
             self._changed = self.loop.create_future()
-        await asyncio.shield(self._changed)  # other tasks wait for this future too
+        await asyncio.shield(self._changed)  # other tasks may await the same future
 
     def keepers(self) -> list[Keeper]:
-        """Return the keepers of all slots, including the processes that replace or leave a slot."""
+        """Return the keepers of all processes, including processes that replace or leave a slot."""
         return [keeper for service in self.services.values() for keeper in service.all_keepers()]
 
     def waiting_for(self, service: Service) -> str:
-        """Return a text with the reason why the slots of a service wait."""
+        """Return the reason why the slots of a service are WAITING."""
         if service.program.after_prepare and not self._gate.is_open:
             return self._gate.reason
         return waits_for(service, self.services)
@@ -119,10 +119,10 @@ class Supervisor:
         self._guard.close()
         return self._exit_code
 
-    # Every event leads to ``advance``.
+    # Every event leads to a call of ``advance``.
 
     def advance(self) -> None:
-        """Take all steps that are possible now. When all processes have stopped, let ``run`` return."""
+        """Take all steps that are currently possible. When all processes have stopped, let ``run`` return."""
         for name in list(self.services):
             service = self.services[name]
             service.converge()
@@ -200,7 +200,7 @@ class Supervisor:
         self.advance()
 
     def stop(self, why: str, exit_code: int) -> None:
-        """Stop all processes, and let ``run`` return this exit code."""
+        """Stop all processes, and let ``run`` return ``exit_code``."""
         if self.is_stopping:
             return
         self.is_stopping, self._exit_code = True, exit_code
@@ -210,7 +210,7 @@ class Supervisor:
         self.loop.call_soon(self.advance)
 
     def stop_as_asked(self, why: str) -> None:
-        """Stop all processes on request. The exit code is 1 if a service was given up or has failed."""
+        """Stop all processes on request. The exit code is 1 if a slot is FATAL, or EXITED after a failure."""
         slots = [keeper.slot for keeper in self.keepers()]
         has_failed = any(
             one.state is SlotState.FATAL or (one.state is SlotState.EXITED and one.last_exit) for one in slots
@@ -240,7 +240,9 @@ class Supervisor:
         if not keeper.program.after_prepare:
             self._gate.shut(keeper.name)
         elif code == EXIT_BROKER:
-            self._gate.invalidate(f"{keeper.name} found that the broker is unreachable or that topology is missing")
+            self._gate.invalidate(
+                f"{keeper.name} found that the broker is unreachable or part of the topology is missing"
+            )
 
     def _live(self) -> dict[int, str]:
         children = [keeper.child for keeper in self.keepers() if keeper.child is not None]

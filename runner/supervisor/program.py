@@ -1,4 +1,4 @@
-"""The program of a service, with its command, number of instances, restart policy and limits."""
+"""The program of a service: its command, number of instances, restart policy and limits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from enum import StrEnum
 from runner.backoff import Backoff
 from runner.supervisor.autoscale import Autoscale
 
-#: The delays before a restart, in seconds, as in the defaults of config.yaml.
+#: The delays before a restart in seconds, equal to the defaults in config.yaml.
 RESTART_DELAYS = Backoff(0.5, max=30.0)
-#: The placeholder for the slot's name in a command.
+#: The placeholder for the slot name in a command.
 SLOT = "{slot}"
 
 
 class Restart(StrEnum):
-    """The restart policies after an unexpected exit, named as in systemd."""
+    """The conditions for a restart after an exit, named as in systemd."""
 
     ALWAYS = "always"
     ON_FAILURE = "on-failure"
@@ -25,9 +25,10 @@ class Restart(StrEnum):
 
 @dataclass(frozen=True)
 class RestartLimit:
-    """The number of failures after which a slot becomes FATAL.
+    """The limit on the failures of a slot.
 
-    A slot becomes FATAL after ``count`` failures within ``window`` seconds, or after ``count`` failed starts in a row.
+    A slot becomes FATAL after ``count`` failures within ``window`` seconds, or after ``count`` consecutive failed
+    starts.
     """
 
     count: int = 5
@@ -36,36 +37,36 @@ class RestartLimit:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """The rules for restarting and killing a slot's process. Times are in seconds."""
+    """The rules for restarting and killing the process of a slot. Times are in seconds."""
 
     restart: Restart = Restart.ALWAYS
     backoff: Backoff = RESTART_DELAYS
-    #: The time for which a process must be ready before the restart delay is reset.
+    #: The time for which a process must be ready before its restart delay is reset.
     reset_after: float = 60.0
     restart_limit: RestartLimit = RestartLimit()
     start_timeout: float = 30.0
     stop_timeout: float = 6.0
-    #: The time without a watchdog ping after which a ready process is killed, or 0 for never.
+    #: The time without a watchdog ping after which a ready process is killed. 0 disables the watchdog.
     watchdog: float = 0.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The resource limits and the user of one process. None means that the supervisor's value is inherited."""
+    """The resource limits and the user of a process. None means that the process inherits the supervisor's value."""
 
-    #: The resident memory in bytes above which an instance is replaced.
+    #: The resident memory in bytes above which the process is replaced.
     memory_max: int | None = None
-    #: The change to the scheduling priority, from -20 to 19. A larger number means a lower priority (setpriority(2)).
+    #: The change of the nice value, from -20 to 19. A larger nice value means a lower priority (setpriority(2)).
     nice: int = 0
-    #: The maximum number of open descriptors (RLIMIT_NOFILE).
+    #: The maximum number of open file descriptors (RLIMIT_NOFILE).
     open_files: int | None = None
-    #: The user that runs the process. Only root may set another user.
+    #: The user that runs the process. Only root can run a process as another user.
     user: str | None = None
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The addresses of the project's own broker on loopback."""
+    """The addresses of the project's private broker on loopback."""
 
     port: int
     #: The URL of RabbitMQ's HTTP API.
@@ -74,39 +75,39 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Program:
-    """A command that sends sd_notify messages on its lifeline and stops on SIGTERM."""
+    """A command whose process sends sd_notify messages on its lifeline, and stops on SIGTERM."""
 
     service: str
     command: tuple[str, ...]
-    #: The content of the process's standard input.
+    #: The data on the process's standard input.
     stdin: bytes = b""
-    #: The environment variables to add to the supervisor's environment.
+    #: Environment variables, in addition to the supervisor's environment.
     environment: Mapping[str, str] = field(default_factory=dict)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     limits: Limits = field(default_factory=Limits)
     instances: int = 1
     autoscale: Autoscale | None = None
-    #: The services that must each have a ready instance before this service starts.
+    #: The services that must be ready before this service starts.
     depends_on: tuple[str, ...] = ()
     #: A digest of the plugin's files.
     revision: str = ""
-    #: The addresses of the broker, if the program is a broker.
+    #: The addresses of the broker that this program runs, or None for any other program.
     endpoint: Endpoint | None = None
-    #: False for the processes that the supervisor's ``prepare`` needs. All other processes wait for ``prepare``.
+    #: False for a process that the supervisor's ``prepare`` needs. All other processes start after ``prepare``.
     after_prepare: bool = True
 
     def is_same_process(self, other: Program) -> bool:
-        """Return True if a process of ``other`` can keep running as a process of this program."""
+        """Return True if a process that was started for ``other`` can keep running for this program."""
         return self._process() == other._process()
 
     def _process(self) -> Program:
         limits = replace(self.limits, memory_max=None)
-        policy = RestartPolicy(watchdog=self.policy.watchdog)  # the only rule that the process itself gets
+        policy = RestartPolicy(watchdog=self.policy.watchdog)  # the only rule that is passed to the process
         return replace(self, policy=policy, limits=limits, instances=1, autoscale=None, depends_on=())
 
 
 def differences(old: Mapping[str, Program], new: Mapping[str, Program]) -> str:
-    """Return a text with the differences between two sets of programs, by service."""
+    """Return a text with the services that were added, removed or changed between two sets of programs."""
     kinds = {
         "added": new.keys() - old.keys(),
         "removed": old.keys() - new.keys(),

@@ -1,7 +1,7 @@
-"""The steps that replace a service's running processes with the wanted processes, as a pure function.
+"""The steps that replace a service's outdated processes, as a pure function.
 
-A new process is started alongside each outdated process. The new process must be ready before the old process stops.
-The next process is replaced only after the old process has exited.
+A new process is started alongside each outdated process. The old process stops only after the new process is ready. The
+next slot is handled only after the old process has exited.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from runner.supervisor.slot_lifecycle import SlotState
 
 
 class Move(StrEnum):
-    """The kind of a step for one slot."""
+    """The kinds of steps, each for one slot."""
 
     #: Add a slot, and start its process.
     ADD = "add"
@@ -22,28 +22,29 @@ class Move(StrEnum):
     REMOVE = "remove"
     #: Start a new process alongside the old process.
     START_BESIDE = "start beside"
-    #: Assign the slot to the new process, which is ready, and stop the old process.
+    #: Assign the slot to the new process, which has become ready, and stop the old process.
     PROMOTE = "promote"
     #: Stop the new process, which has failed or is no longer wanted, and keep the old process.
     ABANDON = "abandon"
-    #: Stop a process that is not ready or must not run twice at the same time, and start the wanted program.
+    #: Stop a process before its replacement starts, because the process is not ready or must not run twice at the same
+    #: time.
     RESTART = "restart"
 
 
 @dataclass(frozen=True)
 class Seat:
-    """The properties of a slot that determine its next step."""
+    """The properties of a slot that determine the slot's next step."""
 
     number: int
     state: SlotState
-    #: True if the slot runs, or would run, the wanted program.
+    #: True if the slot's process runs, or would run, the wanted program.
     is_right: bool
     wanted: bool = True
 
 
 @dataclass(frozen=True)
 class Step:
-    """A move and the number of its slot."""
+    """A move with its slot number."""
 
     move: Move
     number: int
@@ -57,9 +58,9 @@ def next_step(
     *,
     beside: bool = True,
 ) -> Step | None:
-    """Return the next step, or None if no step is due or an event must happen first.
+    """Return the next step, or None if no step is possible now.
 
-    ``incoming`` is the new process, and ``leaving`` are the numbers of old processes that are still stopping.
+    ``incoming`` is the new process, and ``leaving`` are the slot numbers of old processes that are still stopping.
     ``beside`` is True if two processes of one slot may run at the same time.
     """
     by_number = {seat.number: seat for seat in seats}

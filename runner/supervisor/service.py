@@ -1,4 +1,4 @@
-"""A service with its slots, and the steps to its wanted program and number of instances."""
+"""A service with its slots, and its transition to the wanted program and number of instances."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from runner.supervisor.transition_report import Role
 
 
 class Service:
-    """A program that runs in a number of slots. The program and the number can change at any time."""
+    """A program that runs in a number of slots. Both the program and the number of slots can change at any time."""
 
     def __init__(self, means: Means, program: Program) -> None:
         self._means, self._crashes = means, CrashTracker(program.service, means.journal.say)
         self.program = program
-        #: The wanted number of slots.
+        #: The number of slots that the service should have.
         self.instances = self._instances_before = program.instances
         self.is_wanted = True
         #: The slots, by number.
         self.keepers: dict[int, Keeper] = {}
         self._incoming: Keeper | None = None
         self._leaving: list[Keeper] = []
-        #: The reason why the last replacement failed. Empty if it did not fail.
+        #: The reason why the last replacement failed, or an empty text if it succeeded.
         self.problem = ""
-        #: True while replaced processes are being returned to the old program.
+        #: True while processes of the new program are being replaced with processes of the old program.
         self._is_going_back = False
-        #: True if the return to the old program failed too. All processes keep their programs until the next request.
+        #: True if the return to the old program has failed too. In that case, all processes keep their programs until
+        #: the next request.
         self._is_paused = False
 
     @property
     def name(self) -> str:
-        """The service's name."""
+        """The name of the service."""
         return self.program.service
 
     def all_keepers(self) -> list[Keeper]:
-        """Return the keepers of the slots in order, followed by those of processes that replace or leave a slot."""
+        """Return the keepers of the slots in order, followed by keepers of processes that replace or leave a slot."""
         seated = [self.keepers[number] for number in sorted(self.keepers)]
         return [*seated, *([self._incoming] if self._incoming else []), *self._leaving]
 
@@ -51,9 +52,10 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """True if dependent services may start.
+        """True if services that depend on this service may start.
 
-        This is the case if an instance is ready or has exited with status 0, or if the service has no instances.
+        Dependent services may start if an instance is ready or has exited with status 0, or if the service has no
+        instances.
         """
         if self.instances == 0 and self.is_wanted:
             return True
@@ -69,23 +71,23 @@ class Service:
 
     @property
     def is_given_up(self) -> bool:
-        """True if any slot is FATAL and no new process is about to replace it."""
+        """True if any slot is FATAL and is not being replaced."""
         coming = self._incoming.number if self._incoming is not None else None
         return any(one.slot.state is SlotState.FATAL for number, one in self.keepers.items() if number != coming)
 
     @property
     def is_idle(self) -> bool:
-        """True if no process of the service is running or wanted."""
+        """True if no process of the service is running or needed."""
         return all(keeper.is_over for keeper in self.all_keepers())
 
     @property
     def is_waiting(self) -> bool:
-        """True if a new process must wait before it can start."""
+        """True if a replacement process must wait before it can start."""
         return self._incoming is not None and self._incoming.slot.state is SlotState.WAITING
 
     @property
     def is_settled(self) -> bool:
-        """True if no process is being replaced or removed, and no step is due."""
+        """True if no process is being replaced or removed and no step is due."""
         return self._incoming is None and not self._leaving and self._next() is None
 
     def is_current(self, keeper: Keeper) -> bool:
@@ -93,29 +95,29 @@ class Service:
         return not keeper.is_stale and keeper.program.is_same_process(self.program)
 
     def run(self, program: Program) -> None:
-        """Change to another program."""
+        """Change the service to another program."""
         scale, before, self._instances_before = program.autoscale, self.program, self.instances
         if scale is not None and before.autoscale is not None:
             self.instances = max(scale.min, min(scale.max, self.instances))
         elif program.instances != before.instances or (scale is None) != (before.autoscale is None):
-            self.instances = program.instances  # a number that ``scale`` has set remains while the file is unchanged
+            self.instances = program.instances  # a number that ``scale`` has set is kept until the file changes
         self._resume()
         self.program = program
         for keeper in self.keepers.values():
             if self.is_current(keeper):
                 keeper.run(program)
             if keeper.slot.state is SlotState.FATAL:
-                keeper.start()  # the change may have fixed the cause
+                keeper.start()  # the change may have fixed the cause of the failures
 
     def start(self, keepers: Sequence[Keeper] | None = None) -> None:
-        """Start the processes of these slots, or of all slots."""
+        """Start the processes of the given slots, by default all slots."""
         self._resume()
         self.is_wanted = True
         for keeper in list(self.keepers.values()) if keepers is None else keepers:
             keeper.start()
 
     def stop(self) -> None:
-        """Stop the processes of all slots, the last slot first."""
+        """Stop the processes of all slots, beginning with the last slot."""
         self.is_wanted = False
         for keeper in reversed(self.all_keepers()):
             keeper.stop()
@@ -133,12 +135,12 @@ class Service:
         self._crashes.file.close()
 
     def kill(self) -> None:
-        """Kill every process."""
+        """Kill all processes of the service."""
         for keeper in self.all_keepers():
             keeper.kill()
 
     def converge(self) -> None:
-        """Take all currently possible steps towards the wanted program and number of instances."""
+        """Take all possible steps towards the wanted program and number of instances."""
         self._leaving = [keeper for keeper in self._leaving if not keeper.is_over]
         while (step := self._next()) is not None:
             self._perform(step)
@@ -164,7 +166,9 @@ class Service:
             case Move.START_BESIDE:
                 self._incoming = self._keeper(step.number)
                 self._incoming.role = Role.FRESH
-                self._means.journal.say(f"{self._incoming.name}: starting a new process before stopping the old one")
+                self._means.journal.say(
+                    f"{self._incoming.name}: starting a new process before stopping the old process"
+                )
                 self._incoming.start()
             case Move.PROMOTE if self._incoming is not None:
                 old = self.keepers[step.number]
@@ -195,24 +199,24 @@ class Service:
         old = self.keepers.get(incoming.number)
         if old is not None and old.slot.wanted and self.is_current(incoming):
             why = incoming.slot.why or f"it is {incoming.slot.state}"
-            logs = invocation("logs", self.name)
-            self.problem = f"{incoming.name}: the new process did not become ready, {why} ({logs})"
+            self.problem = f"{incoming.name}: the new process did not become ready, {why}"
             if _is_healthy(old):
-                self.problem += "; the old process keeps running"
-                # Already replaced processes are returned to the program of the other processes.
+                self.problem = f"{self.problem}; the old process keeps running"
+                # Processes of the new program are replaced with processes of the old program.
                 self._is_paused, self._is_going_back = self._is_going_back, True
                 if not old.program.is_same_process(self.program):
                     self.program, self.instances = old.program, self._instances_before
                 for keeper in self.keepers.values():
                     keeper.is_stale = False
+            self.problem += f"; see: {invocation('logs', self.name)}"
             self._means.journal.say(self.problem, "error")
         self._leave(incoming)
 
 
 def _state_of(incoming: Keeper) -> SlotState:
-    """Return the state of a new process. A delayed restart counts as starting if the process itself has not failed.
+    """Return the state of a new process. BACKOFF counts as STARTING if the process itself has not failed.
 
-    For example, the broker was unreachable, or the process was killed from outside a few times.
+    For example, the broker was unreachable, or another process has killed the new process a few times.
     """
     slot = incoming.slot
     is_excused = slot.last_exit == EXIT_BROKER or slot.restarts < slot.policy.restart_limit.count
@@ -220,7 +224,7 @@ def _state_of(incoming: Keeper) -> SlotState:
 
 
 def _is_healthy(old: Keeper) -> bool:
-    """Return True if the process is working or is about to."""
+    """Return True if the process is running or about to run."""
     slot = old.slot
     return slot.state in (SlotState.RUNNING, SlotState.STARTING, SlotState.WAITING) or (
         slot.state is SlotState.BACKOFF and not slot.failures

@@ -1,4 +1,4 @@
-"""The signals that the supervisor handles."""
+"""Signal handling in the supervisor."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import signal
 import time
 from collections.abc import Callable
 
-#: Seconds within which two signals count as one Ctrl-C. The terminal sends a signal, and a parent may forward another.
+#: Seconds within which two signals count as one Ctrl-C. The terminal sends a signal, and a parent process may forward
+#: it again.
 SAME_KEY_PRESS = 0.3
 
 
 class Signals:
-    """The signal handlers. SIGTERM and SIGINT stop all services, and a second signal kills all processes.
+    """The supervisor's signal handlers. SIGTERM and SIGINT stop all services, and a second signal kills all processes.
 
-    SIGHUP reloads the files. If the supervisor's terminal was closed, SIGHUP stops all services instead.
+    SIGHUP reloads the files. If the supervisor's terminal is closed, SIGHUP stops all services instead.
     """
 
     def __init__(
@@ -28,17 +29,17 @@ class Signals:
         self._on_stop, self._on_kill, self._on_hangup = on_stop, on_kill, on_hangup
         self._terminal = Terminal()
         self._stopped_at: float | None = None
-        # A signal mask is inherited (execve(2)). The mask of a parent must not keep the supervisor or the instances
-        # from stopping.
+        # A process inherits its signal mask (execve(2)). A mask from the parent process must not prevent the supervisor
+        # or the instances from stopping.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # If nohup started the supervisor, SIGHUP remains ignored. Shells also ignore SIGINT in background
-            # processes of scripts, but a SIGINT to the supervisor must stop it.
+            # If nohup started the supervisor, SIGHUP remains ignored. Shells make background processes of scripts
+            # ignore SIGINT, but SIGINT must always stop the supervisor.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
 
     def stopping(self) -> None:
-        """Let the next signal kill all processes, because the services are already being stopped for another reason."""
+        """Let the next signal kill all processes, because the services are already stopping."""
         self._stopped_at = time.monotonic()
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -52,13 +53,13 @@ class Signals:
 
 
 class Terminal:
-    """The terminal in which the supervisor was started, if any."""
+    """The terminal in which the supervisor was started, if there is one."""
 
     def __init__(self) -> None:
         self._was_there = _is_there()
 
     def is_lost(self) -> bool:
-        """Return True if SIGHUP reports a closed terminal and is not a reload request."""
+        """Return True if the terminal was closed, so that a SIGHUP is not a reload request."""
         return self._was_there and not _is_there()
 
 

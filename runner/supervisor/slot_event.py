@@ -1,4 +1,4 @@
-"""The events of a slot, which ``step`` handles."""
+"""The events that change the state of a slot. The ``step`` function handles the events."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Start:
-    """A process is wanted in this slot."""
+    """A request to run a process in the slot."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A process is no longer wanted in this slot."""
+    """A request to stop the slot's process."""
 
 
 @dataclass(frozen=True)
 class Go:
-    """The slot no longer needs to wait."""
+    """The slot no longer needs to wait, so its process can start."""
 
 
 @dataclass(frozen=True)
 class Spawned:
-    """The process exists."""
+    """The process was created."""
 
     pid: int
 
@@ -47,7 +47,7 @@ class WatchdogPing:
 
 @dataclass(frozen=True)
 class WatchdogTrigger:
-    """The process sent WATCHDOG=trigger, because its own check found that it hangs."""
+    """The process sent WATCHDOG=trigger, because a check in the process has found that the process hangs."""
 
     reason: str
 
@@ -61,11 +61,15 @@ class MemoryExceeded:
 
 @dataclass(frozen=True)
 class Exited:
-    """The process has exited. ``code`` is as in ``subprocess``, and ``draw`` a random number from 0 to 1."""
+    """The process has exited.
+
+    ``code`` is the exit code as in ``subprocess``, and ``draw`` is a random number from 0 to 1.
+    """
 
     code: int
     draw: float
-    #: True if only known crashing messages are to blame. They will be dead-lettered, so the service is healthy.
+    #: True if only known crashing messages are to blame. The messages will be dead-lettered, so the service itself has
+    #: not failed.
     is_known: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The keeper of one slot, which performs the actions that ``step`` returns and passes events to ``step``."""
+"""The keeper of one slot, which passes events to the ``step`` function and performs the returned actions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from runner.supervisor.slot_event import (
 from runner.supervisor.slot_lifecycle import ENDED, Slot, SlotAction, SlotState, step
 from runner.supervisor.transition_report import Listener, Role, Transition
 
-#: Seconds for which a listening socket is kept open without a process. After this time, most clients have given up.
+#: Seconds for which a listening socket without a process is kept open. After this time, most clients have given up.
 SOCKET_TIME = 10.0
 
 
@@ -48,59 +48,59 @@ class Means:
     journal: Journal
     guard: Guard
     listeners: Listeners
-    #: The function that gets each transition.
+    #: The function to call after each transition.
     on_transition: Listener
-    #: The function to call after each change that may allow another slot to proceed.
+    #: The function to call after each change that may let another slot take its next step.
     on_change: Callable[[], None]
-    #: The function that gets the exit code of each exited process.
+    #: The function to call with the exit code of each process.
     on_exit: Callable[[Keeper, int], None]
-    #: The prefix of every instance's name.
+    #: The prefix of all instance names.
     mark: str
     serials: itertools.count[int]
 
 
 class Keeper:
-    """The keeper of one slot and its process."""
+    """The keeper of one slot, which starts and stops the slot's process."""
 
     def __init__(self, means: Means, program: Program, name: str, crashes: CrashTracker) -> None:
         self._means, self._crashes = means, crashes
         self.program = program
         self.slot = Slot(name, program.policy)
         self.child: Child | None = None
-        #: The latest status text from the process.
+        #: The last status text from the process.
         self.status = ""
-        #: The reason, from the process itself, why it currently cannot work. Empty if it can.
+        #: The process's own report of why it cannot work at the moment. Empty if the process can work.
         self.problem = ""
-        #: The time of the last state change, in seconds of the monotonic clock.
+        #: The time of the slot's last state change, in seconds of the monotonic clock.
         self.since = time.monotonic()
         self.started_at: float | None = None
-        #: The OOM killer's number of kills at the start of this process.
+        #: The number of OOM kills on this machine when the process started.
         self._kills = 0
-        #: True if the process was killed because it used too much memory.
+        #: True if the process was killed for using too much memory.
         self.is_over_memory = False
-        #: True if the process must be replaced although its program is the same.
+        #: True if the process must be replaced even though its program has not changed.
         self.is_stale = False
         self.role = Role.HOLDER
-        #: True if the line ``RUNNING`` was logged for the process.
+        #: True if the ``RUNNING`` line of the process was logged.
         self.is_announced = False
         self._addresses: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
-        #: The timer that runs from the exit of a process until its successor is ready.
+        #: The timer that starts when a process exits and is cancelled when the next process is ready.
         self._socket_timer: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
-        """The slot's name, such as ``payment.1``."""
+        """The name of the slot, such as ``payment.1``."""
         return self.slot.name
 
     @property
     def number(self) -> int:
-        """The slot's number within its service."""
+        """The number of the slot within its service."""
         return int(self.name.rpartition(".")[2])
 
     @property
     def is_over(self) -> bool:
-        """True if the slot has no process, and none is wanted."""
+        """True if the slot neither has nor needs a process."""
         return self.slot.state in ENDED
 
     def start(self) -> None:
@@ -108,37 +108,40 @@ class Keeper:
         self._feed(Start())
 
     def stop(self) -> None:
-        """Stop the process, and do not start another."""
+        """Stop the process, and do not start another process."""
         self._feed(Stop())
 
     def give_way(self, successor: Keeper) -> None:
-        """Release the sockets that only this slot uses, so that its process is the last to close them when it stops."""
-        # A successor that has no socket yet may still request one of these sockets.
+        """Release the sockets that only this slot uses, so that its stopping process closes the sockets last."""
+        # If the successor has no socket yet, it may still request one of the sockets.
         if successor._addresses:
             self._let_go()
 
     def go(self) -> None:
-        """Start the process now, because the slot no longer needs to wait."""
+        """Start the process, because the slot no longer needs to wait."""
         self._feed(Go())
 
     def kill(self) -> None:
-        """Kill the process in any state."""
+        """Kill the process, whatever the state of the slot."""
         if self.child is not None:
             self.child.kill()
 
     def kill_over_memory(self, reason: str) -> None:
-        """Kill the process, because it uses too much memory."""
+        """Kill the process for using too much memory, and log the reason."""
         self.is_over_memory = True
         self._means.journal.say(f"{self.name} {reason}: killed", "warning")
         self._feed(MemoryExceeded(reason))
 
     def run(self, program: Program) -> None:
-        """Change to another program. A running process must first stop, unless the new program can keep it."""
+        """Change the slot to another program.
+
+        A running process is restarted, unless the process can keep running for the new program.
+        """
         is_same = program.is_same_process(self.program) and not self.is_stale
         self.program, self.is_stale = program, False
         self.slot = replace(self.slot, policy=program.policy)
         if not is_same:
-            # Failures of the old program are not attributed to the new program.
+            # Failures of the old program must not count against the new program.
             self.slot = replace(self.slot, attempt=0, failures=(), unready=0)
             if self.slot.wanted:
                 self._feed(Stop())
@@ -182,7 +185,7 @@ class Keeper:
         self._timer = None
         self._feed(Tick())
         if self._timer is None and self.slot.deadline is not None:
-            self._set_timer(time.monotonic())  # the timer fired a little too early
+            self._set_timer(time.monotonic())  # the timer fired slightly too early
         self._means.on_change()
 
     def _spawn(self) -> None:
@@ -204,7 +207,7 @@ class Keeper:
         self._feed(Spawned(self.child.pid))
 
     def _on_exit(self, code: int) -> None:
-        assert self.child is not None  # noqa: S101 - only the child calls this
+        assert self.child is not None  # noqa: S101 - for the type checker: only the child calls this method
         self._means.guard.remove(self.child.pid)
         is_oom, is_leaving = kills() > self._kills, self.child.is_leaving
         death = Death(self.slot, code, self.is_over_memory, is_oom, is_leaving)
@@ -253,7 +256,7 @@ class Keeper:
     def _listen(self, address: str) -> None:
         assert self.child is not None  # noqa: S101 - for the type checker: the caller checked it
         if not self.slot.wanted:
-            self.child.answer(f"LISTEN={errno.ECANCELED}")  # a stopping process must not get a released socket again
+            self.child.answer(f"LISTEN={errno.ECANCELED}")  # a stopping process must not get a released socket back
             return
         try:
             listener = self._means.listeners.get(self.program.service, self, address)

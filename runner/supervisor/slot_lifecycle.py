@@ -1,7 +1,7 @@
-"""The states, restarts and failures of a slot, as a pure function: ``step(slot, event, now) -> (slot, actions)``.
+"""The states, restarts and failures of a slot as a pure function: ``step(slot, event, now) -> (slot, actions)``.
 
-A slot is a place for one process, such as ``payment.2``. Its instances are the processes that run in it one after the
-other. Times are seconds of a monotonic clock.
+A slot, such as ``payment.2``, has at most one process at a time. Each process of a slot is an instance. Times are in
+seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from runner.supervisor.slot_event import (
     WatchdogTrigger,
 )
 
-#: Seconds to wait for the stack traces of a hanging process before it is killed.
+#: Seconds for a hanging process to print the stacks of its threads before the process is killed.
 DUMP_TIME = 2.0
-#: The longest restart delay after a kill from outside, in seconds. Such a kill is not a failure of the service.
+#: The longest restart delay in seconds after another process has killed an instance. Such a kill is not a failure of
+#: the service.
 LONGEST_OUTSIDE = 1.0
-#: The longest restart delay while the database is unreachable, in seconds. It lets a service recover soon afterwards.
+#: The longest restart delay in seconds while the database is unreachable, so that services restart soon after the
+#: outage.
 LONGEST_UNREACHABLE = 5.0
 
 
 class SlotState(StrEnum):
-    """The states that supervisord uses, plus WAITING for a slot that must not start yet."""
+    """The states of a slot, as in supervisord, plus WAITING for a slot that must not start yet."""
 
     STOPPED = "STOPPED"
     WAITING = "WAITING"
@@ -55,25 +57,26 @@ class Slot:
     name: str
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     state: SlotState = SlotState.STOPPED
-    #: True if a process is wanted in the slot. The event ``Stop`` sets it to False.
+    #: True from a ``Start`` event to the next ``Stop`` event, while the slot needs a process.
     wanted: bool = False
     pid: int | None = None
-    #: The time at which the state times out, or at which BACKOFF is over.
+    #: The time at which the current state times out, or at which BACKOFF ends.
     deadline: float | None = None
     ready_at: float | None = None
-    #: The number of consecutive restarts, which determines the delay.
+    #: The number of consecutive restarts, which determines the next restart delay.
     attempt: int = 0
-    #: The times of the failures that count toward the limit.
+    #: The times of the failures that count toward the restart limit.
     failures: tuple[float, ...] = ()
-    #: The number of consecutive failures without READY.
+    #: The number of consecutive failures of processes that were never ready.
     unready: int = 0
     restarts: int = 0
-    #: The reason for the state, for the user. In STARTING and RUNNING, the reason why the process is being killed.
+    #: The reason for the current state, for the user. In STARTING and RUNNING, the reason why the process is being
+    #: killed.
     why: str = ""
-    #: The exit code of the last instance as in ``subprocess``, and the time of its exit.
+    #: The last instance's exit code as in ``subprocess``, and the time of the exit.
     last_exit: int | None = None
     last_exit_at: float | None = None
-    #: A description of the exit, and the reason if the supervisor killed the process.
+    #: A description of the last exit, with the reason if the supervisor killed the process.
     last_reason: str = ""
 
 
@@ -82,21 +85,22 @@ class SlotAction(StrEnum):
 
     SPAWN = "spawn"
     TERMINATE = "terminate"
-    #: Make the process print its stack traces and exit.
+    #: Make the process print the stacks of its threads and exit.
     ABORT = "abort"
     KILL = "kill"
 
 
-#: The exit codes of kills from outside, by a person or by the kernel for lack of memory. They never make a slot FATAL.
+#: The exit codes after a kill from outside, by a user or by the kernel for lack of memory. Such kills never make a slot
+#: FATAL.
 OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, EXIT_TERMINATED)
-#: The states without a process, which last until the next ``Start``.
+#: The states without a process, which last until the next ``Start`` event.
 ENDED = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
 
 Outcome = tuple[Slot, tuple[SlotAction, ...]]
 
 
 def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - one per event
-    """Return the slot after one event, and the actions to perform. An event is ignored if it does not fit the state."""
+    """Return the slot after an event, and the actions to perform. Events that do not apply to the state are ignored."""
     match event:
         case Start():
             return _start(slot)
@@ -162,7 +166,7 @@ def _expired(slot: Slot, now: float) -> Outcome:
         return _abort(slot, f"sent no watchdog ping for {slot.policy.watchdog:g} s", now)
     if slot.state is SlotState.STARTING and not slot.why:
         return _abort(slot, f"not ready within {slot.policy.start_timeout:g} s", now)
-    # A killed process may exit after a delay, so the kill is repeated until the process has exited.
+    # A killed process may exit only after a delay, so the kill is repeated until the process has exited.
     why = slot.why or f"did not stop within {slot.policy.stop_timeout:g} s"
     return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (SlotAction.KILL,)
 
@@ -176,11 +180,12 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
     if is_done or slot.policy.restart is Restart.NEVER:
         return _ended(slot, SlotState.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.reset_after:
-        slot = replace(slot, attempt=0)  # ``failures`` is kept, because only the window determines which failures count
+        slot = replace(slot, attempt=0)  # ``failures`` stays, because only the window determines which failures count
     if is_known:
-        # The crashing message will soon be dead-lettered. So this is not a failure, and the next delay does not grow.
+        # The crashing message will soon be dead-lettered. So the exit is not a failure, and the next delay does not
+        # grow.
         return replace(_again(slot, reason, draw, now, longest=LONGEST_OUTSIDE), attempt=slot.attempt)
-    # If the supervisor itself has killed a hanging process, the exit is an ordinary failure.
+    # After a kill of a hanging process by the supervisor itself, the exit is an ordinary failure.
     is_outside = code in OUTSIDE and not slot.why
     if is_outside or code == EXIT_STORE:
         return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE if is_outside else LONGEST_UNREACHABLE)
@@ -200,7 +205,7 @@ def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: boo
     if is_counted and len(failures) >= limit.count:
         return _ended(slot, SlotState.FATAL, f"{len(failures)} failures within {limit.window:g} s, the last: {reason}")
     if is_counted and unready >= limit.count:
-        return _ended(slot, SlotState.FATAL, f"{unready} starts in a row failed, the last: {reason}")
+        return _ended(slot, SlotState.FATAL, f"{unready} consecutive starts failed, the last: {reason}")
     return _again(slot, reason, draw, now)
 
 
@@ -226,7 +231,7 @@ def _ended(slot: Slot, state: SlotState, why: str) -> Slot:
 def describe_exit(code: int, *, is_asked: bool = False) -> str:
     """Return a description of an exit code, such as ``exited with status 1`` or ``killed by SIGKILL``.
 
-    ``is_asked`` is True if the process was expected to exit.
+    ``is_asked`` is True if the exit was expected.
     """
     if code < 0:
         try:

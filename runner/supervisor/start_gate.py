@@ -1,6 +1,6 @@
 """The order in which services start and stop.
 
-A service starts after the preparation and after the services on which it depends. It stops before these services.
+A service starts after preparation and after its dependencies, and stops before its dependencies.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from runner.errors import BrokerError, RunnerError
 from runner.supervisor.service import Service
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: The delays before the preparation is attempted again, in seconds.
+#: The delays before another attempt at preparation, in seconds.
 RETRY_DELAYS = Backoff(0.2, max=5.0)
 
 
 class Gate:
-    """The gate that opens when ``prepare`` succeeds, for example when the topology is declared.
+    """The gate for the start of services, which opens when ``prepare`` succeeds.
 
-    A thread calls ``prepare`` until it succeeds. ``invalidate`` closes the gate and calls ``prepare`` again.
+    A thread calls ``prepare`` until the call succeeds. ``invalidate`` closes the gate, and calls ``prepare`` again.
     """
 
     def __init__(
@@ -36,27 +36,27 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._attempt = 0
         self._is_closed = False
-        #: The number of times the gate was shut. A preparation that started before the last time is repeated.
+        #: The number of times the gate was shut. If the gate is shut during a preparation, the preparation is repeated.
         self._generation = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_preparing = False
         self.is_open = False
-        #: The reason why the gate is closed.
+        #: The reason why the gate is closed, or an empty text if the gate is open.
         self.reason = "the broker"
 
     def invalidate(self, reason: str) -> None:
-        """Close the gate, and prepare again immediately, because the prepared state may be lost."""
+        """Close the gate, and prepare again immediately, because the topology may be lost."""
         self.shut(reason)
         self.ensure()
 
     def ensure(self) -> None:
-        """Prepare, unless the gate is open or a preparation is running or due."""
+        """Prepare, unless the gate is open or preparation is already in progress or scheduled."""
         if not self.is_open and not self._is_preparing and self._timer is None:
             self._attempt = 0
             self._start()
 
     def shut(self, reason: str) -> None:
-        """Close the gate until the next ``ensure``, because the prepared state is lost."""
+        """Close the gate until preparation succeeds again, because the topology is lost."""
         self.is_open = False
         self.reason = reason
         self._generation += 1
@@ -72,7 +72,7 @@ class Gate:
         self._timer = None
         self._is_preparing = True
         self._began = self._generation
-        # Before the process exits, asyncio waits for the threads of its pool, but not for a daemon thread.
+        # At exit, asyncio waits for the threads of its pool, but not for a daemon thread.
         threading.Thread(target=self._work, name="prepare", daemon=True).start()
 
     def _work(self) -> None:
@@ -81,8 +81,8 @@ class Gate:
             self._prepare()
         except RunnerError as caught:
             error = caught
-        except Exception as caught:  # noqa: BLE001 - the loop reports it like any other failure
-            # This is a bug in the program, so the report contains the traceback.
+        except Exception as caught:  # noqa: BLE001 - the loop reports this error like any other failure
+            # An unexpected exception is a bug, so the report contains the traceback.
             error = RunnerError("".join(traceback.format_exception(caught)).rstrip())
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._done, error)
@@ -107,29 +107,29 @@ class Gate:
 
 
 def waits_for(service: Service, services: Mapping[str, Service]) -> str:
-    """Return a text with the services for which a service waits, or an empty text if the service can start.
+    """Return a text that names the services for which a service waits, or an empty text if the service can start.
 
-    A service does not wait for services that this supervisor does not run.
+    A service does not wait for dependencies that this supervisor does not run.
     """
     missing = [services[name] for name in service.program.depends_on if name in services]
     return ", ".join(f"{one.name}, which is {_state(one)}" for one in missing if not one.is_ready)
 
 
 def may_stop(service: Service, services: Mapping[str, Service]) -> bool:
-    """Return True if no running service depends on this service."""
+    """Return True if no running process depends on this service."""
     dependents = [one for one in services.values() if service.name in one.program.depends_on]
     return not any(one.has_process for one in dependents)
 
 
 def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, bool] | None:
-    """Return the reason why no process will ever run again, and True if it is a failure. Return None otherwise.
+    """Return the reason why no process will ever run again, and True if the reason is a failure. Return None otherwise.
 
-    If ``is_open`` is True, waiting slots wait only for other services.
+    If ``is_open`` is True, the gate is open, and WAITING slots only wait for other services.
     """
     slots = [keeper.slot for service in services.values() for keeper in service.all_keepers()]
     ended = [one for one in slots if one.state in (SlotState.EXITED, SlotState.FATAL)]
     rest = [one for one in slots if one not in ended]
-    # A service with autoscale may currently have no instances.
+    # A service with autoscaling may have no instances for the moment.
     may_come = any(not service.instances and service.program.autoscale for service in services.values())
     if may_come or not ended or not all(one.state is SlotState.WAITING and is_open for one in rest):
         return None

@@ -1,4 +1,4 @@
-"""The reports about a slot's state changes: a log line, and a line in the history file."""
+"""Reports of a slot's state changes in the log and in the history file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Role(Enum):
 
     #: The process that occupies the slot.
     HOLDER = "holder"
-    #: The new process that replaces the holder when it is ready.
+    #: The new process, which will replace the holder as soon as the new process is ready.
     FRESH = "fresh"
-    #: A stopping process that was replaced, or whose slot was removed.
+    #: A stopping process, which was replaced or whose slot was removed.
     OLD = "old"
 
 
 @dataclass(frozen=True)
 class Transition:
-    """A change in a slot's state."""
+    """A state change of a slot."""
 
     before: Slot
     after: Slot
-    #: The time in seconds since the epoch.
+    #: The time of the change, in seconds since the epoch.
     time: float
-    #: The time in seconds of the monotonic clock, which the slot uses.
+    #: The time of the change, in seconds of the monotonic clock.
     now: float
     role: Role = Role.HOLDER
 
@@ -40,10 +40,10 @@ Listener = Callable[[Transition], None]
 
 
 def words(transition: Transition) -> tuple[str, str] | None:
-    """Return the log line about a transition and its level, or None for a transition without a log line."""
+    """Return the log line for a transition and its level, or None if the transition is not logged."""
     before, slot = transition.before, transition.after
     if transition.role is Role.FRESH:
-        # The service reports the result of a replacement. Only a restart of the new process is logged here.
+        # ``Service`` reports the result of a replacement. Only a restart of the new process is logged here.
         is_excused = slot.state is SlotState.BACKOFF and not slot.failures
         return (f"{slot.name} (new process) {slot.why}: restarting", "warning") if is_excused else None
     if slot.state is SlotState.BACKOFF and slot.deadline is not None:
@@ -63,7 +63,7 @@ def words(transition: Transition) -> tuple[str, str] | None:
 
 
 def history(file: LineWriter) -> Listener:
-    """Return a listener that writes a line to the file for every transition."""
+    """Return a listener that writes a line about every transition to the history file."""
 
     def write(transition: Transition) -> None:
         before, after = transition.before, transition.after

@@ -211,8 +211,8 @@ def test_the_old_process_keeps_working_if_a_new_version_does_not_get_ready(edite
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef start(options, context):\n    raise RuntimeError('wrong version')\n")
     text = edited.command("reload", code=1)
-    problem = "the new process did not become ready, exited with status 1 (python -m runner logs payment)"
-    assert f"payment.1: {problem}; the old process keeps running" in plain(text)
+    problem = "the new process did not become ready, exited with status 1; the old process keeps running"
+    assert f"payment.1: {problem}; see: python -m runner logs payment" in plain(text)
     assert edited.slots()["payment.1"]["pid"] == before
     path.write_text(good)
     assert edited.command("reload").endswith("reloaded\n")
@@ -388,10 +388,7 @@ def test_the_socket_is_private_to_its_user_and_accepts_one_protocol_version(last
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
     assert raw(lasting, b'{"version": 1, "command": "status"}\n')["ok"]
-    assert (
-        "unknown version of the protocol, 2; this supervisor uses version 1"
-        in raw(lasting, b'{"version": 2}\n')["error"]
-    )
+    assert "unknown protocol version, 2; this supervisor uses version 1" in raw(lasting, b'{"version": 2}\n')["error"]
     assert "unknown command 'dance'" in raw(lasting, b'{"version": 1, "command": "dance"}\n')["error"]
     assert "invalid request" in raw(lasting, b"hello\n")["error"]
     for rubbish in (b"[]\n", b"\xff\xfe\n", b"null\n", b'{"version": 1, "command": "scale", "instances": "x"}\n'):

@@ -157,7 +157,9 @@ def test_a_second_runner_in_a_folder_is_refused_and_a_killed_runner_leaves_no_pr
     project.first_order()
     second = project.run(url=vhost.url)
     assert second.process.wait(15) == 1
-    second.wait_for(f"a supervisor is already running here, pid {runner.process.pid}; stop it with: {PRINTED} down")
+    second.wait_for(
+        f"a supervisor is already running in this folder, pid {runner.process.pid}; stop it with: {PRINTED} down"
+    )
     assert project.post()[0] == 202
     children = runner.children()
     assert len(children) >= 4

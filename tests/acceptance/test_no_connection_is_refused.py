@@ -114,7 +114,7 @@ def test_reloads_kills_and_scaling_under_load_refuse_no_connection(
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: api_pids(project) not in ([], [kills_of[-1]]))
     answers = [answer for load in loads for answer in load.stop()]
-    assert runner.output.count("order_api.1: starting a new process before stopping the old one") == rounds
+    assert runner.output.count("order_api.1: starting a new process before stopping the old process") == rounds
     failures = [answer for answer in answers if answer.status != 202]
     print(f"{len(answers)} orders, {len(kills)} kills, {len(failures)} failed: {failures}")
     print(f"{len(kept.connections)} connections kept, {kept.repeats} orders sent again")

@@ -61,7 +61,7 @@ def test_a_good_version_replaces_a_bad_version_that_is_still_starting(supervise:
     first = runner.pid_of("a.1")
     bad = {"service": "a", "source": "time.sleep(600)", "revision": "2"}
     threading.Thread(target=supervise.tell, args=("reload",), kwargs={"programs": [bad]}, daemon=True).start()
-    runner.wait_for("a.1: starting a new process before stopping the old one")
+    runner.wait_for("a.1: starting a new process before stopping the old process")
     good = {"service": "a", "source": SLEEPS, "revision": "3"}
     assert supervise.tell("reload", programs=[good])["done"] == "reloaded"
     second = runner.pid_of("a.1", count=2)
@@ -77,9 +77,9 @@ def test_if_a_later_instance_does_not_get_ready_the_earlier_instances_are_rolled
     new = {"service": "a", "source": once + SLEEPS, "revision": "2", "instances": 2}
     answer = supervise.tell("reload", programs=[new])
     assert plain(answer["error"]).startswith(
-        "a.2: the new process did not become ready, exited with status 1 (python -m runner logs a); the old process"
+        "a.2: the new process did not become ready, exited with status 1; the old process keeps running; see: "
     )
-    runner.wait_for("a.1: starting a new process before stopping the old one", count=2)
+    runner.wait_for("a.1: starting a new process before stopping the old process", count=2)
     wait_until(lambda: len(supervise.tell("status")["slots"]) == 2, 10)
     assert all(one["state"] == "RUNNING" for one in supervise.slots().values())
     assert "running an older version, because the new process did not become ready" in supervise.slots()["a.2"]["why"]
@@ -110,7 +110,7 @@ def test_a_restart_that_must_wait_reports_the_reason_and_completes_later(supervi
     supervise.tell("stop", target="base")
     started = time.monotonic()
     answer = supervise.tell("restart", target="a")
-    assert answer["error"] == "a is waiting for base, which is STOPPED; it will be replaced after that"
+    assert answer["error"] == "a is waiting for base, which is STOPPED; the replacement will follow"
     assert time.monotonic() - started < 10
     assert supervise.slots()["a.1"]["state"] == "RUNNING", "the old process still works"
     supervise.tell("start", target="base")

@@ -55,7 +55,7 @@ def test_a_runner_that_never_has_room_is_reported(
     full: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_TIME", 0.2)
-    with full, pytest.raises(RunnerError, match="the supervisor here does not answer"):
+    with full, pytest.raises(RunnerError, match="the supervisor does not respond"):
         list(client.ask(tmp_path, "status"))
 
 
@@ -72,7 +72,7 @@ def test_a_runner_with_a_removed_socket_is_not_reported_as_missing(
         with pytest.raises(RunnerError, match=said) as caught:
             list(client.ask(tmp_path, "status"))
         assert not isinstance(caught.value, client.NoRunner)
-        with pytest.raises(AlreadyRunning, match=f"a supervisor is already running here, pid {pid}"):
+        with pytest.raises(AlreadyRunning, match=f"a supervisor is already running in this folder, pid {pid}"):
             take_lock(tmp_path / "var")
     with pytest.raises(client.NoRunner, match="no supervisor is running in"):
         list(client.ask(tmp_path, "status"))
@@ -119,6 +119,6 @@ def test_another_server_at_the_socket_is_reported(tmp_path: Path, answer: bytes)
 
     thread = threading.Thread(target=serve)
     thread.start()
-    with listener, pytest.raises(RunnerError, match=r"runner\.sock: the answer is not a supervisor's"):
+    with listener, pytest.raises(RunnerError, match=r"runner\.sock: invalid response from the socket"):
         list(client.ask(tmp_path, "status"))
     thread.join(10)

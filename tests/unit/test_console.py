@@ -187,9 +187,9 @@ def test_a_paused_terminal_blocks_no_process_and_dropped_lines_are_counted(
     assert len(found) == 1 + 1 + 5
     if log_format == "json":
         assert json.loads(found[1])["level"] == "warning"
-        assert json.loads(found[1])["message"] == "15 lines dropped: the reader of this output is too slow"
+        assert json.loads(found[1])["message"] == "15 lines dropped, because the reader of this output is too slow"
     else:
-        assert found[1].endswith("| WARNING: 15 lines dropped: the reader of this output is too slow")
+        assert found[1].endswith("| WARNING: 15 lines dropped, because the reader of this output is too slow")
     assert "line 15" in found[2]
     assert "line 19" in found[-1]
 

@@ -64,7 +64,7 @@ def test_a_folder_of_another_user_is_named_even_if_it_contains_an_old_lock(
         (tmp_path / "runner.lock").write_text("1\n")
     # The tests may run as root, to whom nothing is denied.
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(RunnerError, match="this user cannot write to it; allowed: a folder that this user"):
+    with pytest.raises(RunnerError, match="this user lacks write permission; allowed: a folder that this user"):
         take_lock(tmp_path)
 
 

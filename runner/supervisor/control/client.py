@@ -1,4 +1,4 @@
-"""The client of the control socket, for commands."""
+"""The client side of the control socket, which commands use."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from runner.invocation import invocation
 from runner.supervisor import lock
 from runner.supervisor.control import FILE, VERSION, socket_path
 
-#: Seconds to wait for a connection, and seconds for a supervisor to exit after its last answer.
+#: Seconds to wait for a connection, and seconds to wait for a supervisor to exit after its last response.
 CONNECT_TIME, END_TIME = 5.0, 10.0
-#: The maximum size of an answer, in bytes.
+#: The maximum size of a response in bytes.
 MAX_ANSWER = 64 * 1024 * 1024
 
 
 class NoRunner(RunnerError):
-    """The error of a command without a supervisor in its folder."""
+    """The error of a command that finds no supervisor in its folder."""
 
 
 class EndedMeanwhile(NoRunner):
-    """The error of a command whose supervisor exited before the last answer."""
+    """The error of a command whose supervisor exited before its last response."""
 
 
 def ask(folder: Path, command: str, *, patience: float | None = None, **request: Any) -> Iterator[dict[str, Any]]:
-    """Send a request to the supervisor of a folder, and yield its answers.
+    """Send a request to the supervisor of a folder, and yield the responses.
 
-    Raises NoRunner if there is no supervisor, and EndedMeanwhile if the supervisor exits before its last answer. Raises
-    RunnerError if the command fails, or if the supervisor does not answer for ``patience`` seconds.
+    Raises NoRunner if no supervisor is running, and EndedMeanwhile if the supervisor exits before its last response.
+    Raises RunnerError if the command fails, or if the supervisor sends no response for ``patience`` seconds.
     """
     has_ended = True
     with _connected(folder) as connection:
@@ -50,7 +50,7 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
                 has_ended = "ok" not in answer
                 yield answer
     if has_ended:
-        raise EndedMeanwhile(f"the supervisor in {folder.resolve()} exited before it answered; check its output")
+        raise EndedMeanwhile(f"the supervisor in {folder.resolve()} exited without a response; check its output")
 
 
 def _decoded(raw: bytes, folder: Path) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _decoded(raw: bytes, folder: Path) -> dict[str, Any]:
         answer = None
     if not isinstance(answer, dict):
         raise RunnerError(
-            f"{folder / 'var' / FILE}: the answer is not a supervisor's; check which process listens there"
+            f"{folder / 'var' / FILE}: invalid response from the socket; check which process listens on it"
         )
     return answer
 
@@ -78,14 +78,17 @@ def wait_gone(folder: Path) -> None:
 
 
 def _reach(connection: socket.socket, var: Path) -> None:
-    """Connect. While a supervisor has locked the folder but has no socket, wait. Raises OSError."""
+    """Connect to the supervisor.
+
+    If the folder is locked but the socket is missing, wait for the socket. Raises OSError.
+    """
     deadline = time.monotonic() + CONNECT_TIME
     while True:
         try:
             with socket_path(var) as path:
                 _connect(connection, path)
         except (FileNotFoundError, ConnectionRefusedError):
-            # The supervisor has just started, is stopping, or is recreating a removed socket.
+            # The supervisor is starting, stopping, or recreating a removed socket.
             if time.monotonic() > deadline or _other_holder(var) is None:
                 raise
             time.sleep(0.05)
@@ -94,20 +97,20 @@ def _reach(connection: socket.socket, var: Path) -> None:
 
 
 def _other_holder(var: Path) -> str | None:
-    """Return the pid of another process that has locked the project's folder, or None if there is no other process."""
-    # A command that has started its own broker has locked the folder itself, so no supervisor can run there.
+    """Return the pid of another process that has locked the project's folder, or None."""
+    # A command that starts a broker locks the folder itself, so no supervisor can be running in the folder.
     holder = lock.holder_of(var)
     return None if holder == str(os.getpid()) else holder
 
 
 def _connect(connection: socket.socket, path: str) -> None:
-    """Connect. While the backlog of the supervisor's socket is full, wait. Raises OSError."""
+    """Connect to the socket. While the socket's backlog is full, wait. Raises OSError."""
     deadline = time.monotonic() + CONNECT_TIME
     while True:
         try:
             connection.connect(path)
         except BlockingIOError:
-            # The backlog of the socket is full (unix(7), EAGAIN), because the supervisor is busy.
+            # The socket's backlog is full (unix(7), EAGAIN), because the supervisor is busy.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
@@ -120,7 +123,7 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
     var = folder / "var"
     remedy = f"start it with: {invocation()}"
     if not (folder / "config.yaml").exists():
-        remedy = "this folder is not a project; name the project's folder with --project DIR before the command"
+        remedy = "the folder contains no project; name a project with --project DIR before the command"
     missing = NoRunner(f"no supervisor is running in {folder.resolve()}; {remedy}")
     if not var.is_dir():
         raise missing
@@ -133,21 +136,21 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
             if holder is None:
                 raise missing from None
             raise RunnerError(
-                f"{var / FILE}: the socket is missing, but process {holder} has locked this folder; a supervisor "
-                f"creates its socket again: check its output, or stop it with: kill {holder}"
+                f"{var / FILE}: the socket is missing, but process {holder} has locked this folder and did not "
+                f"recreate the socket; check the output of the process, or stop it with: kill {holder}"
             ) from None
         except PermissionError:
             raise RunnerError(
-                f"{var}: the supervisor here belongs to another user; run the command as that user"
+                f"{var}: the supervisor in this folder runs as another user; run the command as that user"
             ) from None
         except OSError as error:
             raise RunnerError(
-                f"{var}: the supervisor here does not answer, {error.strerror or error}; check its output"
+                f"{var}: the supervisor does not respond, {error.strerror or error}; check its output"
             ) from None
         connection.settimeout(None)
         try:
             yield connection
         except TimeoutError:
-            raise RunnerError(f"{var}: the supervisor here does not answer; check its output") from None
+            raise RunnerError(f"{var}: the supervisor does not respond; check its output") from None
         except ConnectionError:
-            return  # the supervisor has exited, and the caller notices that the last answer is missing
+            return  # the supervisor has exited, and the caller notices that the last response is missing

@@ -1,4 +1,4 @@
-"""The commands of the control socket. Each command waits until it has taken effect or failed."""
+"""The commands on the control socket. A command returns only after the change has taken effect or failed."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ from runner.supervisor.service import Service
 from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: Seconds for which a command waits for a slot in WAITING. After that, the command fails with the reason, but the slot
-#: continues to wait.
+#: Seconds for which a command waits for a slot in WAITING. After this time, the command fails with the reason, and the
+#: slot is still WAITING.
 WAITING_TIME = 5.0
-#: The maximum number of instances of a service, as in config.yaml.
+#: The maximum number of instances of a service, equal to the limit in config.yaml.
 MOST_INSTANCES = 64
 
 Request = dict[str, Any]
-#: The states that a slot leaves without another request.
+#: The states that a slot leaves without any request.
 _MOVING = (SlotState.STARTING, SlotState.STOPPING)
 
 
 class CommandFailed(RunnerError):
-    """The error of a command that cannot be executed or has failed."""
+    """The error of a command that failed or cannot be executed."""
 
 
 class Commands:
-    """The commands. ``reload`` applies the changed files, runs on a thread, and returns False after a failure."""
+    """The commands on the control socket.
+
+    ``reload`` is called on a thread to apply changed files, and returns False after a failure.
+    """
 
     def __init__(self, supervisor: Supervisor, sampler: Sampler, reload: Callable[[], bool]) -> None:
         self._supervisor, self._sampler, self._reload = supervisor, sampler, reload
 
     async def run(self, request: Request, send: Send) -> Answer:
-        """Execute a request, and return the last answer. Raises CommandFailed with the reason."""
+        """Execute a request, and return the last response. Raises CommandFailed with the reason."""
         match request.get("command"):
             case "status":
                 return status_of(self._supervisor, self._sampler)
@@ -49,11 +52,11 @@ class Commands:
                 return await self._logs(request, send)
             case "start" | "stop" | "restart" | "scale" | "reload" | "down" as name:
                 if self._supervisor.is_stopping and name != "down":
-                    raise CommandFailed("the supervisor is stopping; start it again when it has stopped")
+                    raise CommandFailed("the supervisor is stopping; wait for its exit, and start it again")
                 async with self._reporting(send):
                     return await self._change(name, request)
         raise CommandFailed(
-            f"unknown command {request.get('command')!r}; this supervisor has another version: restart it"
+            f"unknown command, {request.get('command')!r}; restart the supervisor, which runs another version"
         )
 
     async def _change(self, name: str, request: Request) -> Answer:
@@ -97,7 +100,7 @@ class Commands:
         for keeper in keepers:
             service.replace(keeper)
         self._supervisor.advance()
-        # Only stopped slots still have to start. All other slots were replaced.
+        # Only the stopped slots still need to start. The processes of all other slots were replaced.
         service.start([service.keepers[number] for number in numbers if number in service.keepers])
         self._supervisor.advance()
         await self._until_settled([service])
@@ -109,10 +112,12 @@ class Commands:
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_INSTANCES:
             raise CommandFailed(f"instances: out of range, {count!r}; allowed: 0 to {MOST_INSTANCES}")
         if not service.program.after_prepare:
-            raise CommandFailed(f"{service.name} cannot be scaled: only one process can use its data")
+            raise CommandFailed(f"{service.name} cannot be scaled, because only one process can use its data")
         if (scale := service.program.autoscale) is not None:
             limits = f"{scale.min} to {scale.max}"
-            raise CommandFailed(f"{service.name} is scaled by its queues, {limits}; change autoscale in config.yaml")
+            raise CommandFailed(
+                f"{service.name} is scaled automatically, from {limits}; change autoscale in config.yaml"
+            )
         before, service.instances, service.problem = service.instances, count, ""
         self._supervisor.advance()
         await self._until_settled([service])
@@ -153,7 +158,7 @@ class Commands:
                     await self._until(lambda: not any(service.is_waiting for service in services))
             if waiting := next((service for service in services if service.is_waiting), None):
                 reason = self._supervisor.waiting_for(waiting)
-                raise CommandFailed(f"{waiting.name} is waiting for {reason}; it will be replaced after that")
+                raise CommandFailed(f"{waiting.name} is waiting for {reason}; the replacement will follow")
         if problems := [service.problem for service in services if service.problem]:
             raise CommandFailed("; ".join(problems))
 
@@ -172,7 +177,7 @@ class Commands:
                 await self._until(lambda: all(check(one) or one.slot.state in _MOVING for one in keepers))
         except TimeoutError:
             reason = self._supervisor.waiting_for(service)
-            raise CommandFailed(f"{service.name} is waiting for {reason}; it will start after that") from None
+            raise CommandFailed(f"{service.name} is waiting for {reason}; the start will follow") from None
         await self._until(lambda: all(check(one) for one in keepers))
 
     # Targets.
@@ -190,7 +195,7 @@ class Commands:
         if not dot:
             service = self._service(request)
             if not service.keepers:
-                remedy = f"add one with: {invocation('scale', service.name, '1')}"
+                remedy = f"add an instance with: {invocation('scale', service.name, '1')}"
                 raise CommandFailed(f"{service.name} has no instances; {remedy}")
             return service, list(service.keepers.values())
         service = self._service({"target": base})
@@ -203,7 +208,7 @@ class Commands:
 
     @contextlib.asynccontextmanager
     async def _reporting(self, send: Send) -> AsyncIterator[None]:
-        """Send the supervisor's own log lines to the client while the context is open."""
+        """Send the supervisor's log lines to the client for the duration of a command."""
         followed = Followed(asyncio.get_running_loop(), lambda line: line.slot == "runner")
         self._supervisor.journal.follow(followed.take)
         task = asyncio.create_task(followed.send(send))
@@ -211,7 +216,7 @@ class Commands:
             yield
         finally:
             self._supervisor.journal.unfollow(followed.take)
-            await asyncio.sleep(0)  # for lines from another thread
+            await asyncio.sleep(0)  # so that lines from other threads arrive first
             followed.finish()
             await task
 
@@ -237,7 +242,7 @@ class Commands:
         if target is not None:
             base, dot, _ = str(target).rpartition(".")
             if target != "runner" and not self._supervisor.journal.last(1, lambda line: line.slot == target):
-                # The name of a removed slot is allowed while the journal contains lines from the slot.
+                # The name of a removed slot is valid as long as the journal contains lines from the slot.
                 self._target(request) if dot else self._service({"target": base or target})
 
         def is_wanted(line: Line) -> bool:
@@ -248,9 +253,9 @@ class Commands:
 
 
 async def _on_thread(job: Callable[[], bool]) -> bool:
-    """Return the result of a blocking job.
+    """Run a blocking job on a thread, and return its result.
 
-    The job runs on a daemon thread, because asyncio waits for the threads of its own pool at exit.
+    The thread is a daemon thread, because asyncio would wait at exit for the threads of its own pool.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()
@@ -270,7 +275,7 @@ async def _on_thread(job: Callable[[], bool]) -> bool:
         except BaseException as error:  # noqa: BLE001 - raised again by the waiting task
             result = error
         if not loop.is_closed():
-            # The callbacks that the job has scheduled run before this callback.
+            # Callbacks that the job has scheduled run before this callback.
             loop.call_soon_threadsafe(finish, result)
 
     threading.Thread(target=work, name="reload", daemon=True).start()

@@ -1,4 +1,4 @@
-"""The log lines for one client of the control socket, from any thread."""
+"""The log lines that one client of the control socket follows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: The maximum number of waiting lines per client. Above this number, the oldest lines are dropped and counted.
+#: The maximum number of waiting lines for each client. Above this number, the oldest lines are dropped and counted.
 MAX_WAITING = 5000
-#: The slot name of the supervisor's own lines.
+#: The slot name in the supervisor's own log lines.
 RUNNER = "runner"
 
 Answer = dict[str, Any]
@@ -19,7 +19,7 @@ Send = Callable[[Answer], Awaitable[None]]
 
 
 class Followed:
-    """The lines that ``is_wanted`` accepts, delayed by ``hold`` seconds to sort them by time."""
+    """The log lines that ``is_wanted`` accepts, sorted by time after a delay of ``hold`` seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_wanted: Callable[[Line], bool], hold: float = 0.0) -> None:
         self._loop, self._is_wanted = loop, is_wanted
@@ -30,18 +30,18 @@ class Followed:
         self._is_finished = False
 
     def take(self, lines: Sequence[Line]) -> None:
-        """Accept lines from any thread."""
+        """Add log lines from any thread."""
         wanted = [line for line in lines if self._is_wanted(line)]
         if wanted and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._add, wanted)
 
     def finish(self) -> None:
-        """Let ``send`` return after it has sent the waiting lines."""
+        """Make ``send`` return as soon as the waiting lines are sent."""
         self._is_finished = True
         self._there.set()
 
     async def send(self, send: Send) -> None:
-        """Send the lines until ``finish`` is called."""
+        """Send log lines until ``finish`` is called."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._held.wait):
@@ -67,7 +67,10 @@ class Followed:
 
 
 def reworded(answer: Answer, own: str, theirs: str) -> Answer:
-    """Return an answer whose commands start with the client's invocation. Lines from services are not changed."""
+    """Return a response in which commands start with the client's invocation.
+
+    Log lines from services are not changed.
+    """
     if own == theirs or answer.get("line", {}).get("slot", RUNNER) != RUNNER:
         return answer
     return {name: _reworded(value, own, theirs) for name, value in answer.items()}
@@ -82,6 +85,6 @@ def _reworded(value: Any, own: str, theirs: str) -> Any:
 
 
 def line_object(line: Line) -> Answer:
-    """Return a line as a JSON object of the protocol."""
+    """Return a log line as a JSON object for the control socket."""
     text = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
     return {"line": {"time": line.time, "slot": line.slot, "text": text, "level": line.level}}

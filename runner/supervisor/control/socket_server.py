@@ -1,6 +1,6 @@
-"""The server of the control socket, which only its owner may open.
+"""The server side of the control socket, which only its owner can open.
 
-Commands find a supervisor by its socket and its lock. If the socket or the lock is removed, it is recreated.
+Commands find a supervisor by its socket and its lock file. A removed socket or lock file is recreated.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from runner.supervisor.lock import FILE as LOCK
 from runner.supervisor.lock import is_in_place, take_lock
 from runner.supervisor.output.journal import Journal
 
-#: Seconds between checks.
+#: Seconds between checks of the socket and the lock file.
 INTERVAL = 1.0
-#: Seconds for a client to send its request, and seconds to read an answer.
+#: Seconds for a client to send its request, and seconds for a client to read a response.
 REQUEST_TIME, READ_TIME = 5.0, 30.0
 
 
@@ -39,7 +39,10 @@ class Control:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> Callable[[], None]:
-        """Start to listen, and return a function that stops listening. Raises RunnerError without a socket."""
+        """Start listening, and return a function that stops listening.
+
+        Raises RunnerError if the socket cannot be created.
+        """
         try:
             self._listener = self._listen()
         except OSError as error:
@@ -48,7 +51,7 @@ class Control:
         return self._end
 
     def restore(self) -> bool:
-        """Recreate the socket if it was removed. Return True if it was. Raises OSError."""
+        """Recreate a removed socket. Return True if the socket had been removed. Raises OSError."""
         with contextlib.suppress(FileNotFoundError), socket_path(self._folder) as path:
             os.lstat(path)
             return False
@@ -63,9 +66,9 @@ class Control:
             listener.setblocking(False)
             with socket_path(self._folder) as path:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)  # the socket of a supervisor that was killed
+                    os.unlink(path)  # a socket that a killed supervisor left behind
                 listener.bind(path)
-                os.chmod(path, 0o600)  # before the socket listens, so that no other user can connect
+                os.chmod(path, 0o600)  # before the socket listens, so that other users can never connect
             listener.listen(16)
         except OSError:
             listener.close()
@@ -91,7 +94,7 @@ class Control:
         except (BlockingIOError, ConnectionError):
             return  # the client has disconnected
         except OSError:
-            # No descriptors are left. The client waits. An immediate retry would only waste CPU time.
+            # No file descriptor is free, so the client must wait. An immediate retry would only waste CPU time.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
             loop.call_later(1.0, self._accept_again, listener)
@@ -109,7 +112,8 @@ class Control:
 
         async def send(answer: Answer) -> None:
             writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-            # A client that follows lines may pause. Only a limited number of lines wait, and dropped lines are counted.
+            # A client that follows log lines may pause. Only a limited number of lines wait, and dropped lines are
+            # counted.
             async with asyncio.timeout(None if "line" in answer or "dropped" in answer else READ_TIME):
                 await writer.drain()
 
@@ -118,7 +122,7 @@ class Control:
                 raw = await reader.readline()
             await send(await self._answer(raw, reader, send))
         except (OSError, TimeoutError, ValueError):
-            pass  # the client has disconnected, or did not send a line
+            pass  # the client has disconnected, or has not sent a whole line
         finally:
             with contextlib.suppress(OSError):
                 writer.close()
@@ -130,10 +134,10 @@ class Control:
             if not isinstance(request, dict) or request.get("version") != VERSION:
                 version = request.get("version") if isinstance(request, dict) else None
                 raise CommandFailed(
-                    f"unknown version of the protocol, {version!r}; this supervisor uses version {VERSION}: restart it"
+                    f"unknown protocol version, {version!r}; this supervisor uses version {VERSION}, so restart it"
                 )
             theirs = str(request.get("invocation") or own)
-            # If the client disconnects, only the waiting is cancelled. The change itself continues.
+            # If the client disconnects, the supervisor only stops waiting for the result. The change itself continues.
             command = asyncio.ensure_future(self._commands.run(request, lambda one: send(reworded(one, own, theirs))))
             gone = asyncio.ensure_future(reader.read())
             try:
@@ -148,28 +152,28 @@ class Control:
         except CommandFailed as error:
             return reworded({"ok": False, "error": str(error)}, own, theirs)
         except OSError:
-            raise  # the client has disconnected, or is not reading
+            raise  # the client has disconnected or does not read
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             return {"ok": False, "error": f"invalid request, {error}"}
-        except Exception as error:  # noqa: BLE001 - a bug must not stop the supervisor, and must be reported
+        except Exception as error:  # noqa: BLE001 - a bug must be reported, but must not stop the supervisor
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self._journal.say(line, "error")
             name = type(error).__name__
-            return {"ok": False, "error": f"internal error of the supervisor, {name}; check its output"}
+            return {"ok": False, "error": f"internal error in the supervisor, {name}; check its output"}
 
 
 class Presence:
-    """The regular check of the socket and the lock in ``folder``. The caller already has ``lock``."""
+    """The periodic check of the socket and the lock file in ``folder``. ``lock`` is the caller's open lock file."""
 
     def __init__(self, folder: Path, lock: IO[str], control: Control, journal: Journal) -> None:
         self._folder, self._lock, self._control, self._journal = folder, lock, control, journal
-        #: The additional locks to close. The caller closes its own lock.
+        #: The recreated lock files, which this object closes. The caller closes its own lock file.
         self._own: list[IO[str]] = []
         self._last_problem = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> Callable[[], None]:
-        """Start the checks, and return a function that stops the checks."""
+        """Start the periodic checks, and return a function that stops the checks."""
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._check)
         return self._end
 
@@ -185,14 +189,14 @@ class Presence:
             if not is_in_place(self._lock, self._folder):
                 self._lock = take_lock(self._folder)
                 self._own.append(self._lock)
-                self._journal.say(f"{self._folder / LOCK} was removed: created again", "warning")
+                self._journal.say(f"{self._folder / LOCK} was removed, and has been recreated", "warning")
             if self._control.restore():
-                self._journal.say(f"{self._folder / FILE} was removed: created again", "warning")
+                self._journal.say(f"{self._folder / FILE} was removed, and has been recreated", "warning")
             self._last_problem = ""
         except RunnerError as error:
             self._say_once(str(error))
         except OSError as error:
-            what = f"cannot be created again, {error.strerror}; commands cannot reach the supervisor"
+            what = f"cannot be recreated, {error.strerror}; commands cannot reach the supervisor"
             self._say_once(f"{self._folder / FILE}: {what}")
 
     def _say_once(self, problem: str) -> None:

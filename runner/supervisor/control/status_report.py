@@ -1,4 +1,4 @@
-"""The status of the supervisor and its slots, as one JSON object."""
+"""The status of the supervisor and its slots as one JSON object."""
 
 from __future__ import annotations
 
@@ -75,20 +75,21 @@ def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -
         case SlotState.RUNNING if keeper.problem and not slot.why:
             return f"cannot work at present, retrying: {keeper.problem}"
         case SlotState.RUNNING:
-            why = "; running an older version, because the new process did not become ready"
-            older = why if service.problem else ""
-            return slot.why or f"{keeper.status}{older}"
+            old = "running an older version, because the new process did not become ready"
+            return slot.why or (f"{keeper.status}; {old}" if service.problem else keeper.status)
         case SlotState.STOPPED if keeper.role is Role.HOLDER:
             return f"start it with: {invocation('start', keeper.name)}"
         case SlotState.STARTING:
-            return slot.why or f"not ready yet, will be killed after {slot.policy.start_timeout:g} s"
+            return (
+                slot.why or f"not ready yet; will be killed after the start_timeout of {slot.policy.start_timeout:g} s"
+            )
         case SlotState.WAITING:
             return f"waiting for {supervisor.waiting_for(service) or 'its turn'}"
         case SlotState.BACKOFF if slot.deadline is not None:
             limit = f", failure {len(slot.failures)} of {slot.policy.restart_limit.count}" if slot.failures else ""
             return f"{slot.why}; restarting in {max(0.0, slot.deadline - now):.1f} s{limit}"
         case SlotState.STOPPING:
-            return slot.why or f"stopping, will be killed after {slot.policy.stop_timeout:g} s"
+            return slot.why or f"stopping; will be killed after the stop_timeout of {slot.policy.stop_timeout:g} s"
     return slot.why
 
 

@@ -1,4 +1,4 @@
-"""The regular checks of the instances' memory and of the number of instances that each service needs."""
+"""The periodic checks of each instance's memory, and of the number of instances that each service needs."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from runner.supervisor.processes.usage import Sampler, resident
 from runner.supervisor.service import Service
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: Seconds between checks of all processes, and between checks of the queues of services with ``autoscale``.
+#: Seconds between checks of all processes, and seconds between checks of the queues of services with ``autoscale``.
 PROCESS_INTERVAL, QUEUE_INTERVAL = 5.0, 1.0
-#: Seconds between checks of processes with a ``memory_max``.
+#: Seconds between memory checks of processes with a ``memory_max``.
 MEMORY_INTERVAL = 0.25
-#: The multiple of ``memory_max`` above which a process is killed.
+#: The multiple of ``memory_max`` above which a process is killed immediately.
 KILL_FACTOR = 2
-#: Seconds between memory-related replacements of the same slot.
+#: The minimum time in seconds between two replacements of a slot because of memory use.
 PAUSE = 30.0
 
-#: A function that returns the number of ready messages in a service's queues. Raises RunnerError without a broker.
+#: A function that returns the number of ready messages in a service's queues. Raises RunnerError if no broker answers.
 Depth = Callable[[str], int]
 
 
 class Upkeep:
-    """The checks that keep instances below ``memory_max``, and that scale services with ``autoscale``."""
+    """The checks that enforce ``memory_max``, and that scale services with ``autoscale``."""
 
     def __init__(self, supervisor: Supervisor, sampler: Sampler, depth: Depth) -> None:
         self._supervisor, self._sampler, self._depth = supervisor, sampler, depth
         self._trends: dict[str, Trend] = {}
         self._is_asking = self._is_over = self._is_checking_memory = False
-        #: The time of the last memory-related replacement attempt, by slot.
+        #: The time of each slot's last replacement because of memory use.
         self._replaced: dict[str, float] = {}
 
     def begin(self) -> Callable[[], None]:
-        """Start the checks, and return a function that stops the checks."""
+        """Start the periodic checks, and return a function that stops the checks."""
         self._check_processes()
         self._check_queues()
         return self._end
@@ -56,7 +56,7 @@ class Upkeep:
                 self._limit(service, service.program.limits.memory_max)
 
     def _check_memory(self) -> None:
-        """Kill processes that greatly exceed their memory limit, because a replacement would take too long."""
+        """Kill processes far above their memory limit, because a replacement would take too long."""
         keepers = [one for one in self._supervisor.keepers() if one.program.limits.memory_max is not None]
         self._is_checking_memory = bool(keepers) and not self._is_over
         if not self._is_checking_memory:
@@ -100,8 +100,8 @@ class Upkeep:
             try:
                 found[name] = self._depth(name)
             except RunnerError:
-                continue  # while the broker is unreachable, the number of instances does not change
-            except Exception as error:  # noqa: BLE001 - a bug must not stop autoscale permanently
+                continue  # the number of instances does not change while the broker is unreachable
+            except Exception as error:  # noqa: BLE001 - a bug must not stop autoscaling permanently
                 self._supervisor.journal.say(f"autoscale of {name}: {type(error).__name__}: {error}", "error")
         if not self._supervisor.loop.is_closed():
             self._supervisor.loop.call_soon_threadsafe(self._answered, found)
@@ -119,14 +119,13 @@ class Upkeep:
         if settings is None or not service.is_wanted:
             return
         if service.is_failing or not service.is_settled:
-            self._trends.pop(service.name, None)  # more failing instances do not help, and changes do not overlap
+            self._trends.pop(service.name, None)  # more failing instances would not help; changes must not overlap
             return
         trend, before = self._trends.get(service.name, Trend()), service.instances
         self._trends[service.name], service.instances = follow(settings, trend, before, ready, time.monotonic())
         if service.instances != before:
             direction, pace = ("up", settings.up) if service.instances > before else ("down", settings.down)
-            why = f"{ready} ready messages, {settings.messages_per_instance} per instance, for {pace:g} s"
-            self._supervisor.journal.say(
-                f"{service.name} scaled {direction} from {before} to {service.instances}: {why}"
-            )
+            change = f"scaled {direction} from {before} to {service.instances} after {pace:g} s"
+            why = f"{ready} ready messages, {settings.messages_per_instance} per instance"
+            self._supervisor.journal.say(f"{service.name} {change}: {why}")
             self._supervisor.advance()

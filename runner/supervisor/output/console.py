@@ -15,7 +15,7 @@ from runner.supervisor.output.line_writer import LineWriter
 
 
 class Console(LineWriter):
-    """A writer of complete lines to a stream, each with its time and slot."""
+    """A writer that prints complete log lines to a stream, each with its time and slot."""
 
     def __init__(
         self,
@@ -28,16 +28,19 @@ class Console(LineWriter):
     ) -> None:
         self._stream = sys.stdout if stream is None else stream
         if isinstance(self._stream, io.TextIOWrapper):
-            # A line must not be lost because the terminal's encoding lacks a character.
+            # A line with a character that the terminal cannot encode must not be lost.
             self._stream.reconfigure(errors="backslashreplace")
         text = TextForm(colour=colour, width=width, has_short_ids=has_short_ids)
         self._form: Callable[[Line], str] = json_form if log_format == "json" else text
         super().__init__("console", HOLD)
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch. Return False if the reader is gone. In that case the services keep running."""
+        """Write a batch of lines.
+
+        Return False if the stream can no longer be written. A stream without a reader does not stop the services.
+        """
         if dropped:
-            note = f"{dropped} lines dropped: the reader of this output is too slow"
+            note = f"{dropped} lines dropped, because the reader of this output is too slow"
             lines = [Line(time.time(), "runner", note, "warning"), *lines]
         try:
             self._stream.write("\n".join(map(self._form, lines)) + "\n")
@@ -48,7 +51,7 @@ class Console(LineWriter):
         return True
 
     def _let_go(self) -> None:
-        # Python flushes the remaining buffer at exit. An error would change the exit code to 120 (Python: "signal",
-        # Note on SIGPIPE).
+        # Python flushes the buffer at exit. An error during the flush would change the exit code to 120 (Python:
+        # "signal", Note on SIGPIPE).
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), self._stream.fileno())

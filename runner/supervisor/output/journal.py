@@ -1,4 +1,4 @@
-"""The journal of all log lines, which remembers the latest lines and passes each line to writers and followers."""
+"""The journal of all log lines, which keeps the latest lines and passes each line to writers and followers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.logs import time_of
 from runner.supervisor.output.line import LEVELS, Line
 from runner.supervisor.output.line_writer import LineWriter
 
-#: The maximum number of remembered lines per slot, and their maximum total size in bytes.
+#: The maximum number of lines to keep for each slot, and their maximum total size in bytes.
 MAX_LINES = 500
 MAX_BYTES = 128 * 1024
 
@@ -20,27 +20,27 @@ Follower = Callable[[Sequence[Line]], None]
 
 
 class Recent:
-    """The latest lines of one slot. The lines of all slots are numbered in one sequence."""
+    """The latest lines of one slot. Line numbers are unique across all slots."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, Line]] = deque()
         self._bytes = 0
 
     def extend(self, numbers: Iterator[int], lines: Sequence[Line]) -> None:
-        """Add lines, and forget the oldest lines if there are too many."""
-        self._lines.extend(zip(numbers, lines, strict=False))  # the sequence of numbers is infinite
+        """Add lines, and drop the oldest lines above the limits."""
+        self._lines.extend(zip(numbers, lines, strict=False))  # the iterator of numbers is infinite
         self._bytes += sum([len(line.text) for line in lines])
         while len(self._lines) > MAX_LINES or (self._bytes > MAX_BYTES and len(self._lines) > 1):
             self._bytes -= len(self._lines.popleft()[1].text)
 
     @property
     def lines(self) -> Sequence[tuple[int, Line]]:
-        """The remembered lines, oldest first."""
+        """The latest lines of the slot, oldest first."""
         return self._lines
 
 
 class Journal:
-    """The journal, which accepts lines from any thread."""
+    """The journal of all log lines, which accepts lines from any thread."""
 
     def __init__(self, *writers: LineWriter, level: str = "info") -> None:
         """``level`` is the lowest level of the supervisor's own lines. Child processes filter their own lines."""
@@ -52,14 +52,14 @@ class Journal:
         self._followers: list[Follower] = []
 
     def say(self, text: str, level: str = "info", slot: str = "runner") -> None:
-        """Add a line of the supervisor. It may quote text of a child process."""
+        """Add a line from the supervisor. The line may quote text from a child process."""
         if LEVELS.index(level) >= self._lowest:
             self._take(slot, [Line(time.time(), slot, text, level)])
 
     def child(self, slot: str, lines: Sequence[bytes]) -> None:
         """Add the lines that a child process printed."""
         now, made = time.time(), list[Line]()
-        # A line that a plugin prints itself has no time. It gets the time of the log record after it.
+        # A line that plugin code prints directly contains no time, so it gets the time of the next log record.
         for line in reversed(lines):
             found = time_of(line)
             now, text = (now, line) if found is None else found
@@ -67,14 +67,14 @@ class Journal:
         self._take(slot, made[::-1])
 
     def last(self, count: int, is_wanted: Callable[[Line], bool] = lambda _: True) -> list[Line]:
-        """Return the latest ``count`` wanted lines, sorted by time."""
+        """Return the latest ``count`` lines that ``is_wanted`` accepts, sorted by time."""
         with self._lock:
             found = [one for recent in self._recent.values() for one in recent.lines if is_wanted(one[1])]
         found.sort(key=lambda one: (one[1].time, one[0]))
         return [line for _, line in found[-count:]] if count else []
 
     def follow(self, follower: Follower) -> None:
-        """Start to pass all new lines to ``follower``, on the thread that adds the lines."""
+        """Pass all new lines to ``follower``, on the thread that adds the lines."""
         with self._lock:
             self._followers = [*self._followers, follower]
 
@@ -84,7 +84,7 @@ class Journal:
             self._followers = [one for one in self._followers if one != follower]
 
     def close(self, timeout: float = 1.0) -> None:
-        """Let each writer write its remaining lines, for at most ``timeout`` seconds."""
+        """Wait at most ``timeout`` seconds for each writer to write its remaining lines."""
         for writer in self._writers:
             writer.close(timeout)
 
@@ -92,7 +92,7 @@ class Journal:
         with self._lock:
             if (recent := self._recent.get(slot)) is None:
                 recent = self._recent[slot] = Recent()
-            # Of a large batch, only the lines that can be remembered are added.
+            # Lines of a large batch that would be dropped immediately are not added.
             recent.extend(self._numbers, lines[-MAX_LINES:])
             for writer in self._writers:
                 writer.put(lines)

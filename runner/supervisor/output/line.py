@@ -1,4 +1,4 @@
-"""Log lines: their text and JSON formats, and their order."""
+"""Log lines, their text and JSON formats, and their order by time."""
 
 from __future__ import annotations
 
@@ -13,47 +13,49 @@ from typing import NamedTuple
 from runner.escape import escaped, escaped_json
 from runner.logs import json_record
 
-#: Seconds for which a line waits for older lines. This is enough on a busy machine, and users do not notice the delay.
+#: Seconds for which a line waits for older lines. The delay is long enough on a busy machine, but too short for users
+#: to notice.
 HOLD = 0.1
-#: The levels of lines, lowest first.
+#: The log levels, lowest first.
 LEVELS = ("debug", "info", "warning", "error")
-_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR codes (ECMA-48) that are readable on dark and light
-#: A UUID as text (RFC 9562, section 4). Its first eight digits are enough to distinguish orders.
+#: SGR codes (ECMA-48) of colours that are readable on dark and light backgrounds.
+_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
+#: A UUID as text (RFC 9562, section 4). The first eight digits are enough to distinguish orders.
 _UUID = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
 class Line(NamedTuple):
     """A log line of a child process or of the supervisor."""
 
-    #: The time at which the process wrote the line, in seconds since the epoch.
+    #: The time at which the line was written, in seconds since the epoch.
     time: float
     slot: str
     text: str | bytes
-    #: The level. None for a line from a child process, whose text contains the level.
+    #: The log level, or None for a line from a child process, whose text contains the level.
     level: str | None = None
 
     @property
     def shown(self) -> str:
-        """The escaped text, which cannot imitate another line or move the cursor of a terminal."""
+        """The escaped text, which can neither imitate another line nor control the terminal."""
         if isinstance(self.text, bytes):
             return escaped(self.text.decode("utf-8", "backslashreplace"))
         return escaped(self.text).replace("\n", "\\n")
 
     @property
     def marked(self) -> str:
-        """The escaped text after its level, unless the level is unknown or info."""
+        """The escaped text, preceded by its level unless the level is unknown or info."""
         return self.shown if self.level in (None, "info") else f"{(self.level or '').upper()}: {self.shown}"
 
 
 class TextForm:
-    """The text format ``12:42:18 payment.1 | text``. On a terminal, it uses colours and shortens ids."""
+    """The text format ``12:42:18 payment.1 | text``, with optional colours and shortened ids."""
 
     def __init__(self, *, colour: bool, width: int, has_short_ids: bool = False) -> None:
         self._has_colour, self._width, self._has_short_ids = colour, width, has_short_ids
         self._colours = {"runner": 1}
         self._palette = itertools.cycle(_COLOURS)
         self._second, self._clock = -1, ""
-        #: The prefix of each slot's lines within the current second.
+        #: The line prefix of each slot, valid for the current second.
         self._prefixes: dict[str, str] = {}
 
     def __call__(self, line: Line) -> str:
@@ -80,7 +82,10 @@ class TextForm:
 
 
 def json_form(line: Line) -> str:
-    """Return a line as a JSON object. A JSON record from a worker is returned unchanged."""
+    """Return a line as a JSON object.
+
+    A JSON record from a worker is only escaped.
+    """
     if line.level is None:
         raw = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
         if raw.startswith("{") and _is_record_of(line.slot, raw):
@@ -94,7 +99,7 @@ def _object(line: Line, text: str) -> str:
 
 
 def _is_record_of(slot: str, text: str) -> bool:
-    # A plugin may print JSON itself, which must not imitate a record of another service.
+    # Plugin code may print JSON, which must not imitate a record of another service.
     try:
         record = json.loads(text)
         return isinstance(record, dict) and record.get("slot") == slot
@@ -103,10 +108,10 @@ def _is_record_of(slot: str, text: str) -> bool:
 
 
 class InOrder:
-    """A buffer that keeps lines until they are ``hold`` seconds old, and returns them sorted by time.
+    """A buffer that keeps each line until the line is ``hold`` seconds old, and returns lines sorted by time.
 
-    Each process writes its lines at once, but the supervisor reads one process after the other. The supervisor may read
-    a line before an older line from another process. Therefore each line waits a moment for older lines.
+    Processes write their lines immediately, but the supervisor reads from one process after another. So the supervisor
+    may read a line before an older line from another process. Therefore each line waits briefly for older lines.
     """
 
     def __init__(self, hold: float) -> None:
@@ -114,15 +119,15 @@ class InOrder:
         self._lines: list[Line] = []
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Add lines. Lines with equal times keep the order in which they were added."""
+        """Add lines. Lines with equal times keep their order."""
         self._lines += lines
         if self._hold:
             self._lines.sort(key=_time)
 
     def take(self, *, everything: bool = False) -> list[Line]:
-        """Remove and return the lines that are old enough, or all lines."""
+        """Remove and return the lines that are old enough, or all lines if ``everything`` is true."""
         now = time.time()
-        # A time in the future means that the clock was set back, so waiting is useless.
+        # If a line's time is in the future, the clock was set back, and waiting is useless.
         is_usual = bool(self._lines) and self._lines[-1].time <= now + self._hold
         end = bisect_right(self._lines, now - self._hold, key=_time) if self._hold and is_usual else len(self._lines)
         ready = self._lines if everything else self._lines[:end]
@@ -131,7 +136,7 @@ class InOrder:
 
     @property
     def wait(self) -> float | None:
-        """The seconds until the next line is old enough, or None if there is no line."""
+        """The seconds until the oldest line is old enough, or None if the buffer is empty."""
         if not self._lines:
             return None
         return min(max(0.0, self._lines[0].time + self._hold - time.time()), self._hold)

@@ -1,7 +1,7 @@
-"""A writer of lines on its own thread, so that the supervisor never waits for a slow reader or disk.
+"""A writer of log lines that runs on its own thread, so that the supervisor never waits for a slow reader or disk.
 
-Waking the thread takes longer than writing a line. Therefore a line is written immediately only after a pause. In a
-steady stream, the lines of each ``PAUSE`` are written together.
+Waking the thread takes longer than writing a line. Therefore only the first line after a pause is written immediately.
+In a steady stream, all lines that arrive within ``PAUSE`` seconds are written together.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from collections.abc import Sequence
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: The maximum number of waiting lines, and their size in bytes. Above this, the oldest lines are dropped and counted.
+#: The maximum number of waiting lines, and their maximum size in bytes. Above a limit, the oldest lines are dropped and
+#: counted.
 MAX_WAITING = 10_000
 MAX_BYTES = 16 * 1024 * 1024
-#: Seconds between batches, unless ``MANY`` lines are waiting.
+#: Seconds between batches of lines, unless ``MANY`` lines are waiting.
 PAUSE = 0.004
 MANY = 500
 
 
 class LineWriter(ABC):
-    """A queue of lines from any thread. ``write`` gets the lines in order and in batches."""
+    """A queue that accepts lines from any thread, and passes them to ``write`` in order and in batches."""
 
     def __init__(self, name: str, hold: float = 0.0) -> None:
-        """``hold`` is the number of seconds for which a line waits for older lines of other processes."""
+        """``hold`` is the number of seconds for which a line waits for older lines from other processes."""
         self._held = InOrder(hold)
         self._lines: deque[Line] = deque()
         self._bytes = 0
         self._dropped = 0
         self._wake = threading.Condition()
         self._closing = self._is_over = False
-        #: True while the thread waits for a first line.
+        #: True while no line is waiting and the thread sleeps.
         self._is_idle = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -53,7 +54,7 @@ class LineWriter(ABC):
                 self._wake.notify()
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write the remaining lines, for at most ``timeout`` seconds."""
+        """Wait at most ``timeout`` seconds until the remaining lines are written."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -61,7 +62,10 @@ class LineWriter(ABC):
 
     @abstractmethod
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch. ``dropped`` lines are missing before it. Return False if no more lines can be written."""
+        """Write a batch of lines.
+
+        ``dropped`` lines before the batch are missing. Return False if no more lines can be written.
+        """
 
     def finish(self) -> None:  # noqa: B027 - most writers need no cleanup
         """Release resources after the last batch."""

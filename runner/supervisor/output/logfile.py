@@ -1,7 +1,7 @@
-"""Log files, one per slot, with rotation.
+"""Log files with rotation, one for each slot.
 
-Lines contain customer data, such as addresses, so only the owner can read the files. If a log file is a link, the link
-is not followed, because lines would be appended to another file of the owner.
+Log lines contain customer data, such as addresses, so only the owner can read the files. A symbolic link in place of a
+log file is not followed, because the lines would be appended to another file of the owner.
 """
 
 from __future__ import annotations
@@ -24,32 +24,39 @@ from runner.supervisor.output.line_writer import LineWriter
 
 
 class LogFiles(LineWriter):
-    """The writer of files such as ``payment.1.log``.
+    """The writer of log files such as ``payment.1.log``.
 
-    A file that would exceed ``max_size`` bytes is renamed to ``payment.1.log.1``. ``keep`` renamed files are kept.
+    A file that would exceed ``max_size`` bytes is renamed, for example to ``payment.1.log.1``. At most ``keep`` renamed
+    files are kept.
     """
 
     def __init__(self, folder: Path, max_size: int, keep: int, log_format: str = "text") -> None:
-        """Create the folder for its owner only. Raises RunnerError if it is a link or belongs to another user."""
+        """Create the log folder, accessible only to its owner.
+
+        Raises RunnerError if the folder is a link or belongs to another user.
+        """
         self._folder, self._max_size, self._keep = folder, max_size, keep
         self._is_json = log_format == "json"
         self._files: dict[str, IO[bytes]] = {}
-        #: The number of unwritten lines. It is written to the file as soon as writing succeeds again.
+        #: The number of lost lines, which is written to a file as soon as writing succeeds again.
         self._lost = 0
-        #: The function that reports, once per slot, why its lines cannot be written.
+        #: The function that reports why the lines of a slot cannot be written, once for each slot.
         self.complain: Callable[[str], None] = lambda _: None
         self._reported: set[str] = set()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._opened_folder() as descriptor, contextlib.suppress(PermissionError):
-                os.fchmod(descriptor, 0o700)  # not permitted for another user's folder, which is not changed
+                os.fchmod(descriptor, 0o700)  # not permitted for another user's folder, which stays unchanged
         except OSError as error:
             why = "is a link" if folder.is_symlink() else f"cannot be used, {error.strerror}"
             raise RunnerError(f"{folder}: {why}; allowed: a folder of this user, for log files") from None
         super().__init__("log files")
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch. Lines that cannot be written are counted. The next batch is attempted nevertheless."""
+        """Write a batch of lines.
+
+        Lines that cannot be written are counted as lost, and the next batch is still attempted.
+        """
         self._lost += dropped
         by_slot: dict[str, list[bytes]] = defaultdict(list)
         for line in lines:
@@ -66,7 +73,7 @@ class LogFiles(LineWriter):
         return True
 
     def finish(self) -> None:
-        """Close the files."""
+        """Close the log files."""
         for file in self._files.values():
             file.close()
 
@@ -77,7 +84,7 @@ class LogFiles(LineWriter):
         path = self._folder / f"{slot}.log"
         is_irregular = error.errno in (errno.ELOOP, errno.ENXIO)
         why = "is not a regular file" if is_irregular else f"cannot be written, {error.strerror}"
-        self.complain(f"{path}: {why}; the lines of {slot} are lost until this is fixed")
+        self.complain(f"{path}: {why}; the lines of {slot} are lost until the problem is fixed")
 
     def _append(self, slot: str, texts: list[bytes]) -> None:
         if self._lost:
@@ -104,13 +111,13 @@ class LogFiles(LineWriter):
             os.close(descriptor)
 
     def _open(self, slot: str) -> IO[bytes]:
-        # With O_NONBLOCK, a pipe in place of a file does not block this thread (open(2), ENXIO).
+        # With O_NONBLOCK, a pipe in place of a log file does not block this thread (open(2), ENXIO).
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         with self._opened_folder() as folder:
             descriptor = os.open(f"{slot}.log", flags, 0o600, dir_fd=folder)
         try:
             found = os.fstat(descriptor)
-            # A hard link would append lines to another file too.
+            # With a hard link, the lines would also appear in another file.
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             os.fchmod(descriptor, 0o600)

@@ -1,1 +1,1 @@
-"""Child processes with their output and notifications, and the descendants that outlive child processes."""
+"""The supervisor's child processes, their output and notifications, and orphaned descendants."""

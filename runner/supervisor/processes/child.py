@@ -1,4 +1,4 @@
-"""A child process with its notifications, its output and its exit. The event loop never waits for it."""
+"""A child process, with its notifications, its output and its exit. The event loop never waits for the process."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from runner.ipc.shared_memory import CurrentMessage, WorkerCounters
 from runner.supervisor.processes.process import Process
 from runner.supervisor.program import Program
 
-#: The maximum length of a line, in bytes. A longer line is split.
+#: The maximum length of an output line, in bytes. Longer lines are split.
 MAX_LINE = 64 * 1024
-#: The maximum number of reads in a row, so that a child with a lot of output leaves time for the other children.
+#: The maximum number of consecutive reads from one child, so that a verbose child does not delay other children.
 MAX_READS = 16
-#: Seconds to wait for a dead child's remaining output. A surviving grandchild may keep the pipe open.
+#: Seconds to wait for the remaining output of an exited child. A surviving grandchild can keep the pipe open.
 DRAIN_TIME = 0.5
 
 
 class LineSplitter:
-    """A buffer that assembles chunks of bytes into complete lines."""
+    """A buffer that splits a stream of bytes into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Add a chunk, and return the lines that it completes."""
+        """Add a chunk of bytes, and return all lines that are now complete."""
         *whole, rest = (self._rest + data).split(b"\n")
         lines = []
         for line in whole:
@@ -46,7 +46,7 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 class LineReader:
-    """A reader that passes the lines from a descriptor to ``on_lines``, and closes the descriptor at end-of-file."""
+    """A reader that passes lines from a file descriptor to ``on_lines``, and closes the descriptor at end-of-file."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, descriptor: int, on_lines: Callable[[Sequence[bytes]], None]
@@ -60,7 +60,7 @@ class LineReader:
     def finish(self, grace: float) -> None:
         """Read the remaining output of an exited child, and close the descriptor after at most ``grace`` seconds.
 
-        A surviving grandchild may keep the other end open permanently.
+        A surviving grandchild can keep the other end open indefinitely.
         """
         self._read()
         if not grace:
@@ -69,7 +69,7 @@ class LineReader:
             self._loop.call_later(grace, self.close)
 
     def close(self) -> None:
-        """Stop reading. An incomplete last line is treated as a line."""
+        """Stop reading. An incomplete last line is passed on like any other line."""
         if self._is_open:
             self._is_open = False
             self._loop.remove_reader(self._descriptor)
@@ -97,7 +97,10 @@ class LineReader:
 
 
 class Child:
-    """A process of one program. ``on_exit`` gets the exit code once, after the last notification."""
+    """A child process that runs a program.
+
+    ``on_exit`` is called once with the exit code, after the last notification.
+    """
 
     def __init__(
         self,
@@ -110,9 +113,12 @@ class Child:
         on_exit: Callable[[int], None],
         crashing_messages: int,
     ) -> None:
-        """Start the process, which inherits the descriptor ``crashing_messages``. Raises OSError if the start fails."""
+        """Start the process, which inherits the file descriptor ``crashing_messages``.
+
+        Raises OSError if the start fails.
+        """
         self._loop, self._on_exit = loop, on_exit
-        #: The name of this instance in the environment of the process and its descendants.
+        #: The name of this instance in the environments of the process and its descendants.
         self.instance = instance
         self._process = Process(program, slot, instance, crashing_messages)
         try:
@@ -127,24 +133,24 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The pid, which is also the id of the process group."""
+        """The pid of the process, which is also the id of its process group."""
         return self._process.pid
 
     def counts(self) -> WorkerCounters:
-        """Return the counters of the process since its start."""
+        """Return the counters of the worker since its start."""
         return self._process.record.read()
 
     def messages(self) -> list[CurrentMessage]:
-        """Return the messages that the process's handlers are processing, or were processing when it exited."""
+        """Return the messages that the process's handlers are processing, or were processing at its exit."""
         return self._process.record.messages()
 
     @property
     def is_leaving(self) -> bool:
-        """True if the process stops by its own decision."""
+        """True if the process is exiting voluntarily."""
         return self._process.record.is_leaving
 
     def answer(self, word: str, listener: socket.socket | None = None) -> None:
-        """Send an answer to the process, with a listening socket if there is one."""
+        """Send a response to the process, with a listening socket if one was opened."""
         descriptors = [] if listener is None else [listener.fileno()]
         with contextlib.suppress(OSError):  # the process has exited in the meantime
             socket.send_fds(self._process.lifeline, [word.encode() + b"\n"], descriptors)
@@ -154,15 +160,15 @@ class Child:
         self._process.terminate()
 
     def abort(self) -> None:
-        """Make the process print its stack traces and exit."""
+        """Make the process print the stacks of its threads and exit."""
         self._process.abort()
 
     def kill(self) -> None:
-        """Kill the process with its whole group."""
+        """Kill the process and its whole process group."""
         self._process.kill()
 
     def _ended(self) -> None:
         self._loop.remove_reader(self._process.exit_descriptor)
-        self._words.finish(0)  # without a wait, so that no late notification is attributed to the next process
+        self._words.finish(0)  # without a delay, so that no late notification is attributed to the next process
         self._output.finish(DRAIN_TIME)
         self._on_exit(self._process.reap())

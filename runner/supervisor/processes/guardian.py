@@ -1,10 +1,10 @@
-"""A small process that stops the supervisor's descendants if the supervisor itself is killed.
+"""A small process that stops all descendants of the supervisor if the supervisor is killed.
 
-The guardian reads ``+PGID`` and ``-PGID`` lines. End-of-file means that the supervisor has exited or was killed. In
-that case the guardian sends SIGTERM, followed by SIGKILL a little later, to:
+The guardian reads ``+PGID`` and ``-PGID`` lines from the supervisor. End-of-file means that the supervisor has exited
+or was killed. At end-of-file, the guardian sends SIGTERM, and SIGKILL after a short delay, to:
 
-- the processes of these groups and their descendants
-- all processes with the supervisor's mark in their environment
+- the processes in the given process groups, and their descendants
+- all processes whose environment contains the supervisor's mark
 
 The guardian imports only the standard library, so that it is small and starts fast.
 """
@@ -19,17 +19,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: Seconds between SIGTERM and SIGKILL. A worker exits by itself within about the same time.
+#: Seconds between SIGTERM and SIGKILL. A worker whose supervisor is gone exits by itself within about the same time.
 GRACE = 1.5
-#: Seconds for which processes are killed until none is left. Killed processes may have forked others.
+#: Seconds for which the guardian kills remaining processes. A process may have forked before it was killed.
 PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
 class FoundProcess:
-    """One process of this machine (proc(5), /proc/pid/stat).
+    """A process on this machine, as read from /proc/PID/stat (proc(5)).
 
-    ``runner.proc`` reads the same line, but this program runs without the package.
+    ``runner.proc`` reads the same file, but the guardian runs without the ``runner`` package.
     """
 
     pid: int
@@ -47,10 +47,10 @@ def processes() -> Iterator[FoundProcess]:
 
 
 def process(pid: int) -> FoundProcess | None:
-    """Return a process, or None if it no longer exists."""
+    """Return the process with the given pid, or None if no such process exists."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name of a process, in parentheses, may contain any character.
+            # The process name, in parentheses, may itself contain spaces and parentheses.
             state, parent, group, session, *_ = file.read().rpartition(b")")[2].split()
     except (OSError, ValueError):
         return None
@@ -58,7 +58,7 @@ def process(pid: int) -> FoundProcess | None:
 
 
 def variable(pid: int, name: str) -> str | None:
-    """Return an environment variable of a process at its start, or None if it is not set or not readable."""
+    """Return a variable from a process's initial environment, or None if the variable is unset or unreadable."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")
@@ -69,7 +69,7 @@ def variable(pid: int, name: str) -> str | None:
 
 
 def main() -> None:
-    """Read the groups until end-of-file on standard input, and stop the groups."""
+    """Read process groups from standard input until end-of-file, and stop the groups."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     name, mark = sys.argv[1:3]
@@ -86,7 +86,7 @@ def main() -> None:
 def _end(groups: set[int], name: str, mark: str) -> None:
     """Terminate all processes, and kill them until none is left.
 
-    Found processes are remembered, because a process can no longer be found after its parent has exited.
+    Known processes are remembered, because a descendant can no longer be found after its parent has exited.
     """
     known: set[int] = set()
     left = _left(groups, known, name, mark)

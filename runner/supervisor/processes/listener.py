@@ -1,4 +1,4 @@
-"""Listening sockets that a service's instances share and that outlive the instances, so no connection is refused."""
+"""Listening sockets that a service's instances share. A socket outlives the instances, so no connection is refused."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Address = tuple[str, int]
 
 
 class Listeners:
-    """The listening sockets, one for each service and address. A socket is closed when its last owner is removed."""
+    """The listening sockets, one for each service and address. A socket is closed when its last owner releases it."""
 
     def __init__(self) -> None:
         self._sockets: dict[tuple[str, Address], socket.socket] = {}
         self._users: dict[tuple[str, Address], set[object]] = defaultdict(set)
 
     def get(self, service: str, owner: object, address: str) -> socket.socket:
-        """Return the socket that listens on ``address``, a numeric address and a port, separated by a space.
+        """Return the socket that listens on ``address``: a numeric address and a port, separated by a space.
 
-        Raises OSError if the address does not belong to this machine, or if another process uses it.
+        Raises OSError if the address does not belong to this machine, or if another process uses the address.
         """
         host, _, port = address.rpartition(" ")
         if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
@@ -33,7 +33,7 @@ class Listeners:
         return self._sockets[key]
 
     def keep_only(self, owner: object, addresses: set[str]) -> None:
-        """Remove the owner from all other addresses, and close the sockets without an owner."""
+        """Remove the owner from all addresses except ``addresses``, and close the sockets without an owner."""
         for key, users in list(self._users.items()):
             host, port = key[1]
             if f"{host} {port}" not in addresses:
@@ -42,7 +42,7 @@ class Listeners:
                 self._close(key)
 
     def release(self, service: str) -> None:
-        """Offer the sockets of a removed service to the next services that request its addresses."""
+        """Keep the sockets of a removed service for the next service that requests the same address."""
         # Port 0 means any port, so no other service can request the same socket.
         for name, address in [key for key in self._sockets if key[0] == service and key[1][1] != 0]:
             self._sockets["", address] = self._sockets.pop((name, address))
@@ -59,7 +59,7 @@ class Listeners:
         one = self._sockets.pop(key)
         del self._users[key]
         if self._with_same_port(*key):
-            give_up(one)  # its clients reach the other socket with this port
+            give_up(one)  # clients reach the other socket on this port
         one.close()
 
     def _with_same_port(self, service: str, address: Address) -> list[socket.socket]:
@@ -72,7 +72,7 @@ class Listeners:
         if ("", (host, port)) in self._sockets:
             self._users[service, (host, port)] = self._users.pop(("", (host, port)))
             return self._sockets.pop(("", (host, port)))
-        # The service's own socket on another address with the same port would conflict with 0.0.0.0, and vice versa.
+        # A socket of this service on 0.0.0.0 would conflict with its sockets on other addresses with the same port.
         own = self._with_same_port(service, (host, port))
         for one in own:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,4 +1,7 @@
-"""The search for orphans, which are processes that outlive their parent. They are killed and reaped in any session."""
+"""The search for orphans, which are processes that outlive their parent.
+
+Orphans are killed and reaped, even in other sessions.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from runner.supervisor.processes.guard import Guard
 from runner.supervisor.processes.guardian import FoundProcess, process, processes, variable
 from runner.supervisor.processes.process import INSTANCE
 
-#: Seconds between the exit of a child and the search for its orphans, so that the exit is handled first.
+#: Seconds from the exit of a child to the search for its orphans, so that the exit is handled first.
 SWEEP_DELAY = 0.1
-#: Seconds between regular searches, so that older orphans are known when an instance exits.
+#: Seconds between regular searches. When an instance exits, older orphans must already be known.
 INTERVAL = 1.0
 #: Seconds for all orphans to exit when the supervisor stops.
 LAST_SWEEP = 2.0
@@ -25,20 +28,21 @@ _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 class Orphans:
-    """The descendants of instances that have lost their parent, so that this process has become their parent.
+    """The orphaned descendants of instances, which have become children of this process.
 
-    ``live`` returns the names of the running instances by pid. These instances are reaped elsewhere.
+    ``live`` returns the names of the running instances by pid. The instances themselves are reaped elsewhere.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard, live: Callable[[], Mapping[int, str]]) -> None:
         self._loop, self._guard, self._live = loop, guard, live
         self._session = os.getsid(0)
-        #: The orphans of unknown origin by pid. Their environment is empty or not readable. The values are the
-        #: instances that were running when the orphan was found. The orphan descends from one of these instances.
+        #: The orphans with an empty or unreadable environment, by pid. Each value contains the instances that were
+        #: running when the orphan was found. The orphan descends from one of these instances.
         self._strangers: dict[int, set[str]] = {}
-        #: The children from before the start, for example of a shell that replaced itself with this process.
+        #: The children that this process already had at the start, for example because a shell replaced itself with
+        #: this process.
         self._before = set(_children())
-        #: The groups of orphans that may continue, because their instance is still running.
+        #: The process groups of orphans that may keep running, because their instance is still running.
         self._kept: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -46,9 +50,9 @@ class Orphans:
         self._look()
 
     def sweep(self, *, has_ended: bool = False) -> None:
-        """Reap dead orphans, and kill orphans that do not belong to a running instance.
+        """Reap exited orphans, and kill orphans that do not belong to a running instance.
 
-        ``has_ended`` is True if an instance has just exited. In that case a new orphan of unknown origin belongs to
+        ``has_ended`` is True if an instance has just exited. In that case, a new orphan of unknown origin belongs to
         this instance.
         """
         live = self._live()
@@ -71,7 +75,7 @@ class Orphans:
         self._kept = kept
 
     async def end(self) -> bool:
-        """Kill all orphans after every instance has exited. Return False if any orphan is left after 2 s."""
+        """Kill all orphans after all instances have exited. Return False if any orphan is left after 2 s."""
         self._regular.cancel()
         deadline = time.monotonic() + LAST_SWEEP
         while self._adopted(self._live()):
@@ -97,10 +101,11 @@ class Orphans:
         others = [found for pid in _children() if pid not in live and (found := process(pid)) is not None]
         self._before &= {one.pid for one in others}
         others = [one for one in others if one.pid not in self._before or one.state in "ZX"]
-        # Helpers of this process itself, such as the plugin check, share its session and are reaped elsewhere.
+        # The supervisor's own helper processes, such as the plugin check, share its session and are reaped elsewhere.
         ours = [one for one in others if one.session != self._session and one.pid != self._guard.pid]
         if os.getpid() == 1:
-            # In a container, this process also becomes the parent of unrelated orphans. These are only reaped.
+            # As the first process of a container, this process also adopts unrelated orphans. Unrelated orphans are
+            # only reaped.
             return [one for one in ours if one.state in "ZX" or variable(one.pid, INSTANCE) is not None]
         return ours
 

@@ -1,4 +1,4 @@
-"""A child process that leads its own session and is killed together with its process group."""
+"""A child process that leads its own session, and is killed together with its process group."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Any
 from runner.ipc import crashing_messages, lifeline, shared_memory
 from runner.supervisor.program import SLOT, Limits, Program
 
-#: The environment variable with the name of the instance to which a process and its descendants belong.
+#: The environment variable with the instance name of a process and its descendants.
 INSTANCE = "FASTCOMMERCE_INSTANCE"
-#: The environment variables that contain the inherited descriptors.
+#: The environment variables with the numbers of the inherited file descriptors.
 _DESCRIPTORS = (lifeline.VARIABLE, shared_memory.VARIABLE, crashing_messages.VARIABLE)
-#: The environment variables that systemd sets for the supervisor itself (sd_notify(3)).
+#: The environment variables that systemd sets only for the supervisor itself (sd_notify(3)).
 _ABOUT_US = ("NOTIFY_SOCKET", "WATCHDOG_PID", lifeline.WATCHDOG_VARIABLE)
 
 
 class Process:
-    """A running child. An event loop watches the descriptors for its lifeline, its output and its exit."""
+    """A running child process. An event loop watches its file descriptors for notifications, output and exit."""
 
     def __init__(self, program: Program, slot: str, instance: str = "", crash_list: int | None = None) -> None:
-        """Start the process, which inherits ``crash_list``, the descriptor for the list of crashing messages.
+        """Start the process, which inherits ``crash_list``, the file descriptor of the list of crashing messages.
 
         Raises OSError, ValueError or SubprocessError if the start fails.
         """
@@ -37,7 +37,8 @@ class Process:
             self.lifeline, theirs = socket.socketpair()
             undo.callback(self.lifeline.close)
             self.record = shared_memory.SharedMemoryFile(slot)
-            # A file in memory never blocks the writer, and keeps passwords off the disk.
+            # Unlike a pipe, a file in memory never blocks the writer. Passwords in the file are never written to a
+            # disk.
             with theirs, contextlib.closing(self.record), os.fdopen(os.memfd_create(slot), "w+b") as stdin:
                 stdin.write(program.stdin)
                 stdin.seek(0)
@@ -57,34 +58,37 @@ class Process:
             undo.callback(self.kill)
             assert self._popen.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
             undo.callback(self._popen.stdout.close)
-            #: The descriptor that is readable when the process has exited (pidfd_open(2)).
+            #: The file descriptor that becomes readable when the process exits (pidfd_open(2)).
             self.exit_descriptor = os.pidfd_open(self.pid)
             undo.callback(os.close, self.exit_descriptor)
             _limit(self.pid, program.limits)
-            #: The output of the process. Its reader must close the descriptor.
+            #: The file descriptor for the output of the process. The reader must close the descriptor.
             self.output = os.dup(self._popen.stdout.fileno())
             undo.pop_all()
             self._popen.stdout.close()
 
     def terminate(self) -> None:
-        """Send SIGTERM to the leader, followed by SIGCONT, because a stopped process would not handle SIGTERM."""
+        """Send SIGTERM to the group leader, followed by SIGCONT, because a stopped process would not handle SIGTERM."""
         self._signal_leader(signal.SIGTERM)
         self._signal_leader(signal.SIGCONT)
 
     def abort(self) -> None:
-        """Send SIGABRT to the leader, which prints its stack traces and exits."""
+        """Send SIGABRT to the group leader, which prints the stacks of its threads and exits."""
         self._signal_leader(signal.SIGABRT)
         self._signal_leader(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill the whole group. Call this only before ``reap``, because another process may get the pid afterwards."""
+        """Kill the whole process group.
+
+        Call this method only before ``reap``, because another process may get the pid afterwards.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
-        """Kill the remaining group of an exited process, and return the exit code.
+        """Kill the remaining process group of an exited process, and return the exit code.
 
-        The group is killed before the leader is reaped, because until then no other group can get the same id.
+        The group is killed before the leader is reaped, because another group could get the same id afterwards.
         """
         self.kill()
         code = self._popen.wait()
@@ -106,7 +110,7 @@ def _rights(limits: Limits) -> dict[str, Any]:
 
 
 def _environment(program: Program, instance: str, descriptors: Sequence[int]) -> dict[str, str]:
-    """Return the environment of the supervisor and of the program, without systemd's variables for the supervisor."""
+    """Return the supervisor's environment, without systemd's variables, together with the program's environment."""
     limits, watchdog = program.limits, program.policy.watchdog
     own = {name: value for name, value in os.environ.items() if name not in _ABOUT_US}
     home = {}
@@ -131,7 +135,8 @@ def _entry(user: str) -> pwd.struct_passwd:
 
 
 def _limit(pid: int, limits: Limits) -> None:
-    # The parent sets the limits, because ``preexec_fn`` is slower and not safe with threads (Python: "subprocess").
+    # The parent process sets the limits, because ``preexec_fn`` is slower and not safe with threads (Python:
+    # "subprocess").
     if limits.nice:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + limits.nice)

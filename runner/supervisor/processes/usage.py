@@ -1,4 +1,4 @@
-"""Regular samples of the CPU time, memory and message rates of processes, including their descendants."""
+"""Periodic samples of the CPU time, memory and message rates of processes, including their descendants."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from runner.proc import read_stat
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-#: The shortest interval for a rate, in seconds.
+#: The shortest interval over which a rate is computed, in seconds.
 SHORTEST = 1.0
 
 
 def resident(pid: int) -> int:
-    """Return the resident bytes of a process and its descendants, or 0 if the process is gone.
+    """Return the resident memory of a process and its descendants in bytes, or 0 if the process has exited.
 
     Shared memory is counted once for each process that shares it.
     """
@@ -25,7 +25,7 @@ def resident(pid: int) -> int:
 
 
 def family(pid: int) -> Iterator[int]:
-    """Yield a process and its descendants. For example, a broker is a descendant of its start script."""
+    """Yield the pids of a process and its descendants. For example, a broker is a descendant of its start script."""
     waiting, seen = [pid], set()
     while waiting:
         one = waiting.pop()
@@ -38,17 +38,17 @@ def family(pid: int) -> Iterator[int]:
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     try:
-        # Each thread has a separate list of children (proc(5)).
+        # Each thread has its own list of children (proc(5)).
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found += map(int, file.read().split())
     except OSError:
-        pass  # the process has just exited, or the kernel has no such lists
+        pass  # the process has just exited, or the kernel has no lists of children
     return found
 
 
 def kills() -> int:
-    """Return the number of processes that the OOM killer has killed since the machine started (proc(5), vmstat)."""
+    """Return the number of OOM kills since the machine started (``oom_kill`` in /proc/vmstat, proc(5))."""
     try:
         with open("/proc/vmstat", "rb") as file:
             return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
@@ -58,13 +58,13 @@ def kills() -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """The usage of one process and its descendants."""
+    """The CPU usage, memory and message rate of one process, including its descendants."""
 
     #: The CPU usage in percent of one core.
     cpu: float
     #: The resident memory in bytes.
     memory: int
-    #: The handled messages per second, or the published events per second if no messages are handled.
+    #: The handled messages per second, or the published events per second for a process that handles no messages.
     rate: float
     counts: WorkerCounters
 
@@ -78,20 +78,20 @@ class _Sample:
 
 
 class Sampler:
-    """The latest samples of each process, for the computation of rates."""
+    """The latest samples of each process, from which rates are computed."""
 
     def __init__(self) -> None:
         self._samples: dict[int, deque[_Sample]] = {}
 
     def sample(self, processes: Mapping[int, WorkerCounters], now: float) -> None:
-        """Take a sample of these processes, and forget all other processes."""
+        """Take a sample of the given processes, and forget all other processes."""
         self._samples = {pid: self._samples.get(pid, deque(maxlen=3)) for pid in processes}
         for pid, counts in processes.items():
             if (sample := _sample(pid, counts, now)) is not None:
                 self._samples[pid].append(sample)
 
     def usage(self, pid: int, counts: WorkerCounters, started_at: float, now: float) -> Usage | None:
-        """Return the current usage of a process, or None if it is gone."""
+        """Return the current usage of a process, or None if the process has exited."""
         sample = _sample(pid, counts, now)
         if sample is None:
             return None
@@ -99,7 +99,7 @@ class Sampler:
         before = older[-1] if older else _Sample(started_at, 0.0, 0, WorkerCounters())
         seconds = max(now - before.time, 0.01)
         did = counts.handled - before.counts.handled or counts.published - before.counts.published
-        # The CPU time of an exited descendant is no longer included, so the sum may decrease.
+        # The CPU time of exited descendants is not included, so the total can decrease.
         return Usage(100 * max(0.0, sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
 
 
