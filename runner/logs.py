@@ -87,7 +87,7 @@ def timed(seconds: float, text: str) -> str:
 def time_of(line: bytes) -> tuple[float, bytes] | None:
     """Return the time and the text of a line from ``timed``, or None for any other line.
 
-    A plugin can print text that imitates such a line. So a time must consist of digits, and even the largest time is a
+    Text that a plugin prints can imitate a timed line. So a time must consist of digits, and even the largest time is a
     valid date.
     """
     found = _MARKED.match(line)

@@ -58,11 +58,11 @@ def main() -> None:
     os.dup2(2, 1)
     question = sys.stdin.buffer.readline()
     if not question:
-        return  # the parent process has exited without a request
+        return  # the parent process has exited without sending a request
     folder, services = json.loads(question)
-    # The path must be absolute, because the current folder changes below.
+    # The path must be absolute, because the current folder is changed below.
     here = Path(folder).absolute() if Path(folder) != Path() else Path()
-    os.chdir(folder)  # like workers, so that relative paths in options refer to the same files
+    os.chdir(folder)  # as workers do, so that relative paths in options refer to the same files
     found = {}
     for service, about in services.items():
         answer.write(f"{about['plugin']}\n")

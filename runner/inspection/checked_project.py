@@ -1,4 +1,4 @@
-"""The checks of a project's files, plugins, options and events, without a broker."""
+"""Checks of a project's files, plugins, options and events that need no broker."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def project_with_plugins(
 def with_recorders(project: Project) -> Project:
     """Return a project with the contract terms of all services that might record the event history.
 
-    Commands that read the event history call this function. Raises ConfigError if an existing plugin of such a service
-    cannot be loaded.
+    Commands that read the event history call this function. Raises ConfigError if a service's plugin exists but cannot
+    be loaded.
     """
     plugins = plugin_names(project.folder)
     services = {

@@ -21,7 +21,8 @@ TIMEOUT = 30
 class Inspector:
     """An inspection process for a single request.
 
-    Creating the object starts the process. If the parent exits without a request, the inspection process exits too.
+    Creating the object starts the process. If the parent exits without sending a request, the inspection process exits
+    too.
     """
 
     def __init__(self) -> None:

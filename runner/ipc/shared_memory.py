@@ -125,7 +125,7 @@ class SharedMemoryFile:
         return found
 
     def close(self) -> None:
-        """Close the file descriptor, which the worker has inherited by now.
+        """Close the file descriptor after the worker has inherited it.
 
         The supervisor can still read the memory.
         """

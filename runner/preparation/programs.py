@@ -32,7 +32,7 @@ BROKER_POLICY = RestartPolicy(start_timeout=90.0, stop_timeout=3.5)
 def programs_of(project: Project, objects: Objects, order: PreparationRequest) -> list[Program]:
     """Return the programs of the named services, or of all services.
 
-    Raises ConfigError if this user lacks a permission.
+    Raises ConfigError if this user lacks permission to run a service as configured.
     """
     chosen = choose_services(project.config, order.services)
     faults = [fault for name in chosen for fault in _rights_faults(project, name, project.config.services[name])]
@@ -175,7 +175,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str, l
         log_level=log_level,
         quiet_queue=project.attempts_queue or "",
         consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
-        # Only an inbox needs the previous queue names. Services without an inbox keep running when such a name is
+        # Only an inbox needs the previous queue names. Services without an inbox keep running when a previous name is
         # removed.
         formerly={
             queue: objects.formerly[queue]

@@ -64,8 +64,8 @@ class TopologySync:
         """Switch to a new project, and apply the safe changes of its plan.
 
         Return the decision, and a line about each object that must be replaced. No object is removed, because the
-        services still use the old project. Raises BrokerError, and DeclarationRefused if the broker refuses an object.
-        After an error, the old project remains in use.
+        services still use the old project. Raises BrokerError if the broker is unreachable, and DeclarationRefused if
+        the broker refuses an object. After an error, the old project remains in use.
         """
         with self._lock:
             result = self._reconcile(project, is_start=False, removes=False)
@@ -84,7 +84,7 @@ class TopologySync:
         return self._counters[urls].ready(config.services[service].consumes)
 
     def _reconcile(self, project: Project, *, is_start: bool, removes: bool) -> tuple[Decision, list[str]]:
-        # Imported here, because the import of pika takes time, and pika is not needed until the broker answers.
+        # Imported here, because importing pika takes time, and pika is not needed until the broker answers.
         from runner.admin.reconciliation import compare, reconcile
         from runner.topology.consent import Consent
         from runner.topology.plan import Mark, change_line

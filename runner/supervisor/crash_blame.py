@@ -76,7 +76,7 @@ class Death:
 
     @property
     def is_outside(self) -> bool:
-        """True if another process killed this process. Such a kill is weak evidence against a message.
+        """True if another process killed this process. A kill by another process is weak evidence against a message.
 
         A kill by the supervisor itself or by the OOM killer does not count as a kill from outside.
         """

@@ -44,7 +44,7 @@ class Seat:
 
 @dataclass(frozen=True)
 class Step:
-    """A move with its slot number."""
+    """A move, and the number of its slot."""
 
     move: Move
     number: int

@@ -90,8 +90,8 @@ class SlotAction(StrEnum):
     KILL = "kill"
 
 
-#: The exit codes after a kill from outside, by a user or by the kernel for lack of memory. Such kills never make a slot
-#: FATAL.
+#: The exit codes after a kill from outside, by a user or by the kernel for lack of memory. Kills from outside never
+#: make a slot FATAL.
 OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, EXIT_TERMINATED)
 #: The states without a process, which last until the next ``Start`` event.
 ENDED = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
@@ -180,7 +180,7 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
     if is_done or slot.policy.restart is Restart.NEVER:
         return _ended(slot, SlotState.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.reset_after:
-        slot = replace(slot, attempt=0)  # ``failures`` stays, because only the window determines which failures count
+        slot = replace(slot, attempt=0)  # ``failures`` is kept: only the window determines which failures count
     if is_known:
         # The crashing message will soon be dead-lettered. So the exit is not a failure, and the next delay does not
         # grow.

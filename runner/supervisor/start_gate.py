@@ -45,12 +45,12 @@ class Gate:
         self.reason = "the broker"
 
     def invalidate(self, reason: str) -> None:
-        """Close the gate, and prepare again immediately, because the topology may be lost."""
+        """Close the gate and restart preparation immediately, because the topology may be lost."""
         self.shut(reason)
         self.ensure()
 
     def ensure(self) -> None:
-        """Prepare, unless the gate is open or preparation is already in progress or scheduled."""
+        """Start preparation, unless the gate is open or preparation is already in progress or scheduled."""
         if not self.is_open and not self._is_preparing and self._timer is None:
             self._attempt = 0
             self._start()
@@ -122,7 +122,7 @@ def may_stop(service: Service, services: Mapping[str, Service]) -> bool:
 
 
 def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, bool] | None:
-    """Return the reason why no process will ever run again, and True if the reason is a failure. Return None otherwise.
+    """Return the reason why no process will ever run again, and whether the reason is a failure. Return None otherwise.
 
     If ``is_open`` is True, the gate is open, and WAITING slots only wait for other services.
     """

@@ -25,7 +25,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Transition:
-    """A state change of a slot."""
+    """A change in the state of a slot."""
 
     before: Slot
     after: Slot

@@ -123,7 +123,7 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
     var = folder / "var"
     remedy = f"start it with: {invocation()}"
     if not (folder / "config.yaml").exists():
-        remedy = "the folder contains no project; name a project with --project DIR before the command"
+        remedy = "the folder contains no project; specify a project with --project DIR before the command"
     missing = NoRunner(f"no supervisor is running in {folder.resolve()}; {remedy}")
     if not var.is_dir():
         raise missing
@@ -136,8 +136,8 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
             if holder is None:
                 raise missing from None
             raise RunnerError(
-                f"{var / FILE}: the socket is missing, but process {holder} has locked this folder and did not "
-                f"recreate the socket; check the output of the process, or stop it with: kill {holder}"
+                f"{var / FILE}: the socket is missing, but process {holder} has locked this folder; "
+                f"check the output of the process, or stop it with: kill {holder}"
             ) from None
         except PermissionError:
             raise RunnerError(

@@ -19,8 +19,8 @@ from runner.supervisor.service import Service
 from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: Seconds for which a command waits for a slot in WAITING. After this time, the command fails with the reason, and the
-#: slot is still WAITING.
+#: Seconds for which a command waits for a WAITING slot. Afterwards, the command fails with the reason, but the slot
+#: continues to wait.
 WAITING_TIME = 5.0
 #: The maximum number of instances of a service, equal to the limit in config.yaml.
 MOST_INSTANCES = 64

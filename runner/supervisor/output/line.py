@@ -84,7 +84,7 @@ class TextForm:
 def json_form(line: Line) -> str:
     """Return a line as a JSON object.
 
-    A JSON record from a worker is only escaped.
+    A JSON record from a worker is escaped, but otherwise unchanged.
     """
     if line.level is None:
         raw = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
@@ -99,7 +99,7 @@ def _object(line: Line, text: str) -> str:
 
 
 def _is_record_of(slot: str, text: str) -> bool:
-    # Plugin code may print JSON, which must not imitate a record of another service.
+    # Plugin code can print JSON, which must not pass for a record of another service.
     try:
         record = json.loads(text)
         return isinstance(record, dict) and record.get("slot") == slot

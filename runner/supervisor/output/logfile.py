@@ -46,7 +46,7 @@ class LogFiles(LineWriter):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._opened_folder() as descriptor, contextlib.suppress(PermissionError):
-                os.fchmod(descriptor, 0o700)  # not permitted for another user's folder, which stays unchanged
+                os.fchmod(descriptor, 0o700)  # not permitted for another user's folder, which is left unchanged
         except OSError as error:
             why = "is a link" if folder.is_symlink() else f"cannot be used, {error.strerror}"
             raise RunnerError(f"{folder}: {why}; allowed: a folder of this user, for log files") from None

@@ -60,7 +60,7 @@ class LineReader:
     def finish(self, grace: float) -> None:
         """Read the remaining output of an exited child, and close the descriptor after at most ``grace`` seconds.
 
-        A surviving grandchild can keep the other end open indefinitely.
+        A surviving grandchild can keep the other end of the pipe open indefinitely.
         """
         self._read()
         if not grace:

@@ -25,7 +25,10 @@ _ABOUT_US = ("NOTIFY_SOCKET", "WATCHDOG_PID", lifeline.WATCHDOG_VARIABLE)
 
 
 class Process:
-    """A running child process. An event loop watches its file descriptors for notifications, output and exit."""
+    """A running child process.
+
+    An event loop watches the process's file descriptors for notifications, output and exit.
+    """
 
     def __init__(self, program: Program, slot: str, instance: str = "", crash_list: int | None = None) -> None:
         """Start the process, which inherits ``crash_list``, the file descriptor of the list of crashing messages.
