@@ -72,7 +72,7 @@ def check_plugins(
     meanwhile: Callable[[], None] = lambda: None,
     services: Mapping[str, ServiceSettings] | None = None,
 ) -> dict[str, Terms]:
-    """Check the plugins, options and events of ``services``, by default all services.
+    """Check the plugins, options and events of ``services``, or of all services by default.
 
     Errors are added to the document of config.yaml. Returns the contract terms of each plugin with a contract, by
     service.

@@ -110,7 +110,7 @@ class Service:
                 keeper.start()  # the change may have fixed the cause of the failures
 
     def start(self, keepers: Sequence[Keeper] | None = None) -> None:
-        """Start the processes of the given slots, by default all slots."""
+        """Start the processes of the given slots, or of all slots by default."""
         self._resume()
         self.is_wanted = True
         for keeper in list(self.keepers.values()) if keepers is None else keepers:

@@ -389,7 +389,7 @@ def test_the_socket_is_private_to_its_user_and_accepts_one_protocol_version(last
     assert stat.S_IMODE(mode) == 0o600
     assert raw(lasting, b'{"version": 1, "command": "status"}\n')["ok"]
     assert "unknown protocol version, 2; this supervisor uses version 1" in raw(lasting, b'{"version": 2}\n')["error"]
-    assert "unknown command 'dance'" in raw(lasting, b'{"version": 1, "command": "dance"}\n')["error"]
+    assert "unknown command, 'dance'" in raw(lasting, b'{"version": 1, "command": "dance"}\n')["error"]
     assert "invalid request" in raw(lasting, b"hello\n")["error"]
     for rubbish in (b"[]\n", b"\xff\xfe\n", b"null\n", b'{"version": 1, "command": "scale", "instances": "x"}\n'):
         assert raw(lasting, rubbish)["ok"] is False

@@ -123,7 +123,7 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
     var = folder / "var"
     remedy = f"start it with: {invocation()}"
     if not (folder / "config.yaml").exists():
-        remedy = "the folder contains no project; specify a project with --project DIR before the command"
+        remedy = "the folder contains no project; name the project's folder with --project DIR before the command"
     missing = NoRunner(f"no supervisor is running in {folder.resolve()}; {remedy}")
     if not var.is_dir():
         raise missing

@@ -26,7 +26,7 @@ class Guard:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, mark: str, on_restart: Callable[[], None]) -> None:
-        """``mark`` is the prefix of all instance names, which the environment of every descendant contains."""
+        """``mark`` is the prefix of the instance names in the environments of all descendants."""
         self._loop, self._mark, self._on_restart = loop, mark, on_restart
         self._groups: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
