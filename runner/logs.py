@@ -108,7 +108,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """The JSON format: an object with time, level, service, slot, message and, if known, the order and event ids."""
+    """The JSON format, with time, level, service, slot, message and, if known, the order id and event type."""
 
     def __init__(self, slot: str) -> None:
         super().__init__()

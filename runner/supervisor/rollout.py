@@ -14,7 +14,7 @@ from runner.supervisor.slot_lifecycle import SlotState
 
 
 class Move(StrEnum):
-    """The kinds of steps, each for one slot."""
+    """The kinds of steps for a slot."""
 
     #: Add a slot, and start its process.
     ADD = "add"
