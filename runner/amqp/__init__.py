@@ -1,5 +1,5 @@
-"""The client of the broker, behind a small interface. Only ``pika_adapter`` uses private names of pika.
+"""The AMQP client, behind a small interface. Only ``pika_adapter`` uses pika's private names.
 
-The client runs pika's ``SelectConnection`` on its own thread. ``BlockingConnection`` does not suffice. It confirms one
-message at a time, sends heartbeats only while one of its methods runs, and works on a single thread.
+The client runs pika's ``SelectConnection`` on a dedicated thread. A ``BlockingConnection`` would confirm one message at
+a time, send heartbeats only while one of its methods runs, and work on a single thread only.
 """

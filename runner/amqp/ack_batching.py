@@ -1,4 +1,4 @@
-"""Batches of acknowledgements: one ``basic.ack`` acknowledges many contiguous deliveries."""
+"""Ack batching, which acknowledges many consecutive deliveries with one ``basic.ack``."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pika.channel import Channel
 
 
 class AckBatch:
-    """The delivery tags of one channel, which the broker numbers from 1 (AMQP 0-9-1).
+    """The unacknowledged deliveries of one channel, which the broker numbers from 1 (AMQP 0-9-1).
 
-    An ack with ``multiple`` acknowledges all deliveries up to its tag, so all of these deliveries must be done. If an
-    ack names a tag that was already answered, the broker closes the channel with 406.
+    An ack with ``multiple`` acknowledges all deliveries up to its tag, so all of these deliveries must be done. The
+    broker closes the channel with code 406 if an ack names a tag that was already acknowledged or rejected.
     """
 
     def __init__(self) -> None:
         self._next = 1
         self._done: set[int] = set()
-        #: Answered deliveries after the first unanswered delivery.
+        #: Tags that were acknowledged or rejected out of order.
         self._answered: set[int] = set()
 
     @property
     def waiting(self) -> int:
-        """The number of deliveries that are done and not acknowledged yet."""
+        """The number of deliveries that are done but not yet acknowledged."""
         return len(self._done)
 
     def done(self, tag: int) -> None:
@@ -28,11 +28,11 @@ class AckBatch:
         self._done.add(tag)
 
     def answered(self, tag: int) -> None:
-        """Mark a delivery as answered without an ack, for example after a reject."""
+        """Mark a delivery as answered without an ack, for example with a reject."""
         self._answered.add(tag)
 
     def take(self) -> list[tuple[int, bool]]:
-        """Return the acks to send, as pairs of tag and ``multiple``. Each delivery is acknowledged once."""
+        """Return the acks to send as pairs of tag and ``multiple``. Each delivery is acknowledged only once."""
         acks = []
         last = 0
         while self._next in self._done or self._next in self._answered:

@@ -1,4 +1,4 @@
-"""A consumer of queues. A callback gets the deliveries, and any thread may acknowledge them."""
+"""A consumer for one or more queues. A callback gets the deliveries, and any thread may acknowledge them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from runner.amqp.wire.property_codec import Properties
 from runner.config.version import CLOSES_CHANNELS, parsed
 from runner.messages import Message
 
-#: Seconds that the broker may take to confirm all subscriptions on a new channel.
+#: The time limit in seconds for the broker to confirm all subscriptions on a new channel.
 SUBSCRIBE_TIMEOUT = 30.0
 
 
 class Delivery:
-    """One delivery. Any thread may call ``ack`` or ``reject`` once. Otherwise the broker redelivers the message."""
+    """One delivery of a message. Any thread may call ``ack`` or ``reject``, but only once.
+
+    The broker redelivers a message that is neither acknowledged nor rejected.
+    """
 
     __slots__ = ("_body", "_channel", "_consumer", "_method", "properties", "queue")
 
@@ -41,17 +44,20 @@ class Delivery:
         self.queue = queue
 
     def message(self) -> Message:
-        """Return the message for the handler."""
+        """Return the message to pass to the handler."""
         return message_of(self._method, self.properties, self._body, self.queue)
 
     @property
     def problem(self) -> str | None:
-        """The reason why the properties cannot be decoded, or None. A message with a problem must not be handled."""
+        """The reason that the properties cannot be decoded, or None. A message with a problem must not be handled."""
         return self.properties.problem or None
 
     @property
     def is_alive(self) -> bool:
-        """True if the delivery can be answered. After the channel closes, the broker redelivers the message."""
+        """True if the delivery can still be acknowledged or rejected.
+
+        After its channel has closed, the broker redelivers the message.
+        """
         return self._consumer.channel is self._channel
 
     def ack(self) -> None:
@@ -64,20 +70,19 @@ class Delivery:
 
 
 class Consumer:
-    """A connection that consumes queues. After a reconnection, it subscribes to the queues again.
+    """A connection that consumes from queues. After each reconnection, the consumer subscribes to its queues again.
 
-    All callbacks are called on the I/O thread:
+    All callbacks run on the I/O thread:
 
     - ``on_delivery`` gets each delivery.
-    - ``on_state`` gets None when all subscriptions are active, and the reason when one is no longer active.
+    - ``on_state`` gets None when all subscriptions are active, and the reason when a subscription is lost.
     - ``on_missing`` gets the reason when a queue does not exist.
-    - ``on_refused`` gets the reason when the user lacks the permission to consume.
-    - ``on_timeout`` is called when an ack may have exceeded the broker's ``consumer_timeout``. Its arguments are the
-      queue, or "" if the queue is unknown, and the timeout in seconds, or None if the broker does not report the
-      timeout.
+    - ``on_refused`` gets the reason when the user lacks permission to consume.
+    - ``on_timeout`` gets the queue and the timeout in seconds when an ack may have exceeded the broker's
+      ``consumer_timeout``. An unknown queue is "", and an unknown timeout is None.
 
-    The prefetch of each queue is ``at_first`` until as many messages are answered as all queues together prefetch
-    later.
+    The prefetch of each queue is ``at_first`` at the start. The consumer raises the prefetch to ``prefetch`` after N
+    answered messages, where N is ``prefetch`` times the number of queues.
     """
 
     def __init__(
@@ -105,26 +110,29 @@ class Consumer:
         self._scheduled = False
         self._acks = AckBatch()
         self._subscribed = 0
-        #: True if all subscriptions have been active at the same time.
+        #: True once all subscriptions have been active at the same time.
         self._was_subscribed = False
         self._opened_at = 0.0
         #: The time at which the broker was asked why it had cancelled a subscription on the current channel, or None.
         self._asked_at: float | None = None
-        #: The subscriptions that the broker has confirmed on the current channel.
+        #: The consumer tags that the broker has confirmed on the current channel.
         self._tags: set[str] = set()
-        #: The queue of each subscription.
+        #: The queue of each subscription, by consumer tag.
         self._queue_of: dict[str, str] = {}
         self._cancelled = False
-        #: The current channel. Deliveries on earlier channels can no longer be answered.
+        #: The current channel. Deliveries from earlier channels can no longer be acknowledged or rejected.
         self.channel: Channel | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
     def start(self) -> None:
-        """Start to connect and subscribe."""
+        """Start connecting to the broker and subscribing to the queues."""
         self._link.start()
 
     def cancel(self, on_cancelled: Callable[[], None]) -> None:
-        """Cancel the subscriptions. Unacked deliveries can still be answered. Call this on the I/O thread."""
+        """Cancel all subscriptions.
+
+        Existing deliveries can still be acknowledged. Call this method on the I/O thread.
+        """
         self._cancelled = True
         channel = self.channel
         tags = list(channel.consumer_tags) if channel is not None and channel.is_open else []
@@ -142,14 +150,17 @@ class Consumer:
             channel.basic_cancel(tag, callback=lambda _, tag=tag: cancelled(tag))
 
     def close(self, on_closed: Callable[[], None]) -> None:
-        """Send the waiting acks, then close the connection. Call this on the I/O thread."""
+        """Send all queued acks, then close the connection. Call this method on the I/O thread."""
         self._cancelled = True
         self._send_acks()
         self.channel = None
         self._link.close(on_closed)
 
     def answer(self, channel: Channel, tag: int, *, is_ack: bool) -> None:
-        """Queue an ack or a reject. Any thread may call this. Answers that are queued together are sent together."""
+        """Queue an ack or a reject, to be sent together with other queued acks and rejects.
+
+        Any thread may call this method.
+        """
         self._waiting.append((channel, tag, is_ack))
         if not self._scheduled:
             self._scheduled = True
@@ -161,7 +172,7 @@ class Consumer:
         current = self.channel
         while self._waiting:
             channel, tag, is_ack = self._waiting.popleft()
-            # The tags of a lost channel are no longer valid, and the broker redelivers the channel's messages.
+            # The delivery tags of a lost channel are no longer valid. The broker redelivers the channel's messages.
             if current is not None and channel is current and current.is_open:
                 if is_ack:
                     self._acks.done(tag)
@@ -187,10 +198,9 @@ class Consumer:
         if self._cancelled:
             return
         channel.add_on_cancel_callback(lambda frame: self._find_cause(channel, frame.method.consumer_tag))
-        # When a worker crashes or loses its connection, its unacked messages are delivered again, and the broker counts
-        # each redelivery. These messages arrive first. With a small prefetch, a second crash increases the count of a
-        # message only if its handler has started. The small prefetch is used until as many messages are answered as
-        # could have been unacked.
+        # After a crash or a lost connection, the broker first redelivers the worker's unacked messages and counts each
+        # redelivery. While the prefetch is small, a second crash increases only the counts of messages whose handlers
+        # have started. The prefetch remains small until all messages that could have been unacked are answered.
         self._careful_left = self._prefetch * len(self._queues) if self._prefetch > self._at_first else 0
         self._set_prefetch(channel, self._at_first)
 
@@ -198,9 +208,9 @@ class Consumer:
         channel.basic_qos(prefetch_count=prefetch, callback=lambda _: self._subscribe(channel))
 
     def _relax(self, channel: Channel) -> None:
-        """Raise the prefetch to the configured number, because the first messages did no harm.
+        """Raise the prefetch to the configured value after the first messages have caused no crash.
 
-        A second subscription prefetches the additional messages, because the prefetch of a subscription cannot change.
+        Because a subscription's prefetch cannot be changed, a second subscription prefetches the additional messages.
         """
         if channel.is_open and not self._cancelled:
             self._set_prefetch(channel, self._prefetch - self._at_first)
@@ -228,13 +238,13 @@ class Consumer:
             self._on_state(None)
 
     def _find_cause(self, channel: Any, tag: str) -> None:
-        """Find out why the broker has cancelled a subscription, because the cancellation contains no reason.
+        """Find out why the broker has cancelled a subscription. The cancellation itself contains no reason.
 
-        If the queue does not exist, the broker closes the channel. If the queue still exists, there are three possible
-        causes, and each of them needs a new subscription:
+        If the queue does not exist, the broker closes the channel. If the queue exists, there are three possible
+        causes, each of which requires a new subscription:
 
         - RabbitMQ has moved the queue to another node.
-        - The user has lost the permission to read the queue.
+        - The user has lost permission to read from the queue.
         - An ack for a quorum queue exceeded the ``consumer_timeout`` (RabbitMQ 4.3 and later).
         """
         queue = self._queue_of.get(tag, "")
@@ -245,7 +255,7 @@ class Consumer:
             if self._is_current(channel):
                 if _may_time_out(channel):
                     self._on_timeout(queue, None)
-                self._link.reopen(f"queue {queue!r}: the broker cancelled its consumer; subscribing again")
+                self._link.reopen(f"queue {queue!r}: the broker cancelled the consumer; subscribing again")
 
         if self._asked_at is None:
             self._asked_at = time.monotonic()
@@ -260,17 +270,18 @@ class Consumer:
         if close.is_consumer_timeout:
             self._on_timeout("", close.consumer_timeout)
         is_hopeless = self._link.is_hopeless
-        # The broker's backend for permissions, such as LDAP or HTTP, may be unreachable for a while. So a refused user
-        # who was allowed to consume earlier gets another attempt.
+        # The broker's authorization backend, such as LDAP or HTTP, may be unreachable for a while. Therefore, a refused
+        # user who was allowed to consume earlier gets another attempt.
         if (close.verdict is CloseKind.PERMANENT and is_hopeless) or (close.is_denial and not self._was_subscribed):
             self._on_refused(reason)
         elif close.verdict is CloseKind.MISSING or is_hopeless:
             self._on_missing(reason)
 
     def lost(self, now: float) -> str | None:
-        """Return why a reachable broker delivers no messages. Return None if it is unreachable or there is no problem.
+        """Return the reason that no messages arrive although the broker is reachable, or None.
 
-        ``now`` is in seconds of the monotonic clock. Call this on the I/O thread.
+        If the broker is unreachable, return None. ``now`` is the monotonic time in seconds. Call this method on the I/O
+        thread.
         """
         channel = self.channel
         if self._cancelled or channel is None or not channel.is_open:
@@ -278,23 +289,23 @@ class Consumer:
         if self._subscribed < len(self._queues):
             is_late = now - self._opened_at > SUBSCRIBE_TIMEOUT
             return f"not subscribed within {SUBSCRIBE_TIMEOUT:g} s" if is_late else None
-        # After a cancellation, pika has forgotten the subscription, but the broker's reason is not known yet.
+        # After a cancellation, pika has already forgotten the subscription, but the broker's reason is not known yet.
         if self._asked_at is not None and now - self._asked_at <= SUBSCRIBE_TIMEOUT:
             return None
         return None if self._tags <= set(channel.consumer_tags) else "lost its consumer"
 
     @property
     def close_reason(self) -> Close:
-        """The code and the reason of the last close of the connection or the channel."""
+        """The code and reason of the last connection or channel close."""
         return self._link.close_reason
 
     def problem(self) -> str | None:
-        """Return the reason why the queues are not consumed at the moment, or None."""
+        """Return the reason that the queues are currently not consumed, or None."""
         if self._link.problem is not None:
             return self._link.problem
         return None if self._subscribed >= len(self._queues) else "not subscribed yet"
 
 
 def _may_time_out(channel: Channel) -> bool:
-    """Return True if this broker cancels a consumer with a late ack. Older versions close the channel instead."""
+    """Return True if the broker cancels a consumer after a late ack. Older brokers close the channel instead."""
     return not CLOSES_CHANNELS.holds(parsed(str((channel.connection.server_properties or {}).get("version", ""))))

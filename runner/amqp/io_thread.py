@@ -1,4 +1,4 @@
-"""The I/O thread, which runs all connections of a process."""
+"""The I/O thread, on which all AMQP connections of a process run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ log = logging.getLogger("runner.amqp")
 
 
 class IoThread:
-    """The thread of pika's event loop. Only this thread may use a connection (pika: "Frequently Asked Questions").
+    """The thread that runs pika's event loop.
 
-    Connections get their clock, random numbers and sockets from this class, so that a simulation can replace them.
+    Only this thread may use connections (pika: "Frequently Asked Questions"). Connections get their clock, random
+    numbers and sockets from this class, so that a simulation can replace them.
     """
 
-    #: The current time in seconds of the monotonic clock.
+    #: The current monotonic time in seconds.
     clock = staticmethod(time.monotonic)
     random = random.Random()
 
@@ -34,7 +35,7 @@ class IoThread:
         self._is_stopped = False
         self._links: list[Link] = []
         self._round_ends: list[Callable[[], None]] = []
-        #: The reason why all connections are cut off, or None.
+        #: The reason that all connections are cut off, or None.
         self.cut: str | None = None
         self._thread = threading.Thread(target=self._run, name="amqp-io", daemon=True)
 
@@ -43,27 +44,33 @@ class IoThread:
         self._thread.start()
 
     def call(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on the thread soon, unless the thread has stopped. Any thread may call this."""
+        """Schedule ``callback`` on the I/O thread, unless the thread has stopped. Any thread may call this method."""
         if not self._is_stopped:
             self.loop.add_callback_threadsafe(callback)
 
     def connect(self, parameters: Any, **callbacks: Callable[..., None]) -> Any:
-        """Start to open a connection with the callbacks of ``pika.SelectConnection``. Call this on the thread."""
+        """Start opening a connection. ``callbacks`` are the callbacks of ``pika.SelectConnection``.
+
+        Call this method on the I/O thread.
+        """
         return self._new_connection(parameters, custom_ioloop=self.loop, **callbacks)
 
     def add(self, link: Link) -> None:
-        """Register a link, so that ``cut_off`` reaches its connection."""
+        """Register a link, so that ``cut_off`` also drops the link's connection."""
         self._links.append(link)
 
     def cut_off(self, reason: str | None) -> None:
-        """Drop all connections without closing them. Open none until ``reason`` is None. Call this on the thread."""
+        """Drop all connections without an AMQP close, and open no connection until ``reason`` is None.
+
+        Call this method on the I/O thread.
+        """
         self.cut = reason
         if reason is not None:
             for link in self._links:
                 link.drop(reason)
 
     def at_round_end(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` at the end of each round of the event loop, after all written frames are sent."""
+        """Call ``callback`` at the end of each event-loop round, after all written frames have been sent."""
         self._round_ends.append(callback)
 
     def _end_round(self) -> None:
@@ -72,11 +79,11 @@ class IoThread:
 
     @property
     def is_stopped(self) -> bool:
-        """True if the thread runs no more callbacks."""
+        """True if the thread no longer runs callbacks."""
         return self._is_stopped
 
     def stop(self, timeout: float) -> None:
-        """Stop the loop, and wait at most ``timeout`` seconds for the thread to exit."""
+        """Stop the event loop, and wait up to ``timeout`` seconds for the thread to exit."""
         self.call(self.loop.stop)
         self._is_stopped = True
         self._thread.join(timeout)

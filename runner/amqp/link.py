@@ -1,4 +1,4 @@
-"""A link, which is a connection with one channel that is reopened after each loss."""
+"""A link, which reopens a connection and its channel after each loss."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from runner.amqp.reply_code import REPLY_SUCCESS, Close, CloseKind, close_of, re
 from runner.backoff import Backoff
 from runner.errors import BrokerRefused, BrokerUnreachable
 
-#: Seconds between heartbeats. A peer that misses two heartbeats counts as dead (AMQP 0-9-1, heartbeats).
+#: The heartbeat interval in seconds. A peer that misses two heartbeats is considered dead (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
-#: Seconds to open a connection, for TCP, TLS and the AMQP handshake together.
+#: The time limit in seconds for opening a connection, including TCP, TLS and the AMQP handshake.
 OPEN_TIMEOUT = 5
-#: The delays before an attempt to reconnect, in seconds.
+#: The delays in seconds before attempts to reconnect.
 RECONNECT_DELAYS = Backoff(0.1, max=5.0)
-#: Seconds for which a channel must remain open. If a channel is lost sooner, the next delay is longer.
+#: The time in seconds for which a channel must remain open. If a channel is lost sooner, the next delay is longer.
 STABLE_AFTER = 10.0
-#: The number of consecutive early losses that make a link hopeless.
+#: The number of consecutive early losses after which a link is hopeless.
 MOST_LOSSES = 8
 
 log = logging.getLogger("runner.amqp")
 
 
 def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.URLParameters:
-    """Return pika's parameters for a connection. RabbitMQ's management UI shows ``name`` for the connection.
+    """Return pika's connection parameters. RabbitMQ's management UI shows the connection under ``name``.
 
-    ``timeout`` is the time in seconds for TCP, TLS and the AMQP handshake together.
+    ``timeout`` is the time limit in seconds for TCP, TLS and the AMQP handshake together.
     """
     parameters = pika.URLParameters(url)
     if not urlsplit(url).path:
-        # pika reads a missing path as a vhost with an empty name, but users mean the default vhost.
+        # pika interprets a missing path as a vhost with an empty name, but users mean the default vhost.
         parameters.virtual_host = "/"
     if "heartbeat" not in urlsplit(url).query:
         parameters.heartbeat = HEARTBEAT
@@ -47,9 +47,10 @@ def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.UR
 
 
 class Link:
-    """A connection with one channel, both of which are kept open. Any thread may use ``start`` and the properties.
+    """A connection with one channel, both of which are reopened after a loss.
 
-    ``on_open`` gets each new channel. ``on_lost`` gets the reason and the close when a channel is lost.
+    Any thread may call ``start`` and read the properties. ``on_open`` gets each new channel. When a channel is lost,
+    ``on_lost`` gets the reason and the Close.
     """
 
     def __init__(
@@ -61,26 +62,26 @@ class Link:
         on_lost: Callable[[str, Close], None],
     ) -> None:
         self._io = io
-        # The order is random, so that the clients of a cluster do not all connect to its first node.
+        # The order is random, so that the clients of a cluster do not all connect to the first node in the list.
         self._urls = io.random.sample(list(urls), len(urls))
         self._name = name
         self._on_open, self._on_lost = on_open, on_lost
         self._connection: Any = None
-        #: The connection that ``drop`` has closed. pika reports it as open until its socket is closed.
+        #: The connection that ``drop`` has closed. pika reports this connection as open until its socket is closed.
         self._dropped: Any = None
         self._attempt = 0
         self._losses = 0
         self._opened_at: float | None = None
         self._closing = False
-        #: The close whose reason is in ``problem``.
+        #: The Close whose reason is in ``problem``.
         self.close_reason = Close(0, "not connected yet", CloseKind.PASSES)
         self._on_closed: Callable[[], None] | None = None
-        #: The reason why there is no channel now, or None if there is a channel.
+        #: The reason that no channel is open, or None if a channel is open.
         self.problem: str | None = "not connected yet"
         io.add(self)
 
     def start(self) -> None:
-        """Start to connect. Any thread may call this."""
+        """Start connecting to the broker. Any thread may call this method."""
         self._io.call(self._connect)
 
     def close(self, on_closed: Callable[[], None]) -> None:
@@ -104,20 +105,20 @@ class Link:
             terminate(connection, reason)
 
     def reopen(self, reason: str) -> None:
-        """Replace the connection with a new one. ``reason`` is the problem of the current connection."""
+        """Replace the connection with a new connection. ``reason`` is the problem with the current connection."""
         if not self._closing and not self._connection.is_closing and not self._connection.is_closed:
             self._report(Close(0, reason, CloseKind.PASSES))
             self._opened_at = None  # a close by this class does not count as a loss
             self._connection.close()
 
     def error(self) -> BrokerUnreachable | BrokerRefused:
-        """Return the error for a caller that waits for a channel."""
+        """Return the error for a caller that is waiting for a channel."""
         kind = BrokerRefused if self.close_reason.verdict is CloseKind.PERMANENT else BrokerUnreachable
         return kind(self.problem or "not connected")
 
     @property
     def connection(self) -> Any:
-        """The current connection of pika."""
+        """The current pika connection."""
         return self._connection
 
     def _connect(self) -> None:
@@ -139,7 +140,7 @@ class Link:
 
     @property
     def is_hopeless(self) -> bool:
-        """True if too many channels were lost soon after they were opened. In that case, start a new process."""
+        """True if the process should be restarted, because too many consecutive channels were lost early."""
         return self._losses >= MOST_LOSSES
 
     def _opened(self, channel: Channel) -> None:
@@ -151,7 +152,7 @@ class Link:
     def _channel_closed(self, channel: Channel, error: Exception) -> None:
         if self._closing or channel.connection.is_closing or channel.connection.is_closed:
             return
-        # The whole connection is closed and reopened, so that there is only one way to recover.
+        # The whole connection is closed and reopened, so that there is only one recovery path.
         self._report(close_of(error))
         channel.connection.close()
 
@@ -167,7 +168,8 @@ class Link:
             if self._on_closed is not None:
                 self._on_closed()
             return
-        # Code 200 is a close by this class after an error of the channel. The channel's error is more informative.
+        # Code 200 means that this class has closed the connection after a channel error. The channel error is more
+        # informative.
         if self.problem is None or close.code != REPLY_SUCCESS:
             self._report(close)
         if self._opened_at is not None:

@@ -1,11 +1,12 @@
-"""A faster connection on top of pika. This is the only module that uses private names of pika.
+"""A faster connection on top of pika. This is the only module that uses pika's private names.
 
-pika creates an object for each frame, sends each frame with a call, and closes the connection if it cannot decode a
-property. So ``runner.amqp.wire`` reads and writes messages, acks and confirms. pika handles all other frames.
+pika creates an object for each frame, sends each frame with a separate call, and closes the connection if it cannot
+decode a property. Therefore, ``runner.amqp.wire`` reads and writes messages, acks and confirms, while pika handles all
+other frames.
 
-With ``FASTCOMMERCE_PIKA=plain`` in the environment, pika reads and writes all frames. In this mode,
-``runner.amqp.wire`` only decodes and encodes properties and table values, because pika cannot handle all values that
-senders write. All guarantees hold in both modes, and the tests cover both modes.
+With ``FASTCOMMERCE_PIKA=plain`` in the environment, pika reads and writes all frames. ``runner.amqp.wire`` then only
+decodes and encodes properties and table values, because pika cannot handle all values that senders write. All
+guarantees hold with and without ``plain``, and the tests cover both modes.
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ from runner.amqp.wire.frame_codec import BasicDeliver, FrameReader, write_ack, w
 from runner.amqp.wire.property_codec import Properties, read_properties
 from runner.errors import ConfigError
 
-#: The environment variable that selects the connection class. ``plain`` selects pika's own class.
+#: The environment variable that selects the connection class. The value ``plain`` selects pika's own class.
 VARIABLE = "FASTCOMMERCE_PIKA"
-#: The version of pika that has these private names. pyproject.toml allows no other version.
+#: The pika version whose private names this module uses. pyproject.toml allows no other version.
 KNOWN_VERSION = "1.4"
-#: The maximum number of bytes in one read. pika reads 4096 bytes and releases Python's global lock for each read.
+#: The maximum number of bytes per read. By default, pika reads 4096 bytes, and each read releases Python's global
+#: interpreter lock.
 READ_SIZE = 65536
-#: The maximum number of bytes in one send. After a partial send, pika copies the remaining bytes.
+#: The maximum number of bytes per send. After a partial send, pika copies the remaining bytes.
 SEND_SIZE = 65536
 
 
 class _ReceivedProperties(pika.BasicProperties):  # type: ignore[misc]
-    """The properties in a frame that pika has read, with all attributes of ``Properties``."""
+    """Properties from a frame that pika has read, with all attributes of ``Properties``."""
 
     def decode(self, encoded: bytes, offset: int = 0) -> _ReceivedProperties:
         self.__dict__.update(read_properties(encoded[offset:]))
@@ -49,18 +51,18 @@ def _encode_value(pieces: list[bytes], value: Any) -> int:
     return len(pieces[-1])
 
 
-# These names of pika are public. pika's own functions decode a double as an integer, and cannot encode a double. They
-# recurse without a limit. If they cannot decode a value, pika closes the connection.
+# These pika names are public. pika's own functions decode a double as an integer, cannot encode a double, and recurse
+# without a limit. If pika cannot decode a value, it closes the connection.
 pika.spec.props[_ReceivedProperties.INDEX] = _ReceivedProperties
 data.encode_value = _encode_value
-# The link or the session reports each problem once, so pika does not need to log it.
+# The link or the session reports each problem once, so pika does not need to log the problem again.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def chosen_connection() -> type[Any]:
-    """Return the class for connections: ``FastConnection``, or pika's own class if the environment selects it.
+    """Return the connection class that the environment selects. The default is ``FastConnection``.
 
-    Raises ConfigError for any other value of the variable, and for an unknown version of pika.
+    Raises ConfigError for an unknown value of the environment variable, or for an unknown pika version.
     """
     choice = os.environ.get(VARIABLE, "")
     if choice == "plain":
@@ -68,31 +70,34 @@ def chosen_connection() -> type[Any]:
     if choice:
         raise ConfigError([f"{VARIABLE}: unknown value {choice!r}; allowed: plain, or no value"])
     if not pika.__version__.startswith(f"{KNOWN_VERSION}."):
-        allowed = f"{KNOWN_VERSION}, or any with {VARIABLE}=plain in the environment"
+        allowed = f"{KNOWN_VERSION}, or any version if {VARIABLE}=plain is set"
         raise ConfigError([f"pika: unknown version {pika.__version__}; allowed: {allowed}"])
     return FastConnection
 
 
 def terminate(connection: Any, reason: str) -> None:
-    """Close the socket of a connection without ``connection.close``, as if the network had failed.
+    """Close a connection's socket without ``connection.close``, as if the network had failed.
 
-    pika does the same after missed heartbeats, but has no public function for it. During the handshake,
-    ``connection.close`` would stop the loop of pika 1.4.4 with an AssertionError.
+    After missed heartbeats, pika also closes the socket without ``connection.close``, but offers no public function.
+    During the handshake, ``connection.close`` would stop pika's event loop with an AssertionError (pika 1.4.4).
     """
     connection._terminate_stream(exceptions.StreamLostError(reason))
 
 
 class PikaLoop(IOLoop):  # type: ignore[misc]
-    """pika's event loop. At the end of a round, it sends all written frames with one call, then calls ``on_round``."""
+    """pika's event loop, which sends the queued frames of all connections at the end of each round.
+
+    Each connection sends its frames with one call. The loop calls ``on_round`` after all connections.
+    """
 
     def __init__(self, on_round: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self._on_round = on_round
-        #: The connections that have frames to send at the end of the round.
+        #: Connections with frames to send at the end of the round.
         self.written: list[FastConnection] = []
 
     def process_timeouts(self) -> None:
-        """Finish a round. The poller calls this method after it has called all ready handlers."""
+        """Finish an event-loop round. The poller calls this method after it has called all ready handlers."""
         super().process_timeouts()
         written, self.written = self.written, []
         for connection in written:
@@ -101,15 +106,18 @@ class PikaLoop(IOLoop):  # type: ignore[misc]
 
 
 class FastChannel(Channel):  # type: ignore[misc]
-    """A channel that reads and writes publishes, acks, deliveries and confirms with ``runner.amqp.wire``."""
+    """A channel that uses ``runner.amqp.wire`` for published messages, acks, deliveries and confirms."""
 
-    #: The callback of ``confirm_delivery``, which gets each confirm.
+    #: The callback that was passed to ``confirm_delivery``, which gets each confirm.
     on_confirm: Callable[[Any], object] | None = None
 
     def basic_publish(
         self, exchange: str, routing_key: str, body: bytes, properties: Any = None, mandatory: bool = False
     ) -> None:
-        """Publish a message, as pika's method does. All frames of one round of the I/O loop are sent together."""
+        """Publish a message, like the pika method of the same name.
+
+        All frames of one event-loop round are sent together.
+        """
         if isinstance(properties, Properties) and len(body) <= self.connection._body_max_length:
             self._raise_if_not_open()
             encoded = properties.encoded
@@ -120,14 +128,14 @@ class FastChannel(Channel):  # type: ignore[misc]
             super().basic_publish(exchange, routing_key, body, properties, mandatory)
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
-        """Acknowledge deliveries, as pika's method does."""
+        """Acknowledge deliveries, like the pika method of the same name."""
         self._raise_if_not_open()
         self.connection.write(write_ack(self.channel_number, delivery_tag, multiple=multiple))
 
     def confirm_delivery(
         self, ack_nack_callback: Callable[[Any], object], callback: Callable[[Any], object] | None = None
     ) -> None:
-        """Turn on confirms, as pika's method does."""
+        """Enable publisher confirms, like the pika method of the same name."""
         super().confirm_delivery(ack_nack_callback, callback)
         self.on_confirm = ack_nack_callback
 
@@ -135,7 +143,7 @@ class FastChannel(Channel):  # type: ignore[misc]
         """Pass a delivery to its consumer."""
         receive = self._consumers.get(event.consumer_tag)
         if receive is None or event.consumer_tag in self._cancelled:
-            # pika rejects deliveries for a cancelled consumer.
+            # pika's own method rejects deliveries to a cancelled consumer.
             header = frame.Header(event.channel, len(event.body), event.properties)
             self._on_deliver(frame.Method(event.channel, event), header, event.body)
         else:
@@ -143,7 +151,7 @@ class FastChannel(Channel):  # type: ignore[misc]
 
 
 class FastConnection(pika.SelectConnection):  # type: ignore[misc]
-    """A connection that reads and writes many messages at once. It needs a ``PikaLoop``."""
+    """A connection that reads and writes many messages with one call. The connection requires a ``PikaLoop``."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._outgoing: list[bytes] = []
@@ -151,7 +159,7 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         super().__init__(*arguments, **named)
 
     def write(self, encoded: bytes) -> None:
-        """Queue frames. They are sent in order, no later than at the end of the loop's round."""
+        """Queue frames, which are sent in order by the end of the event-loop round."""
         if not self._outgoing:
             self.ioloop.written.append(self)
         self._outgoing.append(encoded)
@@ -165,13 +173,13 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
     def _send(self, encoded: bytes) -> None:
         transport = self._transport
         if transport is None:
-            return  # the connection is lost, and the writers get an error
+            return  # the connection is lost, and all callers get an error
         self.bytes_sent += len(encoded)
         sent = 0
         is_direct = self.params.ssl_options is None and transport._state == transport._STATE_ACTIVE
         if is_direct and not transport.get_write_buffer_size():
-            # Send immediately instead of waiting a round for a writable socket. If sending fails, pika's own attempt
-            # fails in the same way, and pika handles the error.
+            # Send immediately instead of waiting one round for the socket to become writable. If this attempt fails,
+            # pika's own attempt fails in the same way, and pika handles the error.
             with contextlib.suppress(OSError):
                 sent = transport._sock.send(encoded)
         if sent < len(encoded):
@@ -189,12 +197,12 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
-        self.bytes_received += len(data_in)  # pika's heartbeat check reads this
+        self.bytes_received += len(data_in)  # pika's heartbeat check reads this counter
         for event in self._reader.receive(data_in):
             if isinstance(event, bytes):
                 self._process_frame(frame.decode_frame(event)[1])
             elif (channel := self._channels.get(event.channel)) is None:
-                continue  # the channel was closed in the meantime, and pika ignores its frames too
+                continue  # the channel has been closed, and pika also ignores the frames of a closed channel
             elif isinstance(event, BasicDeliver):
                 channel.deliver(event)
             else:

@@ -1,7 +1,7 @@
-"""Conversion of events to AMQP properties, and of deliveries to messages.
+"""Conversion from events to AMQP properties, and from deliveries to messages.
 
 ``type``, ``message_id``, ``correlation_id``, ``timestamp``, ``app_id`` and ``content_type`` are AMQP properties. AMQP
-has no property for the id of the causing message, so this id is in the header ``x-causation-id``.
+has no property for the id of the causing message, so the header ``x-causation-id`` contains this id.
 """
 
 from __future__ import annotations
@@ -35,26 +35,25 @@ from runner.headers import (
 )
 from runner.messages import Event, Message, name_based_id
 
-#: The delivery mode of a message that survives a restart of the broker (AMQP 0-9-1, class basic).
+#: The delivery mode of messages that survive a broker restart (AMQP 0-9-1, class basic).
 PERSISTENT = 2
-#: Properties of the original message that a copy must not have. RabbitMQ also removes the time to live when it
-#: dead-letters a message ("Time-To-Live and Expiration"), and accepts a user id only from the same user ("Validated
-#: User-ID").
+#: Properties that must not be copied. RabbitMQ also removes the time to live when it dead-letters a message
+#: ("Time-To-Live and Expiration"), and accepts a user id only from that user ("Validated User-ID").
 _NOT_COPIED = ("expiration", "user_id")
-#: The names of all properties except the headers.
+#: The names of all properties except ``headers``.
 PROPERTIES = tuple(name for name in FLAGS if name != "headers")
-#: A timestamp below this number is certainly in seconds, because in seconds the number is a date in the year 2286.
+#: A timestamp below this number must be in seconds. In milliseconds, the number would be a date in 1970.
 _SOON = 10**10
-#: The maximum number of bytes in a body. RabbitMQ 4 closes the channel after a larger message (``max_message_size``).
+#: The maximum size of a body in bytes. RabbitMQ 4 closes the channel after a larger message (``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
 
-#: The maximum number of bytes in a frame, and therefore in all headers together. RabbitMQ closes the connection after a
+#: The maximum size of a frame in bytes, and therefore of all headers together. RabbitMQ closes the connection after a
 #: larger frame (``frame_max``).
 MAX_FRAME = 131_072
 
 
 def properties_of(event: Event) -> Properties:
-    """Return the AMQP properties of a persistent event. Raises Unencodable for a value that does not fit."""
+    """Return the AMQP properties of a persistent event. Raises Unencodable if AMQP cannot express a value."""
     now = time.time()
     headers = {**event.headers, SENT_AT: int(now * 1000)}
     if event.causation_id:
@@ -73,7 +72,7 @@ def properties_of(event: Event) -> Properties:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An event that is already encoded for AMQP, so that the I/O thread cannot fail when it sends the event."""
+    """An event that is already encoded for AMQP, so that sending it on the I/O thread cannot fail."""
 
     event: Event
     body: bytes
@@ -86,26 +85,26 @@ class Encoded:
 
 
 def encode(event: Event) -> Encoded:
-    """Encode an event. Raises ValueError or TypeError for a value that does not fit AMQP or JSON."""
+    """Encode an event. Raises ValueError or TypeError if AMQP or JSON cannot express a value."""
     body = event.encoded()
     if len(body) > MAX_BODY:
-        raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
+        raise ValueError(f"event {event.type!r}: the body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
     check_short(event.exchange or "")
     check_short(event.routing_key or "")
     try:
         properties = properties_of(event)
     except Exception as error:
-        raise ValueError(f"event {event.type!r}: a property does not fit AMQP, {error}") from error
+        raise ValueError(f"event {event.type!r}: cannot encode a property for AMQP, {error}") from error
     if (size := len(properties.encoded) + HEADER_OVERHEAD) > MAX_FRAME:
-        raise ValueError(f"event {event.type!r}: its headers are too large, {size} bytes; allowed: {MAX_FRAME}")
+        raise ValueError(f"event {event.type!r}: the headers are too large, {size} bytes; allowed: {MAX_FRAME}")
     return Encoded(event, body, properties)
 
 
 def encode_copy(event: Event, original: Properties) -> Encoded:
-    """Encode the copy of a message. The size of the body is not checked, because the broker accepted the original.
+    """Encode a copy of a message. The body size is not checked, because the broker accepted the original message.
 
-    ``event`` contains the body, the exchange and routing key, the headers, and an id in case the original has none. All
-    other properties come from the original. Raises ValueError if AMQP cannot express the copy.
+    ``event`` contains the body, exchange, routing key and headers, and an id in case the original message has no id.
+    All other properties come from the original. Raises ValueError if AMQP cannot express the copy.
     """
     headers = {**event.headers, SENT_AT: int(time.time() * 1000)}
     known = {name: getattr(original, name) for name in PROPERTIES}
@@ -116,13 +115,13 @@ def encode_copy(event: Event, original: Properties) -> Encoded:
 def copied_properties(
     known: Mapping[str, Any], headers: dict[Any, Any], remainder: bytes = b"", *, keep_expiration: bool = False
 ) -> Properties:
-    """Return the properties of a copy with these headers. The copy is persistent, but otherwise like the original.
+    """Return the properties for a copy with the given headers. The copy is always persistent.
 
-    Properties that a copy must not have are moved into the header ``x-original``. Raises ValueError if AMQP cannot
+    Properties that must not be copied are moved into the header ``x-original``. Raises ValueError if AMQP cannot
     express the copy.
     """
     if remainder:
-        raise ValueError(f"no copy can be made: {len(remainder)} bytes of its properties cannot be decoded")
+        raise ValueError(f"the message cannot be copied: {len(remainder)} bytes of its properties cannot be decoded")
     dropped = [name for name in _NOT_COPIED if name != "expiration" or not keep_expiration]
     original = [(name, known[name]) for name in dropped if known.get(name) is not None]
     if original:
@@ -131,24 +130,25 @@ def copied_properties(
     try:
         properties = Properties.of(**{**fields, "headers": headers or None, "delivery_mode": PERSISTENT})
     except Exception as error:
-        raise ValueError(f"no copy can be made: {error}") from error
+        raise ValueError(f"the message cannot be copied: {error}") from error
     if (size := len(properties.encoded) + HEADER_OVERHEAD) > MAX_FRAME:
-        raise ValueError(f"no copy can be made: its headers are too large, {size} bytes; allowed: {MAX_FRAME}")
+        raise ValueError(f"the message cannot be copied: the headers are too large, {size} bytes; allowed: {MAX_FRAME}")
     return properties
 
 
 def _id_of(routing_key: str, properties: Properties, body: bytes) -> str:
-    """Return an id for a message without an id. The id is the same for each delivery."""
+    """Return an id for a message without an id. The id is the same for every delivery of the message."""
     seed = f"{routing_key}/{properties.timestamp}/{hashlib.sha256(body).hexdigest()}"
     return name_based_id(seed)
 
 
 def message_of(method: Any, properties: Properties, body: bytes, queue: str) -> Message:
-    """Return the message in a ``basic.deliver``, for any properties that a sender can write."""
+    """Return the message in a ``basic.deliver``. Any properties that a sender can write are accepted."""
     headers = properties.headers or {}
     if method.exchange:
         headers = from_sender(headers)
-    # A retried message arrives through the default exchange, but handlers get the exchange of its first publish.
+    # A retried message arrives through the default exchange, but handlers get the exchange to which the message was
+    # first published.
     is_copy = ORIGIN_EXCHANGE in headers
     identity = name_of(properties.message_id)
     timestamp = properties.timestamp
@@ -172,7 +172,7 @@ def message_of(method: Any, properties: Properties, body: bytes, queue: str) -> 
 
 
 def whole_seconds(timestamp: int) -> int | None:
-    """Return a timestamp in seconds since the epoch, even if the sender used milliseconds, or None if it is no date."""
+    """Convert a timestamp to whole seconds since the epoch. Return None if the timestamp is not a valid date."""
     seconds = seconds_of(timestamp)
     return None if seconds is None else int(seconds)
 
@@ -182,9 +182,9 @@ def moved_properties(
 ) -> Properties:
     """Return the properties for a message that is moved to another queue.
 
-    Headers record the exchange and routing key to which the message was first published. ``is_aside`` is True for a
-    queue in which the message only waits. In that case, a header contains the message's time to live. ``names`` maps
-    old names of queues to new names. Raises ValueError if AMQP cannot express the copy.
+    Headers record the exchange and routing key with which the message was first published. If ``is_aside`` is true, the
+    message only waits in the other queue, and a header stores its time to live. ``names`` maps old queue names to new
+    queue names. Raises ValueError if AMQP cannot express the copy.
     """
     headers = properties.headers or {}
     if method.exchange:

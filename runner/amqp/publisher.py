@@ -1,4 +1,4 @@
-"""A publisher for all threads. Events are pipelined, mandatory, persistent and confirmed."""
+"""A thread-safe publisher. Events are pipelined, mandatory, persistent and confirmed."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ log = logging.getLogger("runner.amqp")
 
 #: The maximum number of unconfirmed events.
 WINDOW = 1000
-#: A function that is called once with an event's outcome, which is None after the broker's confirm, or the error.
+#: A callback that gets the outcome of an event once. The outcome is None if the broker has confirmed the event,
+#: otherwise the error.
 Done = Callable[[Encoded, BrokerError | None], object]
-#: Seconds after which an unconfirmed event fails. pika itself has no such limit.
+#: The time in seconds after which an unconfirmed event fails. pika itself has no such limit.
 CONFIRM_TIMEOUT = 5.0
 
 
 class _Confirmation(Future[None]):
     def cancel(self) -> bool:
-        """Return False, because the broker may have the event already."""
+        """Return False, because the broker may already have received the event."""
         return False
 
 
@@ -54,9 +55,9 @@ class _Outgoing(NamedTuple):
 
 
 class Publisher:
-    """A connection only for publishing. To block a publisher, the broker stops reading from the whole connection.
+    """A connection used only for publishing. A broker that blocks publishers stops reading from the whole connection.
 
-    All callbacks are called on the I/O thread:
+    All callbacks run on the I/O thread:
 
     - ``on_state`` gets None when events can be published, and the reason when they can no longer be published.
     - ``on_missing`` gets the reason when an exchange does not exist.
@@ -83,7 +84,7 @@ class Publisher:
         self._sweeping = False
         self._is_closed = False
         self._channel: Channel | None = None
-        # A single node is always the leader.
+        # A single node is always the leader, so its refusals are not watched.
         self._refusals = DeadLeaderRefusals() if len(urls) > 1 else None
         self._is_stale = False
         self._window: ConfirmWindow[_Outgoing] = ConfirmWindow(self._finish)
@@ -99,14 +100,17 @@ class Publisher:
         self._link.start()
 
     def abort(self, reason: str) -> None:
-        """Report an error for all unconfirmed events, after the I/O thread has stopped."""
+        """Report an error for all unconfirmed events. Call this method after the I/O thread has stopped."""
         self._is_closed = True
         self._channel = None
         self._fail_all(BrokerUnreachable(reason))
         self._room.wake()
 
     def close(self, on_closed: Callable[[], None]) -> None:
-        """Close the connection, and report an error for all unconfirmed events. Call this on the I/O thread."""
+        """Close the connection, and report an error for all unconfirmed events.
+
+        Call this method on the I/O thread.
+        """
         self._is_closed = True
         self._channel = None
         self._link.close(on_closed)
@@ -114,22 +118,22 @@ class Publisher:
 
     @property
     def close_reason(self) -> Close:
-        """The code and the reason of the last close of the connection or the channel."""
+        """The code and reason of the last close of the connection or channel."""
         return self._link.close_reason
 
     def problem(self) -> BrokerError | None:
-        """Return the error that ``publish`` would cause now, or None."""
+        """Return the error that publishing would currently cause, or None."""
         if self._blocked is not None:
-            return BrokerBlocked(f"the broker accepts no messages at present, {self._blocked}")
+            return BrokerBlocked(f"the broker is blocking publishers, {self._blocked}")
         if self._channel is None:
             return BrokerUnreachable(self._link.problem or "the channel is not open yet")
         return None
 
     def publish(self, event: Event, on_done: Callable[[BrokerError | None], object] = lambda _: None) -> Future[None]:
-        """Publish ``event`` to its ``exchange`` with its ``routing_key``. The broker's confirm completes the future.
+        """Publish ``event`` to its exchange with its routing key. The broker's confirm completes the returned future.
 
-        ``on_done`` gets the outcome before the future does. Raises TypeError or ValueError for an event that does not
-        fit AMQP or JSON. ``send`` describes the errors of the future.
+        ``on_done`` gets the outcome before the future is completed. Raises TypeError or ValueError if AMQP or JSON
+        cannot express the event. The future fails with the errors that ``send`` lists.
         """
         future = _Confirmation()
 
@@ -144,14 +148,15 @@ class Publisher:
         return future
 
     def send(self, encoded: Encoded, done: Done, timeout: float | None = None, *, may_wait: bool = True) -> None:
-        """Send an encoded event. ``done`` gets the outcome within ``timeout`` seconds.
+        """Send an encoded event, and pass the outcome to ``done`` within ``timeout`` seconds.
 
-        By default, ``timeout`` is the confirm timeout. The error is BrokerUnreachable, BrokerBlocked, Unroutable,
-        PublishRefused, EventTooLarge or ConfirmTimeout. If the window is full, this method waits for a place. Threads
-        that must not wait, such as the I/O thread, pass ``may_wait=False``, and their events exceed the window.
+        The default timeout is ``CONFIRM_TIMEOUT``. The outcome is None, or one of the errors BrokerUnreachable,
+        BrokerBlocked, Unroutable, PublishRefused, EventTooLarge and ConfirmTimeout. If the window is full, this method
+        waits for a place. Threads that must not wait, such as the I/O thread, pass ``may_wait=False``, so their events
+        can exceed the window.
 
-        ``done`` is called on the I/O thread, or on this thread before the method returns. It must not wait. An
-        exception in ``done`` is only logged.
+        ``done`` is called on the I/O thread, or on the caller's thread before ``send`` returns. ``done`` must not wait.
+        An exception in ``done`` is only logged.
         """
         timeout = CONFIRM_TIMEOUT if timeout is None else timeout
         deadline = self._io.clock() + timeout
@@ -186,7 +191,7 @@ class Publisher:
         self._sweeping = False
         now = self._io.clock()
         for late in self._window.give_up(lambda outgoing: outgoing.deadline <= now):
-            self._finish(late, ConfirmTimeout(f"the broker did not confirm within {late.timeout:g} s"))
+            self._finish(late, ConfirmTimeout(f"the broker did not confirm the event within {late.timeout:g} s"))
         if self._window:
             self._sweeping = True
             self._io.loop.call_later(0.25, self._sweep)
@@ -212,7 +217,7 @@ class Publisher:
         self._fail_all(BrokerUnreachable(reason))
         self._on_state(reason)
         if is_of_event:
-            return  # the event is not sent again, so the channel will not be closed again
+            return  # the event is not sent again, so the channel is not closed again
         if close.verdict is CloseKind.PERMANENT and self._link.is_hopeless:
             self._on_refused(reason)
         elif close.verdict is CloseKind.MISSING or self._link.is_hopeless:
@@ -220,7 +225,7 @@ class Publisher:
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self._blocked = frame.method.reason or "memory or disk alarm"
-        reason = f"the broker accepts no messages at present, {self._blocked}"
+        reason = f"the broker is blocking publishers, {self._blocked}"
         # The channel remains open, so late confirms may still arrive.
         self._fail(self._window.give_up(lambda _: True), BrokerBlocked(reason))
         self._on_state(reason)
@@ -243,18 +248,18 @@ class Publisher:
     def _reopen_if_stale(self) -> None:
         if self._is_stale:
             self._is_stale = False
-            self._link.reopen("the node refuses events; connecting again")
+            self._link.reopen("the node refuses events; reconnecting")
 
     def _fail_larger(self, limit: int, reason: str) -> bool:
-        """Report an error for events with bodies over ``limit`` bytes, because they made the broker close the channel.
+        """Report an error for all events with bodies over ``limit`` bytes, which made the broker close the channel.
 
-        Return True if there are such events.
+        Return True if any event was too large.
         """
         larger = self._window.give_up(lambda outgoing: len(outgoing.encoded.body) > limit)
         for outgoing in larger:
             size = len(outgoing.encoded.body)
-            what = f"event {outgoing.encoded.event.type!r}: its body is too large, {size} bytes; allowed: {limit}"
-            self._finish(outgoing, EventTooLarge(f"{what}, the broker's max_message_size, {reason}"))
+            what = f"event {outgoing.encoded.event.type!r}: the body is too large, {size} bytes; allowed: {limit}"
+            self._finish(outgoing, EventTooLarge(f"{what}, which is the broker's max_message_size ({reason})"))
         return bool(larger)
 
     def _fail_all(self, error: BrokerError) -> None:
@@ -266,7 +271,7 @@ class Publisher:
         self._fail_waiting(error)
 
     def _fail_waiting(self, error: BrokerError) -> None:
-        # Events are removed one by one, because two threads may do this at the same time during a close.
+        # Events are removed one by one, because two threads may run this method at the same time during a close.
         with contextlib.suppress(IndexError):
             while True:
                 self._finish(self._waiting.popleft(), error)
@@ -276,5 +281,5 @@ class Publisher:
             self._room.release()
         try:
             outgoing.done(outgoing.encoded, error)
-        except Exception:  # one callback must not prevent the outcomes of other events
-            log.exception("the callback for the outcome of an event raised an exception")
+        except Exception:  # a failing callback must not prevent other callbacks
+            log.exception("the callback for an event's outcome raised an exception")

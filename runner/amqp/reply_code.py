@@ -1,4 +1,4 @@
-"""Closes of connections and channels, classified by reply code as permanent or worth another attempt."""
+"""Closes of connections and channels, classified by reply code and text as temporary or permanent."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from runner.errors import BrokerRefused, BrokerUnreachable, RunnerError
 
 
 class CloseKind(enum.Enum):
-    """The reaction of a client to a close."""
+    """The kinds of closes, which determine the client's reaction."""
 
     #: The cause may disappear by itself, so the client waits and tries again.
     PASSES = "passes"
-    #: A queue or an exchange does not exist. A declaration would create it.
+    #: A queue or exchange does not exist, so it must be declared.
     MISSING = "missing"
-    #: A person must change something before another attempt can succeed.
+    #: The cause must be fixed by a person before another attempt can succeed.
     PERMANENT = "permanent"
 
 
 class ReplyCode(NamedTuple):
-    """One reply code of AMQP 0-9-1, as RabbitMQ uses it (AMQP 0-9-1, "Reference: Constants")."""
+    """A reply code of AMQP 0-9-1, as used by RabbitMQ (AMQP 0-9-1, "Reference: Constants")."""
 
     name: str
-    #: The usual kind of close. ``_RULES`` contains the exceptions.
+    #: The usual kind of close for this code. ``_RULES`` contains the exceptions.
     verdict: CloseKind
 
 
@@ -58,12 +58,12 @@ REPLY_CODES = {
     541: ReplyCode("internal-error", CloseKind.PASSES),
 }
 REPLY_SUCCESS, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 200, 403, 404, 406
-#: Reply codes for operations for which this user lacks the permission on this vhost.
+#: Reply codes for operations that the user is not permitted to perform on the vhost.
 _DENIALS = (402, 403, 530)
 
 
 class _Rule(NamedTuple):
-    """A more exact kind of close for some texts of a reply code, and the remedy."""
+    """A rule that assigns a kind of close and a remedy to certain texts of a reply code."""
 
     codes: tuple[int, ...]
     text: str
@@ -71,26 +71,26 @@ class _Rule(NamedTuple):
     remedy: str = ""
 
 
-#: The first matching rule is used. The texts are those of RabbitMQ 3.10 to 4.3 (rabbit_reader, rabbit_channel,
-#: rabbit_amqqueue, rabbit_exchange, rabbit_access_control).
+#: The first matching rule applies. The patterns match the reply texts of RabbitMQ 3.10 to 4.3 (rabbit_reader,
+#: rabbit_channel, rabbit_amqqueue, rabbit_exchange, rabbit_access_control).
 _RULES = (
     # Only the broker's log distinguishes an unknown user from a wrong password.
-    _Rule((403,), r"[Ll]ogin was refused", None, "check user and password of broker.url"),
+    _Rule((403,), r"[Ll]ogin was refused", None, "check the user and password in broker.url"),
     _Rule((403,), r"in exclusive use", CloseKind.PASSES, "stop the other consumer"),
-    _Rule((403,), r"access to .* refused for user", None, "give the user this permission"),
+    _Rule((403,), r"access to .* refused for user", None, "grant the user this permission"),
     _Rule((404,), r"is down|is stopped|has crashed|due to timeout|stopping or being demoted", CloseKind.PASSES),
-    _Rule((405,), r"", None, "another connection has exclusive use of it, and must close first"),
+    _Rule((405,), r"", None, "close the other connection, which has exclusive access to the queue"),
     _Rule((406,), r"delivery acknowledgement .* timed out", CloseKind.PASSES),
     _Rule(
         (406, 503),
         r"(unknown|invalid) exchange type",
         None,
-        "enable the plugin that provides this type, or remove the exchange",
+        "enable the plugin that provides this exchange type, or remove the exchange",
     ),
-    _Rule((530,), r"vhost .* not found", None, "check the last part of broker.url, or create the vhost"),
+    _Rule((530,), r"vhost .* not found", None, "check the vhost in broker.url, or create the vhost"),
     _Rule((530,), r"connection limit", CloseKind.PASSES, "close other connections, or raise the limit"),
     _Rule((530,), r"number of channels opened", CloseKind.PASSES, "close other channels, or raise the limit"),
-    _Rule((530,), r"access to vhost .* refused", None, "give the user permissions on the vhost"),
+    _Rule((530,), r"access to vhost .* refused", None, "grant the user permissions on the vhost"),
 )
 
 
@@ -101,18 +101,18 @@ _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max si
 
 @dataclass(frozen=True)
 class Close:
-    """One close of a connection or channel, or a failure to open one."""
+    """A close of a connection or channel, or a failed attempt to open a connection."""
 
     #: The AMQP reply code, or 0 if the connection was lost without a close.
     code: int
-    #: The reason, as the broker or the operating system words it.
+    #: The reason in the words of the broker or the operating system.
     text: str
     verdict: CloseKind
     remedy: str = ""
 
     @property
     def reason(self) -> str:
-        """The text, the reply code and the remedy, for people."""
+        """A readable message with the text, reply code and remedy."""
         code = f" ({self.code})" if self.code else ""
         return f"{self.text}{code}" + (f"; {self.remedy}" if self.remedy else "")
 
@@ -128,24 +128,30 @@ class Close:
 
     @property
     def consumer_timeout(self) -> float | None:
-        """The broker's ``consumer_timeout`` in seconds, if an ack exceeded it and the text contains its value."""
+        """The broker's ``consumer_timeout`` in seconds if an ack exceeded the timeout, otherwise None.
+
+        The result is also None if the text does not contain the timeout.
+        """
         found = _TIMEOUT.search(self.text) if self.is_consumer_timeout else None
         return None if found is None else int(found[1]) / 1000
 
     @property
     def largest_message(self) -> int | None:
-        """The broker's ``max_message_size`` in bytes, if the body of a published message was larger."""
+        """The broker's ``max_message_size`` in bytes if a published message was larger, otherwise None."""
         found = _TOO_LARGE.search(self.text) if self.code == PRECONDITION_FAILED else None
         return None if found is None else int(found[1])
 
     def error(self, where: str) -> RunnerError:
-        """Return the error for a waiting caller. It is BrokerUnreachable only if the cause may disappear by itself."""
+        """Return the error for a waiting caller.
+
+        The error is BrokerUnreachable only if the cause may disappear by itself.
+        """
         kind = {CloseKind.PASSES: BrokerUnreachable, CloseKind.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
         return kind(f"{where}: {self.reason}")
 
 
 def close_of(error: BaseException) -> Close:
-    """Classify an error from pika that reports a close or a failed connection."""
+    """Classify a pika error that reports a close or a failed connection attempt."""
     chain = list(_causes(error))
     for one in chain:
         if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
@@ -159,15 +165,15 @@ def close_of(error: BaseException) -> Close:
     for one in reversed(chain):
         if isinstance(one, OSError | exceptions.AMQPError) and str(one):
             is_late = "Timeout while setting up AMQP" in str(one)
-            late = "the broker accepts the connection but does not answer in time"
+            late = "the broker accepted the connection but did not answer in time"
             return Close(0, late if is_late else readable(str(one)), CloseKind.PASSES)
     return Close(0, type(error).__name__, CloseKind.PASSES)
 
 
 def coded(code: int, text: str) -> Close:
-    """Classify a close by its reply code, and by its text if a code has several causes."""
+    """Classify a close by its reply code, and also by its text if the code has several causes."""
     known = REPLY_CODES.get(code)
-    # For an unknown code, waiting is safe.
+    # An unknown code is treated as temporary, because waiting is safe.
     verdict = known.verdict if known is not None else CloseKind.PASSES
     words = readable(text) or (known.name if known is not None else "closed without a reason")
     unnamed = _QUOTED.sub("''", words)  # a queue may be called "timeout"
@@ -178,12 +184,12 @@ def coded(code: int, text: str) -> Close:
 
 
 def _while_opening(error: BaseException) -> Close:
-    """Return the close that pika quotes, as a repr, in an error with pika's own guess at the cause."""
+    """Return the close that pika quotes, as a repr, in an error whose own text only guesses the cause."""
     text = str(error.args[0]) if error.args else ""
     match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
     if match is None:
-        # Without a close, the broker has not refused the connection. It may have crashed.
-        return Close(0, "the connection was lost while it was being opened", CloseKind.PASSES)
+        # Without a quoted close, the broker has not refused the connection, but may have crashed.
+        return Close(0, "the connection was lost during the AMQP handshake", CloseKind.PASSES)
     return coded(int(match["code"]), str(ast.literal_eval(match["text"])))
 
 
@@ -191,15 +197,18 @@ def _of_tls(error: ssl.SSLError) -> Close:
     reason = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"TLS: the broker's certificate is not trusted, {error.verify_message}"
-        return Close(0, text, CloseKind.PERMANENT, "use a certificate that this machine trusts, for this host's name")
+        return Close(0, text, CloseKind.PERMANENT, "use a certificate for this host name that this machine trusts")
     if "wrong version number" in reason or "record layer failure" in reason:
-        remedy = "use amqp:// for this port, or the broker's port for TLS"
-        return Close(0, f"TLS: {reason}, so this port does not use TLS", CloseKind.PERMANENT, remedy)
+        remedy = "use amqp:// for this port, or use the broker's TLS port"
+        return Close(0, f"TLS: this port does not use TLS, {reason}", CloseKind.PERMANENT, remedy)
     return Close(0, f"TLS: {reason}", CloseKind.PERMANENT if "alert" in reason else CloseKind.PASSES)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all errors inside it. pika wraps an error as an argument, as an attribute or in a list."""
+    """Yield an error and all errors that it contains.
+
+    pika wraps errors in arguments, attributes and lists.
+    """
     yield error
     for inner in (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args):
         if isinstance(inner, BaseException):
@@ -207,7 +216,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def reason_at(close: Close, url: str) -> str:
-    """Return the reason for a close with the broker's address, without the password."""
+    """Return the broker's address without the password, followed by the reason for a close."""
     return f"{Address.of(url)}: {close.reason}"
 
 
@@ -216,8 +225,8 @@ _NUMBERS = re.compile(r"<<((?:\d{1,3},)*\d{1,3})>>")
 
 
 def readable(text: str) -> str:
-    """Return a text from the broker on one line, without HTML escapes and Erlang's notation for binaries."""
-    # The HTTP API escapes texts in its JSON, sometimes twice.
+    """Return a text from the broker on one line, without HTML escapes or Erlang's binary notation."""
+    # The HTTP API escapes HTML characters in its JSON, sometimes twice.
     plain = html.unescape(html.unescape(text))
     plain = _BINARY.sub(lambda match: f"'{match[1]}'", plain)
     plain = _NUMBERS.sub(_decoded, plain)

@@ -1,4 +1,4 @@
-"""A session, which is one connection for one job while the caller waits."""
+"""A session, in which the caller waits while one job runs on its own connection."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from runner.amqp.pika_adapter import PikaLoop, chosen_connection, terminate
 from runner.amqp.reply_code import close_of
 from runner.errors import BrokerUnreachable, RunnerError
 
-#: Seconds to open a connection, equal to RabbitMQ's own limit (RabbitMQ: "Configuration", handshake_timeout). It is
-#: longer than the limit of a link, because a session makes only one attempt, and RabbitMQ may need 5 s to resolve a
-#: host name.
+#: The time limit in seconds for opening a connection, equal to RabbitMQ's handshake_timeout (RabbitMQ:
+#: "Configuration"). A session needs more time than a link, because a session makes only one attempt, and RabbitMQ may
+#: need 5 s to resolve a host name.
 HANDSHAKE_TIMEOUT = 10
-#: Seconds for the broker to close the connection after a failed job. While RabbitMQ is out of memory or disk space, it
-#: reads nothing from a connection that publishes (RabbitMQ: "Memory and Disk Alarms").
+#: The time limit in seconds for the broker to close the connection after a failed job. During a memory or disk alarm,
+#: RabbitMQ does not read from publishing connections (RabbitMQ: "Memory and Disk Alarms").
 CLOSE_TIMEOUT = 5.0
-#: Seconds for pika to close a socket.
+#: The time limit in seconds for pika to close a socket.
 ABORT_TIMEOUT = 1.0
 
 
 class Session:
-    """An event loop that runs on the caller's thread until ``finish`` or ``fail``.
+    """An event loop that runs on the caller's thread until ``finish`` or ``fail`` is called.
 
     ``on_channel`` gets the first channel, and each channel that ``open_channel`` opens.
     """
@@ -38,10 +38,11 @@ class Session:
         self._error: Exception | None = None
 
     def run(self, timeout: float | None = None) -> None:
-        """Do the job within ``timeout`` seconds, or without a limit if ``timeout`` is None.
+        """Run the job for at most ``timeout`` seconds, or without a limit if ``timeout`` is None.
 
         Raises the error that was passed to ``fail``. Raises BrokerRefused if the broker refuses the connection
-        permanently. Raises BrokerUnreachable if the connection fails for another reason, or after ``timeout``.
+        permanently. Raises BrokerUnreachable if the connection fails for another reason, or if the time limit is
+        exceeded.
         """
         self._connection = chosen_connection()(
             parameters_of(self._url, self._name, HANDSHAKE_TIMEOUT),
@@ -65,7 +66,7 @@ class Session:
         return self._is_finished
 
     def open_channel(self) -> None:
-        """Open a channel, for example after the broker has closed the last channel."""
+        """Open a channel, for example after the broker has closed the previous channel."""
         self._connection.channel(on_open_callback=self._on_channel)
 
     def finish(self) -> None:
@@ -77,16 +78,22 @@ class Session:
                 self._connection.close()
 
     def fail(self, error: Exception) -> None:
-        """Mark the job as failed, unless it is already done. The channel of a finished job may close."""
+        """Mark the job as failed, unless the job has already finished.
+
+        A channel may still close after its job has finished.
+        """
         if not self._is_finished:
             self._error = error
             self.finish()
             self.loop.call_later(CLOSE_TIMEOUT, self._abandon)
 
     def _abandon(self) -> None:
-        """Close the socket. When the broker resumes reading, it still handles sent frames such as acknowledgements."""
+        """Close the socket without waiting for the broker.
+
+        When the broker resumes reading, it still handles acks and other frames that were sent earlier.
+        """
         if not self._connection.is_closed:
-            terminate(self._connection, f"the broker did not answer the close within {CLOSE_TIMEOUT:g} s")
+            terminate(self._connection, f"the broker did not confirm the close within {CLOSE_TIMEOUT:g} s")
 
     def _closed(self, _: Any, error: Exception) -> None:
         self._end(None if self._is_finished else self._failure(error))
@@ -99,7 +106,7 @@ class Session:
         if connection.is_open or connection.is_closed or connection.is_closing:
             self._end(BrokerUnreachable(reason))
             return
-        # During a handshake, pika closes the socket and reports an error only in a later round of the loop.
+        # During a handshake, pika closes the socket and reports an error only in a later event-loop round.
         self._error = self._error or BrokerUnreachable(reason)
         terminate(connection, reason)
         self.loop.call_later(ABORT_TIMEOUT, self.loop.stop)

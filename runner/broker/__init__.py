@@ -1,1 +1,1 @@
-"""The broker of a project, which is a running broker, a private node, or a container."""
+"""The broker of a project, which can be an existing broker, a private node or a container."""

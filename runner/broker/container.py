@@ -1,4 +1,4 @@
-"""RabbitMQ in a Docker or Podman container, run by ``python -m runner.broker.container`` in the foreground."""
+"""RabbitMQ in a Docker or Podman container, run in the foreground by ``python -m runner.broker.container``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from runner.ipc.lifeline import Lifeline
 log = logging.getLogger("broker")
 
 IMAGE = "rabbitmq:4.3-management"
-# Seconds within which the engine must answer.
+# The time limit in seconds for an answer from the container engine.
 _ANSWER_SECONDS = 5.0
-# A container takes tens of seconds to start, so more frequent probes would only waste CPU time.
+# The interval in seconds between probes. A container takes tens of seconds to start, so more frequent probes would
+# waste CPU time.
 _PROBE_SECONDS = 0.25
 _GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Box:
-    """A RabbitMQ container, with its name and the loopback address and ports that it publishes."""
+    """A RabbitMQ container, with its name, its loopback address and its published ports."""
 
     name: str
     host: str
@@ -39,14 +40,15 @@ class Box:
     image: str = IMAGE
 
     def run_command(self, engine: str) -> list[str]:
-        """Return the command that runs the container in the foreground. The login comes from the environment."""
+        """Return the command that runs the container in the foreground. The login is read from the environment."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         # Without a value, the engine reads the variable from its environment. A value on the command line would be
-        # visible to all users.
+        # visible to all users of the machine.
         login = [word for name in (USER_VARIABLE, PASSWORD_VARIABLE, VHOST_VARIABLE) for word in ("-e", name)]
         return [
             *(engine, "run", "--rm", "--name", self.name),
-            # RabbitMQ names its data after the host, so a new host name for each run would lose the data.
+            # RabbitMQ names its data directory after the host. If the host name changed with each run, the data would
+            # be lost.
             *("--hostname", "fastcommerce"),
             *("-v", f"{self.name}:/var/lib/rabbitmq"),
             *("-p", f"{host}:{self.port}:5672"),
@@ -57,7 +59,10 @@ class Box:
 
 
 def find_engine(path: str | None = None) -> str | None:
-    """Return the path of the first client (Docker or Podman) whose engine answers, or None if neither answers."""
+    """Return the path of the Docker or Podman client whose engine answers, or None if neither engine answers.
+
+    Docker is tried first. ``path`` replaces the PATH of the environment.
+    """
     for name in ("docker", "podman"):
         program = shutil.which(name, path=path)
         if program is not None and _answers(program):
@@ -81,12 +86,12 @@ def _answers(program: str) -> bool:
 
 
 def run(engine: str, box: Box, lifeline: Lifeline, events: queue.SimpleQueue[str], stop_seconds: float) -> int:
-    """Run the container until it exits or ``events`` contains "stop", and return the exit code."""
+    """Run the container until it exits or "stop" arrives in ``events``, and return the exit code."""
     address = Address(box.host, box.port)
     words = f"starting {box.image} as container {box.name} on {address}"
     log.info("%s", words)
     lifeline.send(f"STATUS={words}")
-    # A container from a killed run may still have this name. Its data are in the volume, which is kept.
+    # A container from a killed run may still have this name. The container's data is in the volume, which is kept.
     _quietly([engine, "rm", "-f", box.name], stop_seconds)
     process = subprocess.Popen(box.run_command(engine), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
@@ -103,7 +108,7 @@ def run(engine: str, box: Box, lifeline: Lifeline, events: queue.SimpleQueue[str
         except queue.Empty:
             if probe(address).kind is Kind.BROKER:
                 is_ready = True
-                words = f"container {box.name} answers on {address}"
+                words = f"container {box.name} is ready on {address}"
                 log.info("%s", words)
                 lifeline.send("READY=1", f"STATUS={words}")
     if word == "ended":
@@ -138,13 +143,15 @@ def _quietly(command: list[str], seconds: float) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run the container."""
     parser = argparse.ArgumentParser(prog="python -m runner.broker.container", description=__doc__)
-    parser.add_argument("--engine", default="docker", help="docker or podman")
-    parser.add_argument("--name", required=True, help="name of the container and of its volume")
-    parser.add_argument("--host", default="127.0.0.1", help="loopback address of the published ports")
-    parser.add_argument("--port", type=int, default=5672, help="port for AMQP")
-    parser.add_argument("--management-port", type=int, default=15672, help="port for HTTP")
-    parser.add_argument("--image", default=IMAGE)
-    parser.add_argument("--stop-seconds", type=float, default=8.0, help="kill the container after this time")
+    parser.add_argument("--engine", default="docker", help="container engine: docker or podman")
+    parser.add_argument("--name", required=True, help="name of the container and its volume")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address on which the ports are published")
+    parser.add_argument("--port", type=int, default=5672, help="AMQP port")
+    parser.add_argument("--management-port", type=int, default=15672, help="management port")
+    parser.add_argument("--image", default=IMAGE, help="container image")
+    parser.add_argument(
+        "--stop-seconds", type=float, default=8.0, help="seconds after which a container that does not stop is killed"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     lifeline = Lifeline.inherited()

@@ -1,4 +1,4 @@
-"""The choice of a broker. A running broker is preferred to a private node, and a private node to a container."""
+"""The choice of a project's broker, which prefers a running broker, then a private node, then a container."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from runner.errors import BrokerError, BrokerMissing, BrokerUnreachable
 
 log = logging.getLogger(__name__)
 
-#: Seconds within which another listener at a broker's port must exit or speak AMQP.
+#: The time in seconds for a listener that is not a broker to exit or to start speaking AMQP.
 DOUBT_SECONDS = 2.0
-#: Seconds within which a private broker must stop before it is killed.
+#: The time in seconds after which a private broker that does not stop is killed.
 STOP_SECONDS = 3.0
-#: The results of a probe that may come from a broker that is not ready yet, or from another program.
+#: Probe results that can come from a broker that is not ready yet, or from another program.
 _UNDECIDED = (Kind.CLOSED, Kind.SILENT)
 
 
@@ -33,20 +33,20 @@ _UNDECIDED = (Kind.CLOSED, Kind.SILENT)
 class Answering:
     """A running broker."""
 
-    #: The address, which must not be shown because it contains the password.
+    #: The URL, which must not be shown because it contains the password.
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Startable:
-    """A broker that can be started as a supervised child process in the foreground."""
+    """A broker that can be started in the foreground as a supervised child process."""
 
     command: list[str]
-    #: The future address, which must not be shown because it contains the password.
+    #: The URL of the started broker, which must not be shown because it contains the password.
     url: str = field(repr=False)
-    #: The URL of RabbitMQ's management UI and HTTP API, without a login.
+    #: The URL of RabbitMQ's management UI and HTTP API, without user and password.
     management_url: str
-    #: Environment variables for the child process, with the login, which must not be on a command line.
+    #: The environment variables for the child process, including the login, which must not be on a command line.
     environment: dict[str, str] = field(repr=False)
 
 
@@ -59,12 +59,12 @@ class Container(Startable):
 
 
 def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering | PrivateNode | Container:
-    """Return the running broker to use, or the broker to start.
+    """Find a running broker, or choose a broker to start.
 
-    The order of ``urls`` is random. If ``autostart`` is false, no broker is started. ``folder`` is the folder of the
-    private node. The search takes a few seconds if hosts do not respond. Raises BrokerUnreachable if a broker may
-    answer later, BrokerMissing if a person must install or start a broker, and BrokerError if another program uses a
-    broker's port.
+    ``urls`` are probed in random order. If ``autostart`` is false, no broker is started. ``folder`` is the private
+    node's folder. The search takes a few seconds if a host does not respond. Raises BrokerUnreachable if a broker may
+    answer later. Raises BrokerMissing if a person must install or start a broker. Raises BrokerError if another program
+    uses a broker's port.
     """
     findings: dict[Address, ProbeResult] = {}
     for url in random.sample(urls, len(urls)):
@@ -74,7 +74,7 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
         if may_stop and autostart and address.loopback and find_leftover(Folder(folder)) is not None:
             # The node is about to stop, because its parent process has exited. The new run waits until the node has
             # exited.
-            finding = ProbeResult(Kind.NOTHING, "a node of a killed run is stopping")
+            finding = ProbeResult(Kind.NOTHING, "a node from a killed run is stopping")
         if finding.kind is Kind.BROKER:
             return Answering(url)
         findings[address] = finding
@@ -87,13 +87,13 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
 
 
 def known_management(urls: Sequence[str], folder: Path) -> str | None:
-    """Return the URL of the private node's HTTP API if the node in ``folder`` is the running broker, or None.
+    """Return the HTTP API's URL if the private node in ``folder`` is the running broker, otherwise None.
 
-    The port differs from the usual port if the usual port was in use when the node started.
+    The URL contains a different port if the usual management port was in use when the node started.
     """
     node = Folder(folder)
     if node_pid(node) is None:
-        return None  # the configuration belongs to an earlier node
+        return None  # the stored configuration belongs to an earlier node
     for address in map(Address.of, urls):
         if address.loopback is not None and (found := node.management_url(address.port)) is not None:
             return found
@@ -101,7 +101,10 @@ def known_management(urls: Sequence[str], folder: Path) -> str | None:
 
 
 def _probe_patiently(address: Address) -> ProbeResult:
-    """Probe an address, and repeat the probe for a while after a wrong answer, such as that of a stopping broker."""
+    """Probe an address. If the answer is not from a broker, repeat the probe for ``DOUBT_SECONDS``.
+
+    For example, a stopping broker may close the connection.
+    """
     finding = probe(address)
     deadline = time.monotonic() + DOUBT_SECONDS
     while finding.kind in (Kind.OTHER, Kind.CLOSED) and time.monotonic() < deadline:
@@ -120,10 +123,10 @@ def _startable(url: str, address: Address, finding: ProbeResult, folder: Path) -
     management_url = f"http://{authority(host, ports.management)}"
     environment = address.login.environment()
     if engine is None and server is not None:
-        log.info("no broker at %s (%s), starting RabbitMQ %s", address, finding.fact, server.version)
+        log.info("no broker at %s (%s); starting RabbitMQ %s", address, finding.fact, server.version)
         command = _node_command(folder, host, ports)
         return PrivateNode(command, url, management_url, environment)
-    log.info("no broker at %s (%s), starting a container", address, finding.fact)
+    log.info("no broker at %s (%s); starting a container", address, finding.fact)
     box = Box(Folder(folder).node_name.partition("@")[0], host, ports.amqp, ports.management)
     return Container(_container_command(str(engine), box), url, management_url, environment)
 
@@ -158,22 +161,22 @@ def _nothing_answers(findings: dict[Address, ProbeResult], *, autostart: bool) -
         if finding.kind is Kind.OTHER:
             return BrokerError(
                 f"broker.url: no AMQP broker at {address}, {finding.fact}; "
-                "stop the program that listens there, or use another port"
+                "stop the program that listens on this port, or use another port"
             )
     facts = ", ".join(f"{address} ({finding.fact})" for address, finding in findings.items())
     kinds = {finding.kind for finding in findings.values()}
-    allowed = "start it" if autostart else "start it, or set broker.autostart to true"
+    allowed = "start a broker" if autostart else "start a broker, or set broker.autostart to true"
     if kinds.intersection(_UNDECIDED):
-        allowed = "start the broker behind this port, or stop the other program that listens there"
+        allowed = "start the broker behind this port, or stop the program that listens on this port"
     if Kind.SILENT in kinds:
-        allowed += "; if RabbitMQ listens there, make the name of its host resolve, for example in /etc/hosts"
+        allowed += "; if the program is RabbitMQ, make its host name resolvable, for example in /etc/hosts"
     return BrokerUnreachable(f"broker.url: no broker answers at {facts}; {allowed}")
 
 
 def _missing(address: Address, finding: ProbeResult) -> BrokerMissing:
     published = f"-p 127.0.0.1:{address.port}:5672 -p 127.0.0.1:15672:15672"
     return BrokerMissing(
-        f"broker.url: no broker answers at {address} ({finding.fact}) and none can be started here; do one of these:\n"
+        f"broker.url: no broker answers at {address} ({finding.fact}), and none can be started here; do one of these:\n"
         "  install RabbitMQ:    sudo apt-get install rabbitmq-server\n"
         f"  start a container:   docker run -d --name rabbitmq {published} {IMAGE}\n"
         "  use another broker:  export RABBITMQ_URL=amqp://user:password@host:5672/"

@@ -1,4 +1,4 @@
-"""The folder of a private node, with data, logs, configuration and cookie that only their owner can read."""
+"""The folder of a private node, with data, logs, configuration and cookie. Only the owner can read the folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from runner.broker.port import Ports
 
 _GIGABYTE = 1_000_000_000
 _SALT_BYTES = 4
-#: The maximum size in bytes of a file that this program reads from the folder. These files have only a few lines.
+#: The maximum size in bytes of a file that is read from the folder. These files have only a few lines.
 _MAX_BYTES = 64 * 1024
 _ENABLED_PLUGINS = "[rabbitmq_management].\n"
-#: Erlang's "Inet Configuration". With these lines, the node's own name resolves without /etc/hosts, which small systems
-#: lack. Other names resolve as usual on the machine.
+#: An Erlang "Inet Configuration" with which the node's own name resolves even on small systems that lack /etc/hosts.
+#: Other names resolve as usual.
 _NAMES = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
-#: The environment variables that a node inherits. Variables for RabbitMQ or Erlang would change its configuration.
+#: The environment variables that a node inherits. Inherited RabbitMQ or Erlang variables would change the node's
+#: configuration.
 _INHERITED = ("PATH", "TZ", "TMPDIR", "LANG", "LC_ALL")
 
 
@@ -35,7 +36,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
-        #: The name of the node. It depends only on the folder, because RabbitMQ's data are bound to the node's name.
+        #: The name of the node, which depends only on the folder. RabbitMQ's data can only be used under the same node
+        #: name.
         self.node_name = f"fastcommerce-{digest}@localhost"
         self.home = self.path / "home"
         self.data = self.path / "data"
@@ -52,7 +54,7 @@ class Folder:
         self._definitions_file = self.path / "definitions.json"
 
     def make(self) -> None:
-        """Create private folders, and create the cookie and the list of plugins if they are missing."""
+        """Create the private folders, and the cookie and the plugin list if they are missing."""
         for folder in (self.path, self.home, self.data, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
@@ -67,10 +69,10 @@ class Folder:
         return re.findall(r"[a-z][a-z0-9_]*", read_bounded(self.enabled_plugins_file, _MAX_BYTES).decode())
 
     def configure(self, ports: Ports, host: str, login: Login) -> None:
-        """Write RabbitMQ's configuration for this start."""
+        """Write the RabbitMQ configuration for this start."""
         free = shutil.disk_usage(self.path).free
-        # RabbitMQ blocks all publishers when the free disk space is below the limit. So an almost full disk gets a
-        # lower limit.
+        # RabbitMQ blocks all publishers when the free disk space falls below the limit. Therefore, an almost full disk
+        # gets a lower limit.
         disk_limit = _GIGABYTE if free >= 2 * _GIGABYTE else free // 2
         _write(
             self._conf_file,
@@ -81,7 +83,7 @@ class Folder:
             f"disk_free_limit.absolute = {disk_limit}\n"
             "log.console = false\n"
             "log.file.level = info\n"
-            # At a lower log level, each connection would write two lines.
+            # At the ``info`` level, each connection would write two log lines.
             "log.connection.level = error\n"
             "log.file.rotation.size = 5242880\n"
             "log.file.rotation.count = 3\n",
@@ -90,22 +92,25 @@ class Folder:
         _write(self._names_file, _NAMES)
 
     def login_change(self, login: Login) -> str | None:
-        """Return a warning if the login has changed since the last start, or None. RabbitMQ will accept both logins."""
+        """Return a warning if the login has changed since the last start, otherwise None.
+
+        RabbitMQ will accept the new login.
+        """
         try:
             before = json.loads(read_bounded(self._definitions_file, _MAX_BYTES, 0.0))["users"][0]
             user, known = str(before["name"]), base64.b64decode(before["password_hash"])
         except (OSError, ValueError, LookupError, TypeError):
-            return None  # the node was never started
+            return None  # the node has never been started
         if user != login.user:
-            text = f"broker.url has another user than at the last start, {login.user!r} instead of {user!r}"
+            text = f"broker.url: the user has changed since the last start, from {user!r} to {login.user!r}"
         elif known != _hashed(known[:_SALT_BYTES], login.password):
-            text = f"broker.url has another password for user {user!r} than at the last start"
+            text = f"broker.url: the password of user {user!r} has changed since the last start"
         else:
             return None
-        return f"{text}; the private RabbitMQ accepts it from now on"
+        return f"{text}; the private RabbitMQ will accept the new login"
 
     def management_url(self, amqp_port: int) -> str | None:
-        """Return the URL of the HTTP API at the last start, or None if the AMQP port of that start differs."""
+        """Return the HTTP API's URL at the last start, or None if that start used another AMQP port."""
         try:
             text = read_bounded(self._conf_file, _MAX_BYTES, 0.0).decode()
         except OSError:
@@ -132,8 +137,8 @@ class Folder:
             "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_PID_FILE": str(self.data / "rabbitmq.pid"),
             "RABBITMQ_PLUGINS_DIR": str(self.server_home / "plugins"),
-            # With this setting, the start script replaces itself with Erlang, so there is no shell between the node and
-            # its parent.
+            # With this setting, the start script replaces itself with Erlang, so that no shell runs between the node
+            # and its parent.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -142,7 +147,7 @@ class Folder:
         return self._inherited()
 
     def write_env(self, server: Installation, epmd_port: int) -> None:
-        """Write a shell file that makes ``rabbitmqctl`` and similar tools connect to this node."""
+        """Write a shell script with which ``rabbitmqctl`` and similar tools connect to this node."""
         variables = {
             "HOME": str(self.home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -167,7 +172,7 @@ class Folder:
 
 
 def _definitions(login: Login) -> dict[str, object]:
-    """Return definitions with the user and vhost of the configured URL, so that RabbitMQ applies a changed password."""
+    """Return RabbitMQ definitions with the configured user and vhost, so that a changed password takes effect."""
     return {
         "users": [
             {
@@ -183,12 +188,12 @@ def _definitions(login: Login) -> dict[str, object]:
 
 
 def _hashed(salt: bytes, password: str) -> bytes:
-    """Return a password in the form that RabbitMQ stores (RabbitMQ: "Password Hashing")."""
+    """Return a password as the salted hash that RabbitMQ stores (RabbitMQ: "Password Hashing")."""
     return salt + hashlib.sha256(salt + password.encode()).digest()
 
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file atomically. The new file has ``mode`` from the moment of its creation."""
+    """Replace a file atomically. The new file is created with the permissions ``mode``."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -1,4 +1,4 @@
-"""The installed RabbitMQ server, and a copy of it with only the plugins that a private node needs."""
+"""The installed RabbitMQ server, and a copy with only the plugins that a private node needs."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Folders that are not on an ordinary user's PATH, although such a user may run programs in them.
+#: Folders with programs that ordinary users may run, although the folders are not on their PATH.
 _FURTHER_FOLDERS = ("/usr/sbin", "/usr/lib/rabbitmq/bin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _APPLICATIONS = re.compile(r"\{\s*applications\s*,\s*\[([^\]]*)\]")
 
 
 @dataclass(frozen=True)
 class Installation:
-    """An installation, whose ``home`` contains ``sbin``, ``escript`` and ``plugins``."""
+    """A RabbitMQ installation, whose ``home`` folder contains ``sbin``, ``escript`` and ``plugins``."""
 
     home: Path
     version: str
 
     @property
     def script(self) -> Path:
-        """The path of RabbitMQ's start script. Debian's wrapper around it refuses ordinary users."""
+        """The path of RabbitMQ's start script. Debian's wrapper script refuses ordinary users."""
         return self.home / "sbin" / "rabbitmq-server"
 
 
 def installed_server(path: str | None = None) -> Installation | None:
-    """Return the installation on PATH (or ``path``) or in the usual folders, or None."""
+    """Return the RabbitMQ installation on PATH or in the usual folders, or None.
+
+    ``path`` replaces the PATH of the environment.
+    """
     names = [shutil.which("rabbitmq-server", path=path)]
     names += [str(Path(folder, "rabbitmq-server")) for folder in _FURTHER_FOLDERS]
     for name in names:
         if name is None or not Path(name).is_file():
             continue
         real = Path(name).resolve()
-        # Debian links the command to a wrapper. The link to the real script is in the same folder.
+        # Debian links the command to a wrapper. The wrapper's folder also contains the link to the real script.
         for script in (real, (real.parent / "rabbitmq-server").resolve()):
             home = script.parent.parent
             version = _version(home)
@@ -50,9 +53,9 @@ def _version(home: Path) -> str | None:
 
 
 def link_needed(server: Installation, folder: Path, plugins: Iterable[str]) -> Installation:
-    """Fill ``folder`` with links to the server, except its unused RabbitMQ plugins.
+    """Fill ``folder`` with links to the server's files, except for unused RabbitMQ plugins.
 
-    The node searches every plugin's folder for each module, which causes about 40,000 failed searches. Without the
+    RabbitMQ searches the folders of all plugins for each module, which causes about 40,000 failed searches. Without the
     unused plugins, the node starts in half the time.
     """
     entries = {_application(entry): entry for entry in sorted((server.home / "plugins").iterdir())}

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node, run by ``python -m runner.broker.node --folder var/broker`` in the foreground."""
+"""A private RabbitMQ node, run in the foreground by ``python -m runner.broker.node --folder var/broker``."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ from runner.ipc.lifeline import Lifeline
 log = logging.getLogger("broker")
 
 _PROBE_SECONDS = 0.05
-#: Seconds within which the HTTP API must answer after AMQP answers. While RabbitMQ boots, the API answers 500, since
-#: 4.3 until shortly after AMQP answers. The API is a plugin, so a broker without the API is used after this time.
+#: The time limit in seconds for the HTTP API to answer after AMQP answers. While RabbitMQ boots, the API answers with
+#: status 500. Since RabbitMQ 4.3, the API becomes ready shortly after AMQP. The API is a plugin, so a broker without
+#: the API is used after this time.
 _API_SECONDS = 10.0
-#: Seconds between two lines about a slow start. A start is slow if RabbitMQ must recover a lot of data.
+#: The interval in seconds between log lines about a slow start. A start is slow if RabbitMQ must recover a lot of data.
 _PROGRESS_SECONDS = 15.0
-#: Seconds for a clean stop after the supervisor has exited.
+#: The time limit in seconds for a clean stop after the supervisor has exited.
 _GRACE_SECONDS = 10.0
 
 
 class NodeProcess:
-    """One run of the node. It starts RabbitMQ and epmd, waits for an exit or a stop, and leaves no processes."""
+    """One run of the node, from the start of RabbitMQ and epmd to a stop or an exit.
+
+    The run leaves no processes behind.
+    """
 
     def __init__(self, folder: Folder, host: str, ports: Ports, login: Login, lifeline: Lifeline) -> None:
         self._folder = folder
@@ -48,11 +52,11 @@ class NodeProcess:
         self._ports = ports
         self._lifeline = lifeline
         self._epmd_port = free_port()
-        #: The events "stop", "node ended" and "epmd ended". They come from the signal handler and the waiting threads.
+        #: The events "stop", "node ended" and "epmd ended", from the signal handler and the waiting threads.
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def stop(self) -> None:
-        """Request a stop of the run. A signal handler may call this method."""
+        """Ask the run to stop. A signal handler may call this method."""
         self._events.put("stop")
 
     def run(self, server: Installation, stop_seconds: float) -> int:
@@ -82,7 +86,10 @@ class NodeProcess:
         return EXIT_OK
 
     def _serve(self, server: Installation) -> str:
-        """Report the node's progress and restart epmd until an event ends the run. Return "stop" or "node ended"."""
+        """Report the node's progress and restart epmd until the run ends.
+
+        Return "stop" or "node ended", which is the event that ended the run.
+        """
         is_ready, api_due = False, 0.0
         progress_due = time.monotonic() + _PROGRESS_SECONDS
         while True:
@@ -100,9 +107,9 @@ class NodeProcess:
                 continue
             if word != "epmd ended":
                 return word
-            # Only rabbitmqctl needs epmd. But without it, RabbitMQ would start another epmd, which no process would
-            # stop.
-            log.warning("epmd exited, restarting it")
+            # Only rabbitmqctl needs epmd. Without epmd, however, RabbitMQ would start another epmd that no process
+            # would stop.
+            log.warning("epmd exited; restarting epmd")
             self._start_epmd()
 
     def _answers_http(self) -> bool:
@@ -129,7 +136,7 @@ class NodeProcess:
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise ConfigError(
-                [f"private broker: cannot use its folder, {reason}; allowed: a writable folder"]
+                [f"private broker: cannot use the folder, {reason}; allowed: a writable folder"]
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +152,7 @@ class NodeProcess:
                 lock.close()
                 raise RunnerError(
                     f"private broker: the {purpose} port {where} is in use; "
-                    "stop the program that uses it, or use another port"
+                    "stop the program that uses this port, or choose another port"
                 )
         if (change := self._folder.login_change(self._address.login)) is not None:
             log.warning("%s", change)
@@ -162,11 +169,11 @@ class NodeProcess:
     def _show_ready(self, server: Installation) -> None:
         management = f"http://{authority(self._address.host, self._ports.management)}"
         words = (
-            f"RabbitMQ {server.version} answers on {self._address}, "
+            f"RabbitMQ {server.version} is ready on {self._address}, "
             f"management {management}, user {self._address.login.user!r}"
         )
         self._lifeline.send("READY=1", f"STATUS={words}")
-        log.info("for rabbitmqctl: ( . %s; rabbitmqctl status )", self._folder.env_file)
+        log.info("to run rabbitmqctl: ( . %s; rabbitmqctl status )", self._folder.env_file)
 
     def _report(self, node: subprocess.Popen[bytes], offset: int) -> int:
         """Log the reason for the node's exit, and return the matching exit code."""
@@ -185,14 +192,16 @@ class NodeProcess:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and run the node. An expected error is logged as one line and becomes an exit code."""
+    """Parse the command line and run the node. Expected errors are logged as one line and returned as an exit code."""
     parser = argparse.ArgumentParser(prog="python -m runner.broker.node", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="folder for data, logs and configuration")
-    parser.add_argument("--host", default="127.0.0.1", help="loopback address of the listeners")
-    parser.add_argument("--port", type=int, default=5672, help="port for AMQP")
-    parser.add_argument("--management-port", type=int, help="port for HTTP; default: --port plus 10000")
-    parser.add_argument("--distribution-port", type=int, help="port for Erlang; default: --port plus 20000")
-    parser.add_argument("--stop-seconds", type=float, default=8.0, help="kill the node after this time")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address on which the node listens")
+    parser.add_argument("--port", type=int, default=5672, help="AMQP port")
+    parser.add_argument("--management-port", type=int, help="management port (default: --port plus 10000)")
+    parser.add_argument("--distribution-port", type=int, help="Erlang distribution port (default: --port plus 20000)")
+    parser.add_argument(
+        "--stop-seconds", type=float, default=8.0, help="seconds after which a node that does not stop is killed"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     lifeline = Lifeline.inherited()
@@ -201,7 +210,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError([f"--host: {options.host!r} is not a loopback address; allowed: 127.0.0.1, ::1"])
         server = installed_server()
         if server is None:
-            raise ConfigError(["private broker: no rabbitmq-server found; run: apt-get install rabbitmq-server"])
+            raise ConfigError(
+                ["private broker: rabbitmq-server is not installed; run: apt-get install rabbitmq-server"]
+            )
         host = options.host
         ports = Ports(
             options.port,

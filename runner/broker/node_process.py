@@ -1,7 +1,7 @@
 """The processes of a private node: RabbitMQ, its name server epmd, and leftover processes from a killed run.
 
-The node has its own epmd, so that it does not use the machine's epmd or leave one running. A leftover node is found by
-its pid file and recognised by its command line.
+The node has its own epmd, so that it neither uses the machine's epmd nor leaves an epmd running. A leftover node is
+found by its pid file and recognized by its command line.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from runner.proc import command_line, read_stat
 
 log = logging.getLogger(__name__)
 
-#: Seconds within which epmd must start to listen.
+#: The time limit in seconds for epmd to start listening.
 _EPMD_START_SECONDS = 10.0
-#: Seconds within which a node stops by itself after its parent process has exited.
+#: The time limit in seconds for a node to stop by itself after its parent process has exited.
 _OWN_STOP_SECONDS = 3.0
 _TERM_SECONDS = 8.0
 _KILL_SECONDS = 5.0
-# The shell kills epmd when its standard input is closed, which happens whenever its parent exits. The shell ignores
-# signals to the whole process group, such as Ctrl-C, because only the parent handles them.
+# The shell kills epmd when the shell's standard input is closed, which happens whenever its parent process exits. The
+# shell ignores signals to the whole process group, such as those from Ctrl-C, because only the parent handles signals.
 _EPMD_SCRIPT = 'trap "" HUP INT TERM; "$@" & read -r _; kill -KILL "$!"'
-# After SIGTERM, RabbitMQ needs 6 s to stop, because the removal of the management plugin's event handler waits 5 s for
-# the process that stops the node. So the node removes the handler first, when its standard input is closed. This also
-# happens if its parent is killed. The node ignores a SIGTERM to the whole process group, because only the parent
-# handles the signal.
+# After SIGTERM, RabbitMQ takes 6 s to stop, because the management plugin's event handler waits 5 s for the process
+# that stops the node. Therefore, the node stops when its standard input is closed, and removes the handler first.
+# Standard input is also closed if the parent is killed. The node ignores SIGTERM to the whole process group, because
+# only the parent handles signals.
 _STOP_AT_END_OF_INPUT = (
     "os:set_signal(sigterm, ignore),"
     "spawn(fun() ->"
@@ -49,17 +49,17 @@ _STOP_AT_END_OF_INPUT = (
 
 
 def start_node(server: Installation, folder: Folder, ports: Ports, epmd_port: int) -> subprocess.Popen[bytes]:
-    """Start RabbitMQ as a child process in the process group of this process."""
+    """Start RabbitMQ as a child process in the same process group."""
     command = [
         # The path is relative, because RabbitMQ's scripts do not support spaces in their own path.
         os.path.relpath(server.script, folder.path),
-        # If the command line contains the node's name, RabbitMQ does not start a second Erlang only for epmd.
+        # If the command line contains the node's name, RabbitMQ does not start a second Erlang VM only for epmd.
         *("-sname", folder.node_name),
         *("-start_epmd", "false"),
         *("-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
         *("-kernel", "inet_dist_listen_min", str(ports.distribution)),
         *("-kernel", "inet_dist_listen_max", str(ports.distribution)),
-        # Ctrl-C sends a signal to every process of a terminal, but only the parent handles the signal.
+        # Ctrl-C sends a signal to every foreground process of a terminal, but only the parent handles the signal.
         *("+B", "i"),
         *("-eval", _STOP_AT_END_OF_INPUT),
     ]
@@ -77,7 +77,7 @@ def start_node(server: Installation, folder: Folder, ports: Ports, epmd_port: in
 
 
 def stop_node(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Stop the node within ``seconds``. Return True if it stopped cleanly, False if it was killed."""
+    """Stop the node within ``seconds`` seconds. Return True if the node stopped cleanly, or False if it was killed."""
     if process.poll() is not None:
         return True
     if process.stdin is not None:
@@ -95,10 +95,10 @@ def stop_node(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def start_epmd(folder: Folder, port: int) -> subprocess.Popen[bytes]:
-    """Start epmd in the foreground on loopback, and wait until it listens."""
+    """Start epmd in the foreground on loopback, and wait until it is listening."""
     program = shutil.which("epmd") or next(map(str, Path("/usr/lib/erlang").glob("erts-*/bin/epmd")), None)
     if program is None:
-        raise ConfigError(["private broker: no 'epmd' on PATH; install Erlang, which RabbitMQ needs"])
+        raise ConfigError(["private broker: 'epmd' is not on PATH; install Erlang, which RabbitMQ requires"])
     process = subprocess.Popen(
         ["/bin/sh", "-c", _EPMD_SCRIPT, "epmd", program, "-address", "127.0.0.1", "-port", str(port)],
         env=folder.epmd_environment(),
@@ -116,7 +116,7 @@ def start_epmd(folder: Folder, port: int) -> subprocess.Popen[bytes]:
         else:
             return process
     stop_epmd(process)
-    raise RunnerError(f"private broker: epmd does not listen on 127.0.0.1:{port}")
+    raise RunnerError(f"private broker: epmd did not start listening on 127.0.0.1:{port}")
 
 
 def stop_epmd(process: subprocess.Popen[bytes]) -> None:
@@ -139,11 +139,11 @@ def find_leftover(folder: Folder) -> int | None:
 
 
 def end_leftover(folder: Folder) -> None:
-    """Wait until a leftover node of this folder exits, or kill it. Two nodes must not share the same data."""
+    """Wait for a leftover node in this folder to exit, or kill the node. Two nodes must not share the same data."""
     pid = node_pid(folder)
     if pid is None:
         return
-    log.warning("a RabbitMQ node of an earlier run still uses %s, waiting for pid %d", folder.path, pid)
+    log.warning("a RabbitMQ node from an earlier run still uses %s; waiting for pid %d to exit", folder.path, pid)
     if _gone(folder, _OWN_STOP_SECONDS):
         return
     for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
@@ -154,12 +154,12 @@ def end_leftover(folder: Folder) -> None:
 
 
 def node_pid(folder: Folder) -> int | None:
-    """Return the pid of the node that runs in this folder, or None."""
+    """Return the pid of the node that is running in this folder, or None."""
     try:
         pid = int(folder.pid_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    # The system reuses pids, so another process may have this pid now.
+    # Pids are reused, so another process may now have this pid.
     return pid if folder.node_name.encode() in command_line(pid) else None
 
 

@@ -1,4 +1,4 @@
-"""Probes for an AMQP broker at a port. A TCP connection alone does not prove that a broker is listening."""
+"""Probes for an AMQP broker on a port. A TCP connection alone does not prove that a broker is listening."""
 
 from __future__ import annotations
 
@@ -15,58 +15,61 @@ from typing import Any
 
 from runner.address import Address
 
-#: The first bytes that a client of AMQP 0-9-1 sends.
+#: The first bytes that an AMQP 0-9-1 client sends.
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-#: The length in bytes of the broker's answer up to the method. The answer is a method frame with Connection.Start.
+#: The length in bytes of the start of the broker's answer, up to and including the method. The answer is a method frame
+#: with ``connection.start``.
 _ANSWER_BYTES = 11
 _FRAME_METHOD = b"\x01\x00\x00"
 _CONNECTION_START = b"\x00\x0a\x00\x0a"
-#: Seconds within which the host's name must resolve. The resolver makes two attempts of 5 s each (resolv.conf(5)).
+#: The time limit in seconds for resolving the host name. The resolver makes two attempts of 5 s each (resolv.conf(5)).
 RESOLVE_TIMEOUT = 11.0
-#: The timeout in seconds of a TCP connection to one address of the host.
+#: The time limit in seconds for a TCP connection to one address of the host.
 CONNECT_TIMEOUT = 1.0
-#: The timeout in seconds of the first answer. A broker first resolves names, and a failed attempt takes 5 s.
+#: The time limit in seconds for the first answer. A broker first resolves host names, and a failed attempt takes 5 s.
 ANSWER_TIMEOUT = 7.0
-#: The first bytes of a TLS alert, which are its type and version (RFC 8446, record layer).
+#: The first bytes of a TLS alert, which are the record type and the version (RFC 8446, record layer).
 _TLS_ALERT = b"\x15\x03"
 
 _Target = tuple[socket.AddressFamily, Any]
 
 
 class Kind(enum.Enum):
-    """The kinds of listeners at a port."""
+    """The kinds of listeners on a port."""
 
     #: An AMQP broker.
     BROKER = "broker"
-    #: No program listens at the port.
+    #: No program is listening on the port.
     NOTHING = "nothing"
-    #: The host, or the route to it, does not exist.
+    #: The host cannot be resolved or cannot be reached.
     UNREACHABLE = "unreachable"
-    #: A program answers, but it is no AMQP broker.
+    #: A program on the port answers, but the answer is not from an AMQP broker.
     OTHER = "other"
-    #: The port accepts the connection and closes it without an answer. It may belong to another program, or to a proxy
+    #: The port accepts and closes the connection without an answer. The listener may be another program, or a proxy
     #: whose broker is down.
     CLOSED = "closed"
-    #: The port accepts the connection, but sends no answer. It may belong to another program or to a broker that waits.
+    #: The port accepts the connection but sends no answer. The listener may be another program, or a broker that is
+    #: still waiting.
     SILENT = "silent"
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The result of a probe, with the kind of the listener and a description."""
+    """The result of a probe, which is the kind of listener with a description."""
 
     kind: Kind
     fact: str
 
 
-#: The kinds in order of preference, for the choice among the results of several addresses.
+#: The kinds in order of preference, for the choice among the results for several addresses.
 _ORDER = (Kind.BROKER, Kind.OTHER, Kind.CLOSED, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
 
 def probe(address: Address, timeout: float | None = None) -> ProbeResult:
-    """Send AMQP's protocol header (``amqps``: a TLS handshake) to each of the host's addresses until a broker answers.
+    """Probe each of the host's addresses until a broker answers.
 
-    ``timeout`` is the limit of each step in seconds. By default, each step has its own limit.
+    The probe sends AMQP's protocol header, or starts a TLS handshake for an ``amqps`` address. ``timeout`` is the time
+    limit for each step in seconds. By default, each step has its own limit.
     """
     targets = _resolve(address, timeout or RESOLVE_TIMEOUT)
     if isinstance(targets, ProbeResult):
@@ -80,7 +83,10 @@ def probe(address: Address, timeout: float | None = None) -> ProbeResult:
 
 
 def _resolve(address: Address, timeout: float) -> Sequence[_Target] | ProbeResult:
-    """Return the addresses of the host. A thread resolves them, because the resolver has no time limit of its own."""
+    """Return the host's addresses.
+
+    The host name is resolved on another thread, because the resolver has no time limit.
+    """
     answers: queue.SimpleQueue[Sequence[_Target] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -94,7 +100,7 @@ def _resolve(address: Address, timeout: float) -> Sequence[_Target] | ProbeResul
     try:
         answer = answers.get(timeout=timeout)
     except queue.Empty:
-        return ProbeResult(Kind.UNREACHABLE, f"the host's name did not resolve within {timeout:g} s")
+        return ProbeResult(Kind.UNREACHABLE, f"the host name did not resolve within {timeout:g} s")
     if isinstance(answer, OSError):
         return ProbeResult(Kind.UNREACHABLE, (answer.strerror or str(answer)).lower())
     return answer
@@ -104,7 +110,7 @@ def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: f
     limit = timeout or CONNECT_TIMEOUT
     try:
         connection = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:  # such as IPv6 on a machine without IPv6
+    except OSError as error:  # for example, IPv6 on a machine without IPv6
         return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
     with connection:
         try:
@@ -115,7 +121,7 @@ def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: f
         except TimeoutError:
             return ProbeResult(Kind.UNREACHABLE, f"no connection within {limit:g} s")
         except (ConnectionResetError, ConnectionAbortedError):
-            # The listener is closing. Linux reports this as a reset in connect(2).
+            # The listener is closing, which Linux reports as a reset in connect(2).
             return _judge(b"")
         except OSError as error:
             return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
@@ -137,7 +143,7 @@ def _greet(connection: socket.socket, timeout: float) -> ProbeResult:
     except TimeoutError:
         return ProbeResult(Kind.SILENT, f"no answer within {timeout:g} s")
     except OSError:
-        # A reset is handled like the end of the data. Only the bytes that arrived before it matter.
+        # A reset is handled like the end of the data. Only the bytes that arrived before the reset matter.
         pass
     return _judge(answer)
 
@@ -146,18 +152,18 @@ def _judge(answer: bytes) -> ProbeResult:
     if answer.startswith(_FRAME_METHOD) and answer[7:] == _CONNECTION_START:
         return ProbeResult(Kind.BROKER, "an AMQP broker")
     if not answer:
-        return ProbeResult(Kind.CLOSED, "it closes the connection without an answer")
+        return ProbeResult(Kind.CLOSED, "the connection was closed without an answer")
     if answer.startswith(b"AMQP"):
-        return ProbeResult(Kind.OTHER, "it speaks another version of AMQP")
+        return ProbeResult(Kind.OTHER, "the port speaks another version of AMQP")
     if answer.startswith(_TLS_ALERT):
-        return ProbeResult(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
+        return ProbeResult(Kind.OTHER, "the port speaks TLS (URLs for TLS begin with amqps://)")
     if answer.startswith(b"HTTP/"):
-        return ProbeResult(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
-    return ProbeResult(Kind.OTHER, f"it answers {answer!r}")
+        return ProbeResult(Kind.OTHER, "the port speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
+    return ProbeResult(Kind.OTHER, f"the port answers {answer!r}")
 
 
 def _greet_tls(connection: socket.socket, timeout: float) -> ProbeResult:
-    # The certificate is not checked here, because the later connection checks it.
+    # The certificate is not checked here, because the later connection checks the certificate.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -171,8 +177,8 @@ def _greet_tls(connection: socket.socket, timeout: float) -> ProbeResult:
         # Only a TLS server sends an alert, for example because it requires a client certificate.
         if "ALERT" in (error.reason or ""):
             return ProbeResult(Kind.BROKER, "a TLS server")
-        return ProbeResult(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
+        return ProbeResult(Kind.OTHER, "the port does not speak TLS (URLs without TLS begin with amqp://)")
     except OSError:
         with contextlib.suppress(OSError):
             connection.close()
-        return ProbeResult(Kind.CLOSED, "it closes the connection during the TLS handshake")
+        return ProbeResult(Kind.CLOSED, "the connection was closed during the TLS handshake")

@@ -1,4 +1,4 @@
-"""The reason for the exit of a private node, read from its logs."""
+"""The reason for a private node's exit, read from the node's logs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from runner.broker.folder import Folder
 _TAIL_BYTES = 128 * 1024
 _LINES = 12
 _ERRORS = 3
-#: A line of the log. All lines of an event have the same time and the same Erlang process.
+#: A line of the node's log. All lines of an event have the same timestamp and the same Erlang process.
 _STAMPED = re.compile(r"(?P<event>\S+ \S+ \[(?P<level>\w+)\] <[\d.]+>) ?(?P<text>.*)")
 _SEVERE = ("error", "critical", "alert", "emergency")
-#: The lines that follow the reason. They contain Erlang's error report and the state of the process.
+#: The lines after the reason, which contain Erlang's error report and the process state.
 _REPORT = re.compile(r"\s*(crasher:|supervisor:|Kernel pid|Crash dump|\{\"Kernel pid)")
 _CONFIGURATION = re.compile(r"failed_to_\w+_configuration|cannot_read_enabled_plugins_file")
 _FRAME = re.compile(r"[\s=*-]*")
 
 
 def node_log_size(folder: Folder) -> int:
-    """Return the size of the node's log in bytes, which is the offset of the next run's lines."""
+    """Return the size of the node's log in bytes, which is the offset of the first line of the next run."""
     try:
         return folder.node_log.stat().st_size
     except OSError:
@@ -30,7 +30,7 @@ def node_log_size(folder: Folder) -> int:
 
 
 def explain(folder: Folder, offset: int) -> list[str]:
-    """Return the log lines with the reason, or the last lines of the log if it contains no reason.
+    """Return the log lines that contain the reason, or the last log lines if no reason is found.
 
     ``offset`` is the size of the log in bytes before the run.
     """
@@ -52,7 +52,7 @@ def last_line(folder: Folder) -> str:
 
 
 def is_configuration_error(lines: list[str]) -> bool:
-    """Return True if the reason is a configuration error, which the user must fix."""
+    """Return True if the lines show a configuration error, which the user must fix."""
     return any(_CONFIGURATION.search(line) for line in lines)
 
 
@@ -62,7 +62,7 @@ def _plain(line: str) -> str:
 
 
 def _errors(lines: list[str]) -> Iterator[str]:
-    """Yield the first lines of each error, joined."""
+    """Yield the first lines of each error as one string."""
     matches = [match for match in map(_STAMPED.match, lines) if match and match["level"] in _SEVERE]
     for _, event in groupby(matches, key=lambda match: match["event"]):
         texts = [match["text"].strip() for match in event if not _FRAME.fullmatch(match["text"])]
@@ -74,7 +74,7 @@ def _tail(path: Path, offset: int) -> list[str]:
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
-            # A rotated log is shorter than the offset.
+            # A log that was rotated may be shorter than the offset.
             stream.seek(max(offset if offset <= size else 0, size - _TAIL_BYTES))
             return stream.read(_TAIL_BYTES).decode(errors="replace").splitlines()
     except OSError:

@@ -137,7 +137,8 @@ POISON = Scenario(
     "{count} published to {queue} that can never be handled, because the body is not JSON",
     (
         ScenarioLine(
-            "{service} rejects it at once with 'not usable JSON', and dead-letters it in {dead_letter}", ("!keeps",)
+            "{service} rejects it at once with 'cannot be decoded as JSON', and dead-letters it in {dead_letter}",
+            ("!keeps",),
         ),
         ScenarioLine(
             "{service} records every message, so it handles this message and does not dead-letter it", ("keeps",)

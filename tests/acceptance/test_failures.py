@@ -163,7 +163,7 @@ def test_a_rejected_message_is_dead_lettered_at_once_and_good_messages_behind_it
     assert all(one["properties"]["app_id"] == "jobs" for one in lasting.events_of(*good))
     reasons = lasting.reasons("jobs", bad, unread)
     assert reasons[0] == "this one is bad"
-    assert "the body is not usable JSON" in reasons[1]
+    assert "the body cannot be decoded as JSON" in reasons[1]
     assert [one["properties"]["headers"]["x-attempt"] for one in lasting.dead_letters("jobs", bad, unread)] == [1, 1]
     assert lasting.vhost.ready("jobs") == 0
 
@@ -173,8 +173,7 @@ def test_an_undeclared_or_unroutable_event_dead_letters_its_message(lasting: Job
     ids = [lasting.send("once", f'{{"do": "event", "type": "{name}"}}') for name in ("dome", "lost")]
     assert lasting.reasons("once", *ids) == [
         "PluginError: services.jobs.publishes: event 'dome' is missing; did you mean 'done'?",
-        "Unroutable: exchange 'work', routing key 'lost': no queue is bound for it;"
-        " add a binding, or an alternate_exchange",
+        "Unroutable: exchange 'work', routing key 'lost': no binding matches; add a binding, or an alternate_exchange",
     ]
 
 
@@ -192,7 +191,7 @@ def test_a_message_of_a_misbehaving_handler_is_dead_lettered_and_the_next_messag
     assert reasons[1].startswith("CancelledError")
     assert reasons[2] == "Mute: no text"
     assert reasons[3] == "no such currency \\ud800"
-    assert "does not fit AMQP" in reasons[4]
+    assert "cannot encode a property for AMQP" in reasons[4]
     assert lasting.pid() == pid
 
 

@@ -265,7 +265,7 @@ def test_a_poison_message_is_dead_lettered_with_the_reason_and_a_crashing_messag
     for identity in result["ids"]:
         headers = dead_letters(f"{ORDERS}.dlq")[identity]
         assert (headers["x-exception"], headers["x-attempt"]) == ("BadBody", 1)
-        assert "not usable JSON" in headers["x-last-error"]
+        assert "cannot be decoded as JSON" in headers["x-last-error"]
     (killer,) = deadly["ids"]
     headers = wait_until(lambda: dead_letters(f"{MAILS}.dlq").get(killer), 60, "it is dead-lettered too")
     assert (headers["x-crashes"], headers["x-signal"]) == (2, "SIGSEGV")

@@ -77,4 +77,4 @@ def test_the_error_names_the_remedy_if_no_broker_may_be_started(project: Project
         (project.folder / "topology.yaml").write_text("")
     code, output = project.call(*command.split())
     assert code == 75
-    assert "broker.url: no broker answers at 127.0.0.1:1 (connection refused); start it" in output
+    assert "broker.url: no broker answers at 127.0.0.1:1 (connection refused); start a broker" in output

@@ -50,7 +50,7 @@ def test_container_is_run_in_the_foreground_and_stopped_with_its_child(tmp_path:
             start_new_session=True,
         )
     try:
-        wait_until(lambda: f"answers on 127.0.0.1:{port}\n" in log.read_text().partition("container ")[2], 60)
+        wait_until(lambda: f"is ready on 127.0.0.1:{port}\n" in log.read_text().partition("container ")[2], 60)
         process.terminate()
         assert process.wait(20) == 0
     finally:

@@ -87,7 +87,7 @@ def test_answer_in_pieces_is_recognised(serve):
 def test_web_server_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
 
-    assert finding == ProbeResult(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
+    assert finding == ProbeResult(Kind.OTHER, "the port speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
 
 
 def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
@@ -102,13 +102,13 @@ def test_tls_server_is_reported_if_the_url_is_plain_amqp(serve):
         serve(lambda connection: connection.recv(8) and connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46"))
     )
 
-    assert finding == ProbeResult(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
+    assert finding == ProbeResult(Kind.OTHER, "the port speaks TLS (URLs for TLS begin with amqps://)")
 
 
 def test_plain_broker_is_reported_if_the_url_is_for_tls(rabbit: Rabbit):
     finding = _look(Address.of(rabbit.url).port, "amqps")
 
-    assert finding == ProbeResult(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
+    assert finding == ProbeResult(Kind.OTHER, "the port does not speak TLS (URLs without TLS begin with amqp://)")
 
 
 def test_broker_that_answers_only_after_its_resolver_timed_out_is_recognised(serve, monkeypatch):
@@ -165,7 +165,7 @@ def test_slow_name_resolution_is_reported_as_the_cause(resolve):
     finding = probe(BROKER, 0.2)
     done.set()
 
-    assert finding == ProbeResult(Kind.UNREACHABLE, "the host's name did not resolve within 0.2 s")
+    assert finding == ProbeResult(Kind.UNREACHABLE, "the host name did not resolve within 0.2 s")
 
 
 def test_failed_name_resolution_is_reported_as_the_cause(resolve):
@@ -202,7 +202,7 @@ def test_the_most_informative_of_several_addresses_without_a_broker_is_reported(
 def test_another_version_of_amqp_is_reported(serve):
     finding = _look(serve(lambda connection: connection.sendall(b"AMQP\x00\x01\x00\x00")))
 
-    assert finding == ProbeResult(Kind.OTHER, "it speaks another version of AMQP")
+    assert finding == ProbeResult(Kind.OTHER, "the port speaks another version of AMQP")
 
 
 def test_silent_listener_is_no_broker(serve):
@@ -214,7 +214,7 @@ def test_silent_listener_is_no_broker(serve):
 def test_listener_that_closes_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.recv(8)))
 
-    assert finding == ProbeResult(Kind.CLOSED, "it closes the connection without an answer")
+    assert finding == ProbeResult(Kind.CLOSED, "the connection was closed without an answer")
 
 
 def test_port_with_a_listener_is_not_free(serve):

@@ -134,22 +134,22 @@ def refused(url: str, kind: type[RunnerError], exit_code: int, *words: str) -> N
 @pytest.mark.usefixtures("each_connection")
 def test_a_wrong_password_names_the_login(vhost: Vhost) -> None:
     url = vhost.url.replace("guest:guest", "guest:pw")
-    refused(url, BrokerRefused, EXIT_CONFIG, "Login was refused", "(403); check user and password of broker.url")
+    refused(url, BrokerRefused, EXIT_CONFIG, "Login was refused", "(403); check the user and password in broker.url")
 
 
 def test_an_unknown_user_names_the_login(vhost: Vhost) -> None:
     url = vhost.url.replace("guest:guest", "nobody:pw")
-    refused(url, BrokerRefused, EXIT_CONFIG, "Login was refused", "check user and password of broker.url")
+    refused(url, BrokerRefused, EXIT_CONFIG, "Login was refused", "check the user and password in broker.url")
 
 
 @pytest.mark.usefixtures("each_connection")
 def test_a_missing_vhost_names_the_last_part_of_the_url(rabbit: Rabbit) -> None:
     url = f"{rabbit.url}no-such-vhost"
-    refused(url, BrokerRefused, EXIT_CONFIG, "vhost no-such-vhost not found", "check the last part of broker.url")
+    refused(url, BrokerRefused, EXIT_CONFIG, "vhost no-such-vhost not found", "check the vhost in broker.url")
 
 
 def test_a_vhost_without_permissions_names_the_permissions(vhost: Vhost, user: str) -> None:
-    refused(user, BrokerRefused, EXIT_CONFIG, "refused for user", "give the user permissions on the vhost")
+    refused(user, BrokerRefused, EXIT_CONFIG, "refused for user", "grant the user permissions on the vhost")
 
 
 @pytest.mark.usefixtures("each_connection")
@@ -181,7 +181,7 @@ def test_a_queue_without_permission_is_refused_for_each_operation(vhost: Vhost, 
     with channel_to(user) as channel, pytest.raises(exceptions.ChannelClosedByBroker) as caught:
         channel.basic_consume("q", print)
     close = close_of(caught.value)
-    assert (close.code, close.verdict, close.remedy) == (403, PERMANENT, "give the user this permission")
+    assert (close.code, close.verdict, close.remedy) == (403, PERMANENT, "grant the user this permission")
 
 
 def test_an_exclusive_queue_of_another_connection_is_waited_for(vhost: Vhost) -> None:
@@ -193,7 +193,7 @@ def test_an_exclusive_queue_of_another_connection_is_waited_for(vhost: Vhost) ->
         assert caught.value.exit_code == EXIT_BROKER
         assert {"e"} <= vhost.exchanges().keys()
         assert "other" in vhost.queues(), "the rest is declared"
-        with pytest.raises(BrokerUnreachable, match="another connection has exclusive use of it"):
+        with pytest.raises(BrokerUnreachable, match="close the other connection"):
             look([vhost.url], ["other", "mine"])
     assert declare([vhost.url], objects) == []
 
@@ -205,7 +205,7 @@ def test_an_unknown_exchange_type_is_refused_and_the_rest_is_declared(vhost: Vho
     assert refusal.thing == Exchange("h", kind)
     assert f"exchange type '{kind}'" in refusal.line
     assert refusal.line.startswith("exchange 'h': the broker refuses it: ")
-    assert refusal.line.endswith("enable the plugin that provides this type, or remove the exchange")
+    assert refusal.line.endswith("enable the plugin that provides this exchange type, or remove the exchange")
     assert {"a", "z"} <= vhost.exchanges().keys()
     assert "q" in vhost.queues()
 

@@ -107,7 +107,7 @@ def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_r
     good = (properties(message_id=short(b"good")), b"{}")
     hostile.Client(vhost.url, "work", "job.x").publish([good, *sent, good])
     wait_until(lambda: held(vhost.url, "jobs.dlq", "done", "jobs") == [len(sent), 2, 0], 10, "the others continue")
-    assert "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels" in dlq(jobs, "list")
+    assert "header 'deep': cannot be decoded, nested too deeply; allowed: 64 levels" in dlq(jobs, "list")
     assert "$undecoded" in dlq(jobs, "show", "m1", "--json")
     assert f"{len(sent)} messages replayed" in dlq(jobs, "replay", "--all")
     wait_until(lambda: runner.output.count("dead-lettered to jobs.dlq") == 2 * len(sent), 20)
@@ -148,7 +148,7 @@ def test_a_drain_whose_target_refuses_messages_leaves_no_message_in_both_queues(
         channel.queue_declare("target", durable=True, arguments=arguments)
     publish(vhost.url, "source", many(400))
     drain = Drain(vhost.url, "source", "target")
-    with pytest.raises(PublishRefused, match="queue 'target' refused a message; it may be full"):
+    with pytest.raises(PublishRefused, match="queue 'target' refused a message; the queue may be full"):
         drain.run()
     wait_until(lambda: held(vhost.url, "source", "target") == [400 - room, room], 10, "the others are requeued")
     assert drain.done == room
@@ -195,5 +195,5 @@ def test_a_message_that_leaves_no_room_for_our_headers_stays_a_dead_letter_with_
     publish(vhost.url, "jobs.dlq", [(b"{}", full)])
     result = CliRunner().invoke(main, ["--project", str(jobs.folder), "dlq", "replay", "--all"])
     assert result.exit_code == 1
-    assert "no copy can be made: its headers are too large, 13109" in result.output
+    assert "the message cannot be copied: the headers are too large, 13109" in result.output
     assert held(vhost.url, "jobs.dlq") == [1]

@@ -218,7 +218,7 @@ def test_rows_and_events_of_a_loop_are_committed_together_and_published_by_the_n
             outbox.transact(work).result(10)
     wrong: list[Any] = ["done", 5, ["done"], [None], iter([])]
     for one in wrong:
-        with pytest.raises(BadOutcome, match=r"outbox\.transact: returned .*; allowed: an Event, a list of them, or"):
+        with pytest.raises(BadOutcome, match=r"outbox\.transact: returned .*; allowed: an Event, a list of Events, or"):
             outbox.transact(partial(returning_it, one)).result(10)
     assert outbox.transact(lambda _: None).result(10) == []
     assert outbox.waiting() == 1

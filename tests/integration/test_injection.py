@@ -96,7 +96,7 @@ def test_a_missing_or_full_queue_and_an_unreachable_broker_are_errors(vhost: Vho
         publish_all(vhost.url, "test", [event("nowhere")])
     publish_all(vhost.url, "test", [event("full")])
     wait_until(lambda: held(vhost.url, "full") == [1])
-    with pytest.raises(PublishRefused, match="queue 'full' refused a message; it may be full"):
+    with pytest.raises(PublishRefused, match="queue 'full' refused a message; the queue may be full"):
         publish_all(vhost.url, "test", [event("full")] * 3)
     with pytest.raises(BrokerUnreachable):
         publish_all(f"amqp://127.0.0.1:{free_port()}/", "test", [event("jobs")])

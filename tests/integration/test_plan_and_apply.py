@@ -374,5 +374,5 @@ def test_an_unreachable_broker_exits_with_75(tmp_path: Path, vhost: Vhost) -> No
     assert (code, output) == (
         75,
         "broker.url: no broker answers at 127.0.0.1:1 (connection refused);"
-        " start it, or set broker.autostart to true\n",
+        " start a broker, or set broker.autostart to true\n",
     )

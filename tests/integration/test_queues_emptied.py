@@ -379,7 +379,7 @@ def test_a_target_that_refuses_messages_gets_no_message_twice(shop: Shop, vhost:
     code, output = shop.run("move", "pay", "full")
     moved = take_all(vhost.url, "full")
     assert code == 1
-    assert "not moved to full: queue 'full' refused a message; it may be full" in output
+    assert "not moved to full: queue 'full' refused a message; the queue may be full" in output
     assert f"{len(moved)} messages moved, {100 - len(moved)} left in pay" in output
     assert moved == ALL[:30]
     wait_until(lambda: held(vhost.url, "pay") == [70], 10, "they are requeued")

@@ -94,7 +94,7 @@ def test_a_start_without_permission_for_the_vhost_exits_with_the_brokers_reason(
     config["broker"]["management"] = vhost.rabbit.management
     project.set_config(config)
     runner = project.run(url=user)
-    runner.wait_for("refused for user .*; give the user permissions on the vhost")
+    runner.wait_for("refused for user .*; grant the user permissions on the vhost")
     assert runner.process.wait(30) == 78
 
 
@@ -128,7 +128,7 @@ def test_a_start_waits_while_the_vhost_is_at_its_connection_limit_and_then_conti
     vhost.rabbit.api("PUT", limit, {"value": 0})
     runner = project.run(url=vhost.url)
     runner.wait_for(r"WAITING for the broker: .*connection limit \(0\) is reached .*raise the limit")
-    assert "last part of broker.url" not in runner.output
+    assert "check the vhost in broker.url" not in runner.output
     vhost.rabbit.api("DELETE", limit)
     project.first_order()
     assert runner.stop() == 0

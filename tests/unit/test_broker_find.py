@@ -159,7 +159,7 @@ def test_a_port_that_may_belong_to_a_broker_is_waited_for(
 def test_silence_may_be_a_broker_whose_host_does_not_resolve_its_own_name(machine: Machine, tmp_path: Path):
     machine.kinds["127.0.0.1:7000"] = Kind.SILENT
 
-    with pytest.raises(BrokerUnreachable, match=r"listens there; .* make the name of its host resolve"):
+    with pytest.raises(BrokerUnreachable, match=r"listens on this port; .* make its host name resolvable"):
         find_broker([LOCAL], True, tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_a_port_in_use_is_replaced_and_the_log_says_so(machine: Machine, caplog:
 
     with caplog.at_level(logging.WARNING):
         assert ports_of(5672) == Ports(5672, 40000, 25672)
-    assert caplog.messages == ["management port 15672 is in use, using 40000"]
+    assert caplog.messages == ["management port 15672 is in use; using port 40000 instead"]
 
 
 def test_an_invalid_port_number_is_replaced(machine: Machine):

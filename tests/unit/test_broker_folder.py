@@ -102,14 +102,18 @@ def test_personal_settings_for_rabbitmq_and_erlang_do_not_reach_the_node(folder:
     [
         (Login("guest", "guest"), Login("guest", "guest"), None),
         (Login("guest", "guest", "/"), Login("guest", "guest", "shop"), None),
-        (Login("guest", "guest"), Login("guest", "wrong"), "another password for user 'guest' than at the last start"),
-        (Login("guest", "guest"), Login("guest", ""), "another password for user 'guest' than at the last start"),
-        (Login("anna", "pässword"), Login("anna", "password"), "another password for user 'anna' than"),
-        (Login("guest", "guest"), Login("Guest", "guest"), "another user than at the last start, 'Guest' instead of"),
+        (Login("guest", "guest"), Login("guest", "wrong"), "the password of user 'guest' has changed since"),
+        (Login("guest", "guest"), Login("guest", ""), "the password of user 'guest' has changed since"),
+        (Login("anna", "pässword"), Login("anna", "password"), "the password of user 'anna' has changed since"),
+        (
+            Login("guest", "guest"),
+            Login("Guest", "guest"),
+            "the user has changed since the last start, from 'guest' to 'Guest'",
+        ),
         (
             Login("guest", "guest"),
             Login("anna", "guest"),
-            "another user than at the last start, 'anna' instead of 'guest'",
+            "the user has changed since the last start, from 'guest' to 'anna'",
         ),
     ],
 )
@@ -121,8 +125,8 @@ def test_another_login_than_at_the_last_start_is_a_warning_without_a_password(
     said = folder.login_change(after)
     assert (said is None) == (warning is None)
     if said is not None and warning is not None:
-        assert said.startswith(f"broker.url has {warning}")
-        assert said.endswith("; the private RabbitMQ accepts it from now on")
+        assert said.startswith(f"broker.url: {warning}")
+        assert said.endswith("; the private RabbitMQ will accept the new login")
         assert "wrong" not in said
     folder.configure(PORTS, "127.0.0.1", after)
     assert folder.login_change(after) is None

@@ -181,7 +181,7 @@ def message(**fields: Any) -> Message:
 
 
 def test_a_message_with_a_bad_body_is_rejected_by_its_id() -> None:
-    with pytest.raises(BadBody, match=r"^message m1: the body is not usable JSON, NaN is not JSON$"):
+    with pytest.raises(BadBody, match=r"^message m1: the body cannot be decoded as JSON, NaN is not JSON$"):
         message(body=b"NaN").json()
     with pytest.raises(Reject, match=r"^message without id: "):
         message(body=b"", id="").json()
@@ -223,7 +223,7 @@ def test_a_handler_returns_none_one_event_or_several() -> None:
 
 @pytest.mark.parametrize("outcome", ["order.paid", {"type": "a"}, True, 0, [None], ["x"]])
 def test_a_handler_with_another_return_value_gets_an_error_with_the_allowed_ones(outcome: Any) -> None:
-    with pytest.raises(BadOutcome, match=r"^handle: returned .*; allowed: an Event, a list of them, or None$"):
+    with pytest.raises(BadOutcome, match=r"^handle: returned .*; allowed: an Event, a list of Events, or None$"):
         list(events_of(outcome))
 
 

@@ -78,7 +78,7 @@ def test_a_message_that_cannot_be_copied_does_not_prevent_the_other_copies(
 ) -> None:
     def refuse(method: Any, *_: Any, **__: Any) -> Any:
         if method.delivery_tag == at:
-            raise ValueError("no copy can be made: too large")
+            raise ValueError("the message cannot be copied: too large")
 
     monkeypatch.setattr("runner.queues.peek.moved_properties", refuse)
     spent = peek._unconfirmed.clear()
@@ -90,8 +90,8 @@ def test_a_message_that_cannot_be_copied_does_not_prevent_the_other_copies(
     assert peek._channel.acks == [tag for tag in (1, 2, 3) if tag != at]
     others = ", ".join(f"m{tag}" for tag in (1, 2, 3) if tag != at)
     assert str(peek._session._error) == (
-        f"queue 'q': message m{at}: at its delivery limit, and no copy can be made: too large; the broker dead-letters"
-        f" or drops it; at the end of the queue now: {others}"
+        f"queue 'q': message m{at}: at its delivery limit, and the message cannot be copied: too large; the broker"
+        f" dead-letters or drops it; at the end of the queue now: {others}"
     )
 
 

@@ -87,7 +87,7 @@ def test_any_bytes_become_a_message_and_a_copy_or_the_reason_against_it(raw: byt
         assert message.timestamp is None or 0 < message.timestamp < 253_402_300_800
     known = {name: getattr(found, name) for name in FLAGS}
     if found.remainder:
-        with pytest.raises(ValueError, match="no copy can be made"):
+        with pytest.raises(ValueError, match="the message cannot be copied"):
             copied_properties(known, dict(found.headers or {}), found.remainder)
         return
     copy = copied_properties(known, dict(found.headers or {}))
@@ -114,7 +114,7 @@ def test_a_value_nested_too_deep_stays_bytes_and_all_others_are_read(kind: bytes
     assert (found.message_id, found.app_id, found.headers["before"], found.headers["after"]) == ("m1", "shop", True, 7)
     assert bool(found.problem) == (depth > MAX_DEPTH)
     if found.problem:
-        assert found.problem == "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels"
+        assert found.problem == "header 'deep': cannot be decoded, nested too deeply; allowed: 64 levels"
         assert found.headers["deep"] == Undecoded(value)
         # A copy contains it unchanged.
         copy = write_properties({"headers": found.headers, "message_id": "m1", "app_id": "shop"})

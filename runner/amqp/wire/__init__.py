@@ -1,1 +1,1 @@
-"""A codec for AMQP 0-9-1. It converts bytes to values and back, without input, output or a client library."""
+"""A codec for AMQP 0-9-1, which converts between bytes and values without I/O or a client library."""

@@ -1,7 +1,7 @@
 """A codec for field tables and their values (AMQP 0-9-1, 4.2.5, and RabbitMQ's errata).
 
-The decoder's time and depth are limited. A decoded value is encoded with the same type again, because the headers of a
-message must not change when it is retried, dead-lettered or moved.
+Decoding is limited in time and depth. A decoded value is encoded again with the same type. Otherwise, the headers of a
+retried, dead-lettered or moved message would change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from runner.headers import Timestamp, Undecoded
 
-#: The maximum number of nested tables and lists. RabbitMQ accepts as many as fit into a frame, about 26,000.
+#: The maximum nesting depth of tables and lists. RabbitMQ accepts any depth that fits into a frame, about 26,000
+#: levels.
 MAX_DEPTH = 64
 #: The maximum length of a short string in bytes, without its length byte.
 MAX_SHORT = 255
@@ -31,7 +32,7 @@ class Undecodable(ValueError):
 
 
 class TooDeep(Undecodable):
-    """An error for a value with more than ``MAX_DEPTH`` levels."""
+    """An error for a value with more than ``MAX_DEPTH`` nesting levels."""
 
 
 class Unencodable(ValueError):
@@ -42,7 +43,7 @@ class LongInt(int):
     """An integer that is encoded with 64 bits, even if it fits into 32 bits."""
 
 
-#: The format and the Python type of each AMQP type with a fixed size.
+#: The binary format and the Python type of each AMQP type with a fixed size.
 _FIXED: dict[int, tuple[struct.Struct, Callable[[Any], Any]]] = {
     ord(kind): (struct.Struct(form), make)
     for kind, form, make in (
@@ -54,7 +55,7 @@ _FIXED: dict[int, tuple[struct.Struct, Callable[[Any], Any]]] = {
 
 
 def text(value: bytes) -> str | bytes:
-    """Return a string, or its bytes if they are not UTF-8."""
+    """Decode a string. Return the bytes unchanged if they are not UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -62,20 +63,23 @@ def text(value: bytes) -> str | bytes:
 
 
 def read_short(raw: bytes, at: int) -> tuple[str | bytes, int]:
-    """Return the short string at ``at``, and the position of the next value."""
+    """Return the short string at position ``at``, and the position of the next value."""
     end = at + 1 + raw[at]
     return text(raw[at + 1 : end]), end
 
 
 def read_table(raw: bytes, at: int, depth: int = 0) -> tuple[dict[str | bytes, Any], int]:
-    """Return the table at ``at``, and the position of the next value. Raises the errors of ``read_value``."""
+    """Return the table at position ``at``, and the position of the next value.
+
+    Raises the same errors as ``read_value``.
+    """
     table: dict[str | bytes, Any] = {}
     end = at + 4 + _LONG.unpack_from(raw, at)[0]
     at += 4
     while at < end:
         name, stop = read_short(raw, at)
         kind = raw[stop]
-        # Nearly all headers have these types, so they are decoded here without a call.
+        # Nearly all headers have these types, so their values are decoded here without a function call.
         if kind == _TEXT:
             at = stop + 5 + _LONG.unpack_from(raw, stop + 1)[0]
             table[name] = text(raw[stop + 5 : at])
@@ -88,15 +92,15 @@ def read_table(raw: bytes, at: int, depth: int = 0) -> tuple[dict[str | bytes, A
         else:
             table[name], at = read_value(raw, stop, depth)
     if at != end:
-        raise Undecodable("a value that is longer than its table")
+        raise Undecodable("a value extends beyond the end of its table")
     return table, at
 
 
 def read_value(raw: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
-    """Return the value at ``at``, and the position of the next value.
+    """Return the value at position ``at``, and the position of the next value.
 
-    The caller must check that this position is not beyond the end of its data. Raises Undecodable, and IndexError or
-    struct.error if ``raw`` is too short.
+    The caller must check that the next position is not beyond the end of its data. Raises Undecodable for an invalid
+    value, and IndexError or struct.error if ``raw`` is too short.
     """
     kind, at = raw[at], at + 1
     fixed = _FIXED.get(kind)
@@ -108,13 +112,13 @@ def read_value(raw: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
         at += 4
         end = at + size
         if end > len(raw):
-            raise Undecodable(f"a length of {size} bytes, but only {len(raw) - at} follow")
+            raise Undecodable(f"the length is {size} bytes, but only {len(raw) - at} bytes follow")
         if kind == _TEXT:
             return text(raw[at:end]), end
         if kind == _BYTES:
             return raw[at:end], end
         if depth == MAX_DEPTH:
-            raise TooDeep(f"nested too deep; allowed: {MAX_DEPTH} levels")
+            raise TooDeep(f"nested too deeply; allowed: {MAX_DEPTH} levels")
         return read_table(raw, at - 4, depth + 1) if kind == _TABLE else _list(raw, at, end, depth + 1)
     return _rare(raw, at, kind)
 
@@ -140,12 +144,15 @@ def _list(raw: bytes, at: int, end: int, depth: int) -> tuple[list[Any], int]:
         value, at = read_value(raw, at, depth)
         values.append(value)
     if at != end:
-        raise Undecodable("a value that is longer than its list")
+        raise Undecodable("a value extends beyond the end of its list")
     return values, at
 
 
 def extent(raw: bytes, at: int, end: int) -> int | None:
-    """Return the end of the value at ``at``, computed from its length, or None if this is impossible."""
+    """Return the end position of the value at ``at``, computed from its length.
+
+    Return None if the value has no length, or if the length exceeds the data.
+    """
     if end - at < 5 or raw[at] not in _SIZED:
         return None
     after: int = at + 5 + _LONG.unpack_from(raw, at + 1)[0]
@@ -153,13 +160,16 @@ def extent(raw: bytes, at: int, end: int) -> int | None:
 
 
 def write_short(value: Any) -> bytes:
-    """Encode a short string with its length. ``value`` is bytes if the string is not UTF-8. Raises Unencodable."""
+    """Encode a short string with its length. A string that is not UTF-8 is passed as bytes.
+
+    Raises Unencodable if the string is too long, or if ``value`` is not a string.
+    """
     if isinstance(value, str):
         encoded = value.encode()
     elif isinstance(value, bytes):
         encoded = value
     else:
-        raise Unencodable(f"not a text, {value!r:.60}")
+        raise Unencodable(f"not a string, {value!r:.60}")
     if len(encoded) > MAX_SHORT:
         raise Unencodable(f"too long, {len(encoded)} bytes; allowed: {MAX_SHORT}")
     return bytes((len(encoded),)) + encoded
@@ -167,12 +177,12 @@ def write_short(value: Any) -> bytes:
 
 @lru_cache(maxsize=512)
 def write_frequent(value: Any) -> bytes:
-    """Return the result of ``write_short`` from a cache, for a string that many messages contain."""
+    """Encode a short string that occurs in many messages, using a cache."""
     return write_short(value)
 
 
 def write_table(table: Any) -> bytes:
-    """Encode a table with its length. Raises Unencodable."""
+    """Encode a table with its length. Raises Unencodable if AMQP cannot express a name or value."""
     if not isinstance(table, dict):
         raise Unencodable(f"not a table, {table!r:.60}")
     pieces: list[bytes] = []
@@ -192,12 +202,12 @@ def write_table(table: Any) -> bytes:
 
 
 def write_value(value: Any) -> bytes:
-    """Encode one value with its type. Raises Unencodable."""
+    """Encode a value with its type. Raises Unencodable if AMQP cannot express the value."""
     for kind in type(value).__mro__:
         write = _WRITERS.get(kind)
         if write is not None:
             return write(value)
-    raise Unencodable(f"no value of AMQP, {value!r:.60}")
+    raise Unencodable(f"not an AMQP value, {value!r:.60}")
 
 
 def _sized(kind: bytes, inner: bytes) -> bytes:
@@ -209,7 +219,7 @@ def write_number(kind: bytes, form: struct.Struct, value: Any) -> bytes:
     try:
         return kind + form.pack(value)
     except struct.error:
-        raise Unencodable(f"not a number that fits {8 * form.size} bits, {value!r:.60}") from None
+        raise Unencodable(f"not a number that fits into {8 * form.size} bits, {value!r:.60}") from None
 
 
 def _integer(value: int) -> bytes:
@@ -219,7 +229,7 @@ def _integer(value: int) -> bytes:
 
 
 def _decimal(value: Decimal) -> bytes:
-    # The value is encoded with its own scale if the digits fit.
+    # The value keeps its own scale if the digits fit.
     for form in (value, value.normalize()):
         sign, digits, exponent = form.as_tuple()
         if not isinstance(exponent, int) or exponent < -MAX_SHORT or exponent > 9:
@@ -227,7 +237,7 @@ def _decimal(value: Decimal) -> bytes:
         number = int("".join(map(str, digits))) * (-1 if sign else 1) * 10 ** max(exponent, 0)
         if -(1 << 31) <= number < 1 << 31:
             return b"D" + _DECIMAL.pack(max(-exponent, 0), number)
-    raise Unencodable(f"no decimal of 32 bits, {value}")
+    raise Unencodable(f"not a decimal that fits into 32 bits, {value}")
 
 
 _WRITERS: dict[type, Callable[[Any], bytes]] = {

@@ -1,7 +1,7 @@
-"""A codec for the frames of publishes, deliveries, acks and confirms (AMQP 0-9-1, 2.3.5 and 4.2).
+"""A codec for the frames of published messages, deliveries, acks and confirms (AMQP 0-9-1, 2.3.5 and 4.2).
 
-It reads and writes all frames of a message in one step. A client library creates an object for each frame and makes a
-call for each field. This took most of a worker's CPU time. pika still reads all frames except deliveries and confirms.
+The codec reads and writes all frames of a message in one step. With pika, an object for each frame and a call for each
+field took most of a worker's CPU time. Frames other than deliveries and confirms are still read by pika.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from runner.amqp.wire.field_table import read_short, write_short
 from runner.amqp.wire.property_codec import Properties
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, 0xCE
-#: The class and method ids of the methods that each message needs.
+#: The class and method ids of the AMQP methods that each message needs.
 _PUBLISH, _DELIVER, _ACK = 0x3C0028, 0x3C003C, 0x3C0050
-#: The start of a protocol header, which a server with another AMQP version sends. All other data consists of frames.
+#: The start of a protocol header, which a server with another AMQP version sends. All other received data consists of
+#: frames.
 _PROTOCOL = b"AMQP"
-#: The type, channel and size at the start of a frame. The number of bytes around the payload, including the frame end.
+#: The type, channel and size at the start of a frame, and the number of bytes in a frame besides the payload.
 _HEAD, _OVERHEAD = struct.Struct(">BHI"), 8
 
 _ACK_FRAME = struct.Struct(">BHIIQBB")
 _CONTENT = struct.Struct(">BHIHHQ")
 _DELIVERY = struct.Struct(">QB")
 _QUAD, _LONG = struct.Struct(">Q"), struct.Struct(">I")
-#: The number of bytes in the frame of a content header besides the properties.
+#: The number of bytes in a content header frame besides the properties.
 HEADER_OVERHEAD = _CONTENT.size + 1
 #: Results of ``_extent``.
 _PARTIAL, _RARE = -1, -2
@@ -35,7 +36,7 @@ _END_BYTE = bytes([_END])
 
 @dataclass(slots=True)
 class BasicDeliver:
-    """One ``basic.deliver`` with its message."""
+    """A ``basic.deliver`` method with its message."""
 
     channel: int
     consumer_tag: str | bytes
@@ -49,7 +50,7 @@ class BasicDeliver:
 
 @dataclass(slots=True)
 class BasicAck:
-    """One ``basic.ack``, which confirms one message, or all messages up to ``delivery_tag``."""
+    """A ``basic.ack`` from the broker, which confirms one message, or all messages up to ``delivery_tag``."""
 
     channel: int
     delivery_tag: int
@@ -58,7 +59,7 @@ class BasicAck:
 
 @lru_cache(maxsize=1024)
 def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """Return the method frame of a ``basic.publish``. A cache helps, as all events of a type have the same frame."""
+    """Return the method frame of a ``basic.publish``. All events of a type share a cached frame."""
     payload = b"".join(
         (_LONG.pack(_PUBLISH), b"\0\0", write_short(exchange), write_short(routing_key), b"\1" if mandatory else b"\0")
     )
@@ -68,7 +69,7 @@ def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> 
 def write_publish(
     channel: int, exchange: str, routing_key: str, properties: bytes, body: bytes, *, mandatory: bool
 ) -> bytes:
-    """Return all frames of one ``basic.publish``, whose body must fit into one frame."""
+    """Return all frames of a ``basic.publish``. The body must fit into one frame."""
     head = _publish(channel, exchange, routing_key, mandatory)
     header = _CONTENT.pack(_HEADER, channel, 12 + len(properties), 60, 0, len(body))
     content = (_HEAD.pack(_BODY, channel, len(body)), body, _END_BYTE) if body else ()
@@ -84,14 +85,14 @@ class FrameReader:
     """A reader that splits received bytes into deliveries, confirms and other frames."""
 
     def __init__(self) -> None:
-        #: The start of a frame or delivery that is not complete yet.
+        #: The start of a frame or delivery that is still incomplete.
         self._rest = b""
 
     def receive(self, data: bytes) -> Iterator[BasicDeliver | BasicAck | bytes]:
-        """Yield all deliveries, confirms and other frames that these bytes complete.
+        """Yield all deliveries, confirms and other frames that the bytes in ``data`` complete.
 
-        Any other frame is yielded as bytes, even if it is malformed. Raises IndexError and struct.error if the
-        arguments of a delivery are longer than the received data.
+        Frames other than deliveries and confirms are yielded as bytes, even if they are malformed. Raises IndexError or
+        struct.error if the arguments of a delivery are longer than the received data.
         """
         raw = self._rest + data if self._rest else data
         at, end = 0, len(raw)
@@ -137,8 +138,8 @@ def _extent(raw: bytes, number: int, header: int, end: int) -> tuple[int, int]:
     """Return the position of a message's body frame, and the position of the next frame.
 
     ``header`` is the expected position of the content header, and ``end`` is the end of the received data. The second
-    value is _PARTIAL if the message is not complete yet. It is _RARE if the body has several frames, or if the message
-    is malformed. An empty body has no frame.
+    position is _PARTIAL for an incomplete message, and _RARE for a malformed message or a body with several frames. An
+    empty body has no frame.
     """
     if end - header < _OVERHEAD:
         return end, _PARTIAL

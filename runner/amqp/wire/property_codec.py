@@ -1,6 +1,6 @@
-"""A codec for the properties of messages (AMQP 0-9-1, 4.2.6).
+"""A codec for message properties (AMQP 0-9-1, 4.2.6).
 
-It decodes the properties of any sender. A value that cannot be decoded is kept as bytes, and all other values are
+The codec accepts properties from any sender. A value that cannot be decoded is kept as bytes, and all other values are
 decoded.
 """
 
@@ -21,20 +21,21 @@ _NAMES = (
     "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id", "reply_to",
     "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
 )  # fmt: skip
-#: The flag of each property, in the order on the wire.
+#: The flag of each property, in the order in which AMQP encodes the properties.
 FLAGS = {name: 1 << (15 - place) for place, name in enumerate(_NAMES)}
 _CONTINUED = 1
 _OCTET, _QUAD = struct.Struct(">B"), struct.Struct(">Q")
-#: The values of properties that were not sent, and of the other attributes of ``Properties``.
+#: The default values of all attributes of ``Properties``.
 _NOTHING: dict[str, Any] = {**dict.fromkeys(FLAGS), "problem": "", "remainder": b""}
 
 
 class Properties:
-    """The properties of a message. They are stored as bytes, and decoded when an attribute is first read.
+    """The properties of a message, which are stored as bytes and decoded when an attribute is first read.
 
-    Each name in ``FLAGS`` is an attribute, which is None if the property was not sent. ``problem`` is the reason if the
-    bytes cannot be decoded completely. It is empty if only ``x-original`` is nested too deeply. ``remainder`` contains
-    the bytes that belong to no property and no header. A message with such bytes cannot be copied.
+    Each name in ``FLAGS`` is an attribute, which is None if the property was not sent. ``problem`` is the reason that
+    the bytes cannot be decoded completely, or an empty string. If only ``x-original`` is nested too deeply, ``problem``
+    is empty. ``remainder`` contains the bytes that do not belong to any property or header. A message with a remainder
+    cannot be copied.
     """
 
     #: The id of the AMQP class ``basic``. pika reads this attribute and calls ``encode``.
@@ -46,11 +47,11 @@ class Properties:
 
     @classmethod
     def of(cls, **fields: Any) -> Properties:
-        """Return the properties with these values. Raises Unencodable."""
+        """Encode the given properties. Raises Unencodable if AMQP cannot express a value."""
         return cls(write_properties(fields))
 
     def __getattr__(self, name: str) -> Any:
-        # Python calls this only for a name that is not set yet.
+        # Python calls this method only for attributes that are not set yet.
         if name not in _NOTHING:
             raise AttributeError(name)
         known = read_properties(self.encoded)
@@ -59,27 +60,30 @@ class Properties:
         return known[name]
 
     def encode(self) -> list[bytes]:
-        """Return the bytes as a list with one item."""
+        """Return the encoded properties as a list with one item, as pika expects."""
         return [self.encoded]
 
 
 def read_properties(raw: bytes) -> dict[str, Any]:
-    """Return all attributes of ``Properties`` from bytes that start with the flags."""
+    """Decode all attributes of ``Properties`` from bytes that start with the flags."""
     fields = _NOTHING.copy()
     try:
         if _read_fields(raw, fields) == len(raw):
             return fields
     except (Undecodable, IndexError, struct.error):
         pass
-    # Decode again with the slow method, which keeps the readable values and never reads beyond the end.
+    # If the fast method fails, the slow method keeps all readable values and never reads beyond the end of ``raw``.
     return _salvaged(raw)
 
 
 def _read_fields(raw: bytes, fields: dict[str, Any]) -> int:
-    """Decode all properties into ``fields``. Return their end, which is beyond ``raw`` if a property is too long."""
+    """Decode all properties into ``fields``, and return the end position.
+
+    If a property is too long, the end position is beyond the end of ``raw``.
+    """
     (flags,) = _SHORT.unpack_from(raw, 0)
     if flags & _CONTINUED:
-        raise Undecodable("more flags than AMQP has properties")
+        raise Undecodable("too many property flags")
     at = 2
     for name, read in _readers(flags):
         fields[name], at = read(raw, at)
@@ -101,17 +105,17 @@ def _salvaged(raw: bytes) -> dict[str, Any]:
             (more,) = _SHORT.unpack_from(raw, at)
             at += 2
             if more & ~_CONTINUED:
-                raise Undecodable("flags of properties that AMQP does not have")
+                raise Undecodable("unknown property flags")
         for name, flag in FLAGS.items():
             if flags & flag:
                 at = _salvage_field(found, raw, at, name)
         if at < len(raw):
-            raise Undecodable(f"{len(raw) - at} bytes after the last one")
+            raise Undecodable(f"{len(raw) - at} extra bytes after the last property")
         if flags & _CONTINUED:
-            raise Undecodable("more flags than AMQP has properties")
+            raise Undecodable("too many property flags")
     except (Undecodable, IndexError, struct.error) as error:
         found["problem"] = found["problem"] or f"properties: cannot be decoded, {_words(error)}"
-        # The remainder is never empty, because these properties must not be copied.
+        # The remainder is never empty, because a message with undecodable properties must not be copied.
         found["remainder"] = found["remainder"] or raw[at:] or raw
     return found
 
@@ -123,7 +127,7 @@ def _salvage_field(found: dict[str, Any], raw: bytes, at: int, name: str) -> int
     # Only this property is decoded, as if the message had no other properties.
     after = at - 2 + _read_fields(_SHORT.pack(FLAGS[name]) + raw[at : at + 1 + field_table.MAX_SHORT], fields)
     if after > len(raw):
-        raise Undecodable(f"{name} is longer than the message's header")
+        raise Undecodable(f"{name} extends beyond the end of the content header")
     found.update(fields)
     return after
 
@@ -131,7 +135,7 @@ def _salvage_field(found: dict[str, Any], raw: bytes, at: int, name: str) -> int
 def _salvage_table(found: dict[str, Any], raw: bytes, at: int) -> int:
     end: int = at + 4 + _LONG.unpack_from(raw, at)[0]
     if end > len(raw):
-        raise Undecodable("the table of headers is longer than the message's header")
+        raise Undecodable("the headers table extends beyond the end of the content header")
     at += 4
     table: dict[str | bytes, Any] = {}
     found["headers"] = table
@@ -143,11 +147,11 @@ def _salvage_table(found: dict[str, Any], raw: bytes, at: int) -> int:
             name, stop = field_table.read_short(raw, at)
             table[name], at = field_table.read_value(raw, stop)
             if at > end:
-                raise Undecodable("longer than the table of headers")
+                raise Undecodable("the value extends beyond the end of the headers table")
         except (Undecodable, IndexError, struct.error) as error:
             table.pop(name, None)
             shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-            # Copying a message adds one level to this header, and no handler needs the header.
+            # Each copy adds a level to ``x-original``, and no handler needs this header.
             if name != ORIGINAL or not isinstance(error, field_table.TooDeep):
                 found["problem"] = found["problem"] or f"header {shown!r}: cannot be decoded, {_words(error)}"
             after = field_table.extent(raw, stop, end)
@@ -159,11 +163,14 @@ def _salvage_table(found: dict[str, Any], raw: bytes, at: int) -> int:
 
 
 def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, Undecodable) else "the end is missing"
+    return str(error) if isinstance(error, Undecodable) else "unexpected end of data"
 
 
 def write_properties(fields: Mapping[str, Any]) -> bytes:
-    """Encode properties, starting with the flags. A property that is None is omitted. Raises Unencodable."""
+    """Encode properties, starting with the flags. Properties with the value None are omitted.
+
+    Raises Unencodable if AMQP cannot express a value.
+    """
     flags, pieces = 0, [b""]
     for name, flag, write in _WRITERS:
         value = fields.get(name)
@@ -189,8 +196,7 @@ _TEXT, _FREQUENT = (
     (field_table.read_short, field_table.write_short),
     (field_table.read_short, field_table.write_frequent),
 )
-#: The decoder and the encoder of each property. The encoder caches texts that are the same in most messages of a
-#: process.
+#: The decoder and encoder of each property. Strings that most messages of a process share are encoded with a cache.
 _CODECS: dict[str, _Codec] = dict.fromkeys(FLAGS, _TEXT) | {
     "content_type": _FREQUENT,
     "type": _FREQUENT,
