@@ -167,7 +167,7 @@ class Consumer:
             self._io.call(self._send_acks)
 
     def _send_acks(self) -> None:
-        # The flag is cleared first, so that an answer appended during the loop schedules another round.
+        # The flag is cleared first, so that an ack or reject appended during the loop schedules another round.
         self._scheduled = False
         current = self.channel
         while self._waiting:
@@ -307,5 +307,5 @@ class Consumer:
 
 
 def _may_time_out(channel: Channel) -> bool:
-    """Return True if the broker cancels a consumer after a late ack. Older brokers close the channel instead."""
+    """Return True if the broker cancels a consumer after a late ack, as RabbitMQ 4.3 and later versions do."""
     return not CLOSES_CHANNELS.holds(parsed(str((channel.connection.server_properties or {}).get("version", ""))))

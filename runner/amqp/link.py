@@ -140,7 +140,7 @@ class Link:
 
     @property
     def is_hopeless(self) -> bool:
-        """True if the process should be restarted, because too many consecutive channels were lost early."""
+        """True if the process should be restarted, because many consecutive channels were lost soon after opening."""
         return self._losses >= MOST_LOSSES
 
     def _opened(self, channel: Channel) -> None:

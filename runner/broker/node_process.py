@@ -49,7 +49,7 @@ _STOP_AT_END_OF_INPUT = (
 
 
 def start_node(server: Installation, folder: Folder, ports: Ports, epmd_port: int) -> subprocess.Popen[bytes]:
-    """Start RabbitMQ as a child process in the same process group."""
+    """Start RabbitMQ as a child process in the process group of the caller."""
     command = [
         # The path is relative, because RabbitMQ's scripts do not support spaces in their own path.
         os.path.relpath(server.script, folder.path),

@@ -58,7 +58,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # Servers also set this option, which permits lingering connections of an earlier server, but no second
+        # Servers also set this option, which permits lingering connections from an earlier server, but not a second
         # listener.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
