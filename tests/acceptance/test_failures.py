@@ -173,7 +173,7 @@ def test_an_undeclared_or_unroutable_event_dead_letters_its_message(lasting: Job
     ids = [lasting.send("once", f'{{"do": "event", "type": "{name}"}}') for name in ("dome", "lost")]
     assert lasting.reasons("once", *ids) == [
         "PluginError: services.jobs.publishes: event 'dome' is missing; did you mean 'done'?",
-        "Unroutable: exchange 'work', routing key 'lost': no binding matches; add a binding, or an alternate_exchange",
+        "Unroutable: exchange 'work', routing key 'lost': no binding matches; add a binding or an alternate_exchange",
     ]
 
 
