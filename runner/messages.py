@@ -61,7 +61,7 @@ class Retry(Exception):
 
 
 class BadBody(Reject):
-    """A rejection of a message whose body is not JSON, although the handler expects JSON."""
+    """An error for a message body that is not JSON, although the handler expects JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,7 @@ class TransactionResult:
 
 
 class BadOutcome(Reject):
-    """A rejection of a message whose handler returned an object that is not an event.
-
-    Another attempt would not help.
-    """
+    """An error for a handler result that is not an event. Another attempt would not help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class IoThread:
             self.loop.add_callback_threadsafe(callback)
 
     def connect(self, parameters: Any, **callbacks: Callable[..., None]) -> Any:
-        """Start opening a connection. ``callbacks`` are the callbacks of ``pika.SelectConnection``.
+        """Start opening a connection with the given callbacks for ``pika.SelectConnection``.
 
         Call this method on the I/O thread.
         """

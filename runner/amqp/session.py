@@ -1,4 +1,4 @@
-"""A session, in which the caller waits while one job runs on its own connection."""
+"""A session that runs one job on its own connection while the caller waits."""
 
 from __future__ import annotations
 
