@@ -1,7 +1,7 @@
-"""The declarations of a plugin: its contract, and its tables.
+"""The contract and the tables that a plugin declares.
 
-The contract lists the events that the plugin handles and publishes, and the addresses on which it listens. This module
-imports no SQLAlchemy, because most services have no tables.
+A contract lists the events that a plugin handles and publishes, and the addresses on which the plugin listens. This
+module does not import SQLAlchemy, because most services have no tables.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
 
-#: The type of a mapping from event types to body models. The model is None if the plugin does not declare the body.
+#: A mapping from event types to the models of event bodies. The model is None if the plugin does not declare a body.
 Bodies = Mapping[str, type[BaseModel] | None]
 
 
 @dataclass(frozen=True)
 class Contract:
-    """The result of the hook ``contract``, which ``check`` and ``lint`` compare with config.yaml and other contracts.
+    """The result of the ``contract`` hook.
 
-    Each model declares the fields of a body. The model of a handled event may leave out fields that the handler does
-    not read.
+    ``check`` and ``lint`` compare each contract with config.yaml and with the other contracts. Each model declares the
+    fields of an event body. The model of a handled event may omit fields that the handler does not read.
     """
 
-    #: The events that ``handle`` accepts. None for all events, for example in a service that only records events.
+    #: The events that ``handle`` accepts, or None for all events, as in a service that only records events.
     handles: Bodies | None = None
-    #: The events that the service publishes. Each needs an entry under ``publishes`` in config.yaml.
+    #: The events that the service publishes. Each event needs an entry under ``publishes`` in config.yaml.
     publishes: Bodies = field(default_factory=dict)
-    #: The addresses on which the service listens, as (host, port).
+    #: The addresses on which the service listens, as (host, port) pairs.
     listens: Sequence[tuple[str, int]] = ()
     #: The records that ``handle`` adds to the event history: ``events``, ``attempts``, or both. With ``attempts``,
     #: workers report each attempt to the first queue that the service consumes.
     records: Collection[str] = ()
-    #: The status of an order after each event that the service publishes. ``accepted`` is the status after the event
-    #: that creates the order. Any other word is a decision about the order. The latest decision counts.
+    #: The order status that results from each published event. ``accepted`` marks the event that creates the order.
+    #: Any other word is a decision about the order, and the latest decision determines the status.
     statuses: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -54,15 +54,15 @@ class Fields:
     names: frozenset[str]
     #: The fields that a handler requires.
     required: frozenset[str]
-    #: True if the body may have other fields.
+    #: True if the body may contain additional fields.
     is_open: bool
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Self:
-        """Return the fields of a model, by their names in JSON.
+        """Return the fields of a model under their JSON names.
 
-        If a field has several names, none of these names is required. A RootModel declares no fields, so its body may
-        have any field.
+        A field with several names is not required under any single name. A RootModel declares no fields, so its body
+        may contain any fields.
         """
         if issubclass(model, RootModel):
             return cls(frozenset(), frozenset(), True)
@@ -78,7 +78,7 @@ class Fields:
 
 
 def _read_names(field: FieldInfo) -> set[str]:
-    """Return the aliases of a field, or an empty set if the field has none."""
+    """Return the aliases of a field, or an empty set if the field has no alias."""
     alias = field.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
     firsts = (one.path[0] if isinstance(one, AliasPath) else one for one in choices)
@@ -87,7 +87,7 @@ def _read_names(field: FieldInfo) -> set[str]:
 
 @dataclass(frozen=True)
 class Terms:
-    """A contract without the classes of the plugin, for a process that has not imported the plugin."""
+    """A contract without the plugin's classes, for processes that have not imported the plugin."""
 
     handles: Mapping[str, Fields | None] | None
     publishes: Mapping[str, Fields | None]
@@ -97,7 +97,7 @@ class Terms:
 
     @classmethod
     def of(cls, contract: object, plugin: str) -> Self:
-        """Return the terms of a contract. Raises PluginError if the hook has returned anything else."""
+        """Return the terms of a contract. Raises PluginError if the value is not a Contract."""
         if not isinstance(contract, Contract):
             raise PluginError(f"plugin {plugin!r}: contract: returned {contract!r}; allowed: a Contract")
         handles = None if contract.handles is None else _fields(contract.handles, "handles", plugin)
@@ -122,7 +122,7 @@ class Terms:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the terms from the JSON values of ``as_json``."""
+        """Recreate terms from the JSON values that ``as_json`` returned."""
         handles = data["handles"]
         return cls(
             None if handles is None else _from_json(handles),
@@ -134,7 +134,7 @@ class Terms:
 
 
 def _fields(bodies: Any, key: str, plugin: str) -> dict[str, Fields | None]:
-    allowed = "allowed: {event type: model of its body, or None}"
+    allowed = "allowed: {event type: pydantic model or None}"
     if not isinstance(bodies, Mapping):
         raise PluginError(f"plugin {plugin!r}: contract: {key} is not a mapping, {bodies!r}; {allowed}")
     found: dict[str, Fields | None] = {}
@@ -155,7 +155,7 @@ def _records(records: Any, plugin: str) -> frozenset[str]:
 
 
 def _statuses(statuses: Any, publishes: Mapping[str, Fields | None], plugin: str) -> dict[str, str]:
-    allowed = f"allowed: {{event of publishes: a word other than {FAILED!r}}}"
+    allowed = f"allowed: {{published event type: a word other than {FAILED!r}}}"
     if not isinstance(statuses, Mapping):
         raise PluginError(f"plugin {plugin!r}: contract: statuses is not a mapping, {statuses!r}; {allowed}")
     for event, status in statuses.items():
@@ -180,13 +180,13 @@ def _from_json(data: Mapping[str, Any]) -> dict[str, Fields | None]:
 
 @dataclass(frozen=True)
 class Tables:
-    """The result of the hook ``tables``: the current tables, and all migration steps since their first version.
+    """The result of the ``tables`` hook, with the current tables and all migration steps since their first version.
 
     In a new database, the worker creates the declared tables. In a database from an earlier version of the plugin, the
-    worker runs each unrecorded step once, and creates missing tables afterwards. Add new steps at the end.
+    worker runs each pending step once and then creates missing tables. Add new steps at the end of ``steps``.
     """
 
-    #: The metadata, which must contain only the tables of this plugin.
+    #: SQLAlchemy metadata, which must contain only the tables of this plugin.
     metadata: MetaData
     #: Functions that change the tables with Alembic's operations (Alembic: "Operation Reference"). Each function must
     #: work on SQLite and PostgreSQL.
@@ -196,12 +196,12 @@ class Tables:
     def columns(self) -> dict[str, list[str]]:
         """The sorted column names of each table."""
         tables = sorted(self.metadata.tables.items())
-        # ``column.name`` is the name in the database. The key in Python can differ.
+        # The column key in Python can differ from ``column.name``, which is the name in the database.
         return {name: sorted(column.name for column in table.columns) for name, table in tables}
 
 
 class OwnedTables(NamedTuple):
-    """The tables of a plugin, with the name of the plugin."""
+    """The name of a plugin, and the plugin's tables."""
 
     plugin: str
     tables: Tables

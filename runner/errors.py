@@ -1,6 +1,7 @@
-"""The errors that FastCommerce expects, and their exit codes.
+"""Expected errors and their exit codes.
 
-All messages have one form, in lower case and without a full stop: ``where: what is wrong, the value; what is allowed``.
+Every message is in lower case, has no final full stop, and follows the form
+``where: what is wrong, the value; what is allowed``.
 """
 
 from __future__ import annotations
@@ -11,26 +12,26 @@ from typing import Any
 EXIT_OK = 0
 #: A service is FATAL, or an unexpected error occurred.
 EXIT_FAILURE = 1
-#: The database is unreachable. A later start may succeed (EX_IOERR of BSD's sysexits.h).
+#: The database is unreachable. A later start may succeed (EX_IOERR in BSD's sysexits.h).
 EXIT_STORE = 74
-#: The broker is unreachable. A later start may succeed (EX_TEMPFAIL of BSD's sysexits.h).
+#: The broker is unreachable. A later start may succeed (EX_TEMPFAIL in BSD's sysexits.h).
 EXIT_BROKER = 75
-#: The configuration or a plugin is wrong. A person must change it (EX_CONFIG of BSD's sysexits.h).
+#: The configuration or a plugin has an error that a person must fix (EX_CONFIG in BSD's sysexits.h).
 EXIT_CONFIG = 78
-#: Stopped by SIGTERM: 128 plus the number of the signal, as shells report it.
+#: Stopped by SIGTERM. The exit code is 128 plus the signal number, as in shells.
 EXIT_TERMINATED = 143
-#: Stopped by Ctrl-C: 128 plus the number of the signal, as shells report it.
+#: Stopped by Ctrl-C (SIGINT). The exit code is 128 plus the signal number, as in shells.
 EXIT_INTERRUPTED = 130
 
 
 class RunnerError(Exception):
-    """An expected error, which is printed on one line, without a traceback."""
+    """An expected error, which is printed on one line without a traceback."""
 
     exit_code = EXIT_FAILURE
 
 
 class ConfigError(RunnerError):
-    """Configuration errors. ``faults`` contains a line for each error, in the order of the files and their lines."""
+    """One or more configuration errors. ``faults`` contains a line for each error, ordered by file and line number."""
 
     exit_code = EXIT_CONFIG
 
@@ -39,7 +40,7 @@ class ConfigError(RunnerError):
         self.faults = faults
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the arguments of the constructor, so that another process gets the same error."""
+        """Pickle the arguments of the constructor, so that another process can recreate the error."""
         return type(self), (self.faults,)
 
 
@@ -54,27 +55,27 @@ class AlreadyRunning(RunnerError):
 
 
 class DeclarationRefused(RunnerError):
-    """The broker has an object that differs from topology.yaml, or refuses an object of topology.yaml."""
+    """An object on the broker differs from topology.yaml, or the broker refuses an object in topology.yaml."""
 
     exit_code = EXIT_CONFIG
-    #: The refused exchanges, queues and bindings. Empty if the broker has not accepted all other objects.
+    #: The refused exchanges, queues and bindings if the broker has accepted all other objects. Otherwise empty.
     things: tuple[Any, ...] = ()
 
 
 class StoreError(RunnerError):
-    """The database cannot be used: its address is wrong, permissions are missing, or its schema is newer."""
+    """The database has a wrong address, lacks a permission, or has a newer schema than this version supports."""
 
     exit_code = EXIT_CONFIG
 
 
 class StoreUnreachable(StoreError):
-    """The database is unreachable, locked or full. Trying again is safe and may succeed."""
+    """The database is unreachable, locked or full. A retry is safe and may succeed."""
 
     exit_code = EXIT_STORE
 
 
 class BrokerError(RunnerError):
-    """The broker could not complete a request. Trying again is safe and may succeed."""
+    """The broker could not complete a request. A retry is safe and may succeed."""
 
     exit_code = EXIT_BROKER
 
@@ -94,7 +95,7 @@ class BrokerBlocked(BrokerError):
 
 
 class BrokerMissing(BrokerError):
-    """No broker answers, and none can be started on this machine."""
+    """No broker answers, and no broker can be started on this machine."""
 
     exit_code = EXIT_CONFIG
 
@@ -108,8 +109,8 @@ class EventTooLarge(PublishRefused):
 
 
 class ConfirmTimeout(BrokerError):
-    """The broker did not confirm an event in time. The broker may have the event nevertheless."""
+    """The broker did not confirm an event in time. The broker may have stored the event nevertheless."""
 
 
 class Unroutable(BrokerError):
-    """The broker returned an event, because no queue is bound for its routing key."""
+    """The broker returned an event, because no binding matches the routing key of the event."""

@@ -1,4 +1,4 @@
-"""The search, loading and checking of plugins from a project and from installed packages."""
+"""Discovery, loading and validation of plugins from a project and from installed packages."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _PACKAGE = "fastcommerce_plugins"
 
 
 def revision_of(name: str, folder: Path) -> str:
-    """Return a digest of a plugin's files in the project's folder, which changes with their contents."""
+    """Return a digest of the contents of a plugin's files in the project folder."""
     root = folder / FOLDER
     digest = hashlib.sha256()
     for path in [root / f"{name}.py", *sorted((root / name).rglob("*"))]:
-        # An editor may be replacing the file. In that case the digest changes again as soon as the file is complete.
+        # If an editor is replacing a file, the digest changes again as soon as the new file is complete.
         with contextlib.suppress(OSError):
             if path.is_file() and "__pycache__" not in path.parts:
                 digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
@@ -57,7 +57,7 @@ class Plugin:
     options: type[BaseModel]
     #: The names of the hooks that the plugin implements.
     implements: frozenset[str]
-    #: The hooks as functions with keyword arguments. pluggy passes only the arguments that a hook lists.
+    #: The hooks as functions with keyword arguments. pluggy passes only the arguments that a hook declares.
     hook: Any
 
 
@@ -73,7 +73,7 @@ def plugin_names(folder: Path) -> set[str]:
 
 
 def load_plugin(name: str, folder: Path) -> Plugin:
-    """Import and check a plugin. Raises PluginError with a remedy if the plugin cannot work."""
+    """Import and check a plugin. Raises PluginError, with a remedy, if the plugin cannot be used."""
     module = _import(name, folder)
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)
@@ -90,7 +90,7 @@ def load_plugin(name: str, folder: Path) -> Plugin:
                 raise PluginError(f"plugin {name!r}: hook {caller.name!r} {problem}")
     if not implements & {"handle", "run"}:
         raise PluginError(
-            f"plugin {name!r}: implements neither 'handle' nor 'run'; put @hookimpl above one of these functions"
+            f"plugin {name!r}: implements neither 'handle' nor 'run'; decorate one of these functions with @hookimpl"
         )
     options = getattr(module, "Options", NoOptions)
     if not (inspect.isclass(options) and issubclass(options, BaseModel)):
@@ -103,7 +103,7 @@ def load_plugin(name: str, folder: Path) -> Plugin:
 def owned_tables(plugin: Plugin, options: Any, *, inbox: bool) -> OwnedTables | None:
     """Return the tables of a plugin, or None if it has no tables.
 
-    Raises PluginError if the hook ``tables`` returns anything but ``Tables`` or None.
+    Raises PluginError if the ``tables`` hook returns anything other than ``Tables`` or None.
     """
     tables = plugin.hook.tables(options=options, inbox=inbox) if "tables" in plugin.implements else None
     if tables is None:
@@ -123,11 +123,11 @@ def owned_tables(plugin: Plugin, options: Any, *, inbox: bool) -> OwnedTables | 
 
 
 def _hook_problem(function: Any) -> str | None:
-    """Return an error if a hook is a coroutine or a generator, which the worker does not run, or None."""
+    """Return an error text if a hook is a coroutine or generator function. Otherwise return None."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is asynchronous, async def; allowed: def, because a handler runs on a thread of its own"
+        return "is declared with 'async def'; allowed: 'def', because hooks run in threads"
     if inspect.isgeneratorfunction(function):
-        return "is a generator, it has yield; allowed: return, with a list for several events"
+        return "contains 'yield'; allowed: 'return', with a list for several events"
     return None
 
 
@@ -162,7 +162,7 @@ def _import(name: str, folder: Path) -> ModuleType:
             raise PluginError(_import_problem(name, error, None)) from error
         if isinstance(module, ModuleType):
             return module
-        raise PluginError(f"plugin {name!r}: entry point {entry.value!r} is not a module; allowed: a module's name")
+        raise PluginError(f"plugin {name!r}: entry point {entry.value!r} is not a module; allowed: a module name")
     raise PluginError(f"unknown plugin {name!r}; {one_of(name, plugin_names(folder))}")
 
 

@@ -1,1 +1,1 @@
-"""The compilation of topology.yaml to exact broker objects, and the comparison of these objects with a broker."""
+"""The compilation of topology.yaml into broker objects, and the comparison of these objects with a broker."""

@@ -1,4 +1,4 @@
-"""Objects in topology.yaml that a broker refuses because of its version or plugins, and names it may not know."""
+"""The compatibility of topology.yaml with the version and the plugins of a broker."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Conflict:
 
     path: Path
     text: str
-    #: The kind and the name, as in ``Change``, of each object that needs the refused object or setting.
+    #: The kind and the name, as in ``Change``, of each object that depends on the refused object or setting.
     things: tuple[tuple[str, str], ...]
 
     def is_of(self, changes: Iterable[Change]) -> bool:
-        """Return True if one of the changes would make the broker refuse. Existing objects cause no conflict."""
+        """Return True if one of the changes would cause this conflict. Existing objects cause no conflict."""
         asked = (Mark.CREATE, Mark.CHANGE, Mark.REPLACE)
         return any((one.kind, one.name) in self.things and one.mark in asked and not one.is_removal for one in changes)
 
@@ -67,7 +67,7 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
 
 
 def _missing_type(exchange: Exchange, live: Live) -> tuple[str, Path] | None:
-    """Return the exchange type that the broker lacks, or the lacking type behind a delay, and its path."""
+    """Return the exchange type that the broker lacks, and its path. A delayed exchange needs its routing type too."""
     behind = routing_type(exchange.type, exchange.arguments)
     for kind, place in ((exchange.type, ("type",)), (behind, ("arguments", DELAYED_TYPE))):
         if kind not in live.exchange_types:
@@ -83,15 +83,14 @@ def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[
             name = binding_name(binding)
             yield Conflict(
                 path_of(binding, topology),
-                f"binding {name!r}: its key has {count} words '#'; allowed since RabbitMQ"
-                f" {dotted(LIMITS_HASHES.span.since)}, this is {dotted(live.version)}: {MOST_HASHES}; remove it, or"
-                " use another broker",
+                f"binding {name!r}: its key has {count} words '#', but RabbitMQ {dotted(LIMITS_HASHES.span.since)}"
+                f" and later allow {MOST_HASHES} (this is {dotted(live.version)}); remove it, or use another broker",
                 (("binding", name),),
             )
 
 
 def _transient(objects: Objects, problem: str, topology: Topology) -> Iterator[Conflict]:
-    """Yield one conflict for each path that makes queues transient, with all affected queues."""
+    """Yield one conflict for each setting that makes queues transient, with all affected queues."""
     places: dict[Path, list[str]] = {}
     for queue in objects.queues:
         if not queue.durable:
@@ -117,7 +116,7 @@ def _policy(policy: Policy, objects: Objects, live: Live, topology: Topology) ->
         yield from _conflict(policy, "apply_to", f"apply_to: {policy.apply_to}", problem, topology)
     found = version_problems(policy.definition, live.version, is_policy=True, queue_type=kind, denied=live.denied)
     for key, problem in found.items():
-        # A setting from a policy in the file is reported at the policy.
+        # A setting that comes from a policy in topology.yaml is reported only for that policy.
         if name is None or (name in topology.queues and key in topology.queues[name].policy):
             yield from _conflict(policy, key, key, problem, topology)
 
@@ -148,7 +147,9 @@ def extensions(topology: Topology) -> Iterator[Finding]:
     for name, exchange in topology.exchanges.items():
         path: Path = ("exchanges", name)
         if exchange.type not in EXCHANGE_TYPES:
-            reason = f"{exchange.type!r} of {name!r} is not a type of RabbitMQ, so its bindings are not checked"
+            reason = (
+                f"{exchange.type!r} is not built into RabbitMQ, so the bindings of exchange {name!r} are not checked"
+            )
             yield Finding(UNKNOWN_TYPE, exchange.type, "topology.yaml", (*path, "type"), reason)
         known = arguments_of(exchange.type)
         if exchange.type in EXCHANGE_TYPES:
@@ -164,5 +165,5 @@ def extensions(topology: Topology) -> Iterator[Finding]:
 def _unknown(name: str, said: Mapping[str, object], known: Mapping[str, object], path: Path) -> Iterator[Finding]:
     for key in said:
         if key not in known:
-            reason = f"{key!r} of {name!r} is unknown to RabbitMQ, and has no effect without a plugin that supports it"
+            reason = f"{key!r} is not built into RabbitMQ, and has no effect on {name!r} unless a plugin supports it"
             yield Finding(UNKNOWN_ARGUMENT, key, "topology.yaml", (*path, key), reason)

@@ -1,7 +1,7 @@
-"""The compilation of topology.yaml: ``bind``, ``retry``, ``dead_letter`` and ``policy`` become plain broker objects.
+"""The compilation of topology.yaml, which turns ``bind``, ``retry``, ``dead_letter`` and ``policy`` into objects.
 
-Settings that may change on a queue with messages become one generated policy, because RabbitMQ applies only one policy
-to a queue. The settings of a retry queue are arguments. They never change, because the queue's name contains the delay.
+Settings that can change on an existing queue become one generated policy, because RabbitMQ applies only one policy to a
+queue. The settings of a retry queue become arguments, which never change, because the queue's name contains the delay.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue, Ret
 T = TypeVar("T", Exchange, Queue)
 
 CONSUMER_TIMEOUT_KEY = "consumer-timeout"
-#: The priority of generated policies. It exceeds the priorities in topology.yaml. A generated policy includes the
-#: settings of the policy that it hides.
+#: The priority of generated policies, which is higher than any priority in topology.yaml. A generated policy includes
+#: the settings of the policy that it hides.
 PRIORITY = 1001
 
 
@@ -37,17 +37,17 @@ def compile_topology(
     version: Version | None = None,
     timeouts: Mapping[str, float] | None = None,
 ) -> Objects:
-    """Return the broker objects of ``topology``.
+    """Return the broker objects that ``topology`` describes.
 
     These queues get a dead-letter queue:
 
-    - queues in ``consumed``, which are the queues of services, for messages that cannot be handled
+    - queues in ``consumed`` (the queues that services consume), for messages that cannot be handled
     - queues with ``dead_letter`` or ``retry``
     - quorum queues, because otherwise the broker drops messages that exceed the delivery limit
 
-    Without policies, for a broker that does not allow them, policy settings become arguments. ``version`` is the
-    broker's version, or None for the newest version. ``timeouts`` contains the seconds that a consumer may need to
-    acknowledge a message, by queue, for queues whose consumers need more than RabbitMQ's default.
+    If ``with_policies`` is False, for brokers that do not allow policies, policy settings become arguments. ``version``
+    is the broker's version, or None for the newest version. ``timeouts`` contains the seconds that the consumers of a
+    queue may need to acknowledge a message, if this time exceeds RabbitMQ's default.
     """
     own = [_policy(name, topology) for name in topology.policies] if with_policies else []
     policies = Policies(own, version)
@@ -67,14 +67,14 @@ def compile_topology(
         has_dead_letters = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
         limits: dict[str, Any] = {}
         if not has_dead_letters and queue.type == QUORUM and with_policies:
-            # Set only by policy, because arguments would make existing queues differ.
+            # These limits are set only by policy, because new arguments would differ from those of existing queues.
             has_dead_letters, limits = limits_of_unread(policies.settings_of(queue) | settings)
         if has_dead_letters:
             retry = _retry_delays_of(name, topology)
             retry_delays[name] = retry
             limits = dead_letter_settings(queue.type, retry.dead_letter) | limits
-            # The type is classic, because a quorum queue with a delivery limit would drop dead letters after a few
-            # reads.
+            # The dead-letter queue is classic, because a quorum queue with a delivery limit would drop dead letters
+            # after a few reads.
             extra.setdefault(retry.dead_letter, dead_letter_queue(retry.dead_letter))
             for delay, waiting in retry.steps:
                 extra[waiting] = retry_queue(queue, delay)
@@ -85,7 +85,7 @@ def compile_topology(
         queues[name] = queue if with_policies else _fixed(queue, settings)
         generated += [policy] if policy is not None else []
     for name in sorted(set(consumed) - queues.keys()):
-        # This service handles other services' dead letters, and needs a dead-letter queue for its own failures.
+        # A service that handles dead letters of other services needs a dead-letter queue for its own failures.
         retry_delays[name] = RetryDelays((), f"{name}.dlq")
         extra[f"{name}.dlq"] = dead_letter_queue(f"{name}.dlq")
     return Objects(
@@ -100,7 +100,7 @@ def compile_topology(
 
 
 def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
-    """Return the policy key for this consumer timeout, or an empty dict for an old broker or an unknown version."""
+    """Return the policy setting for a consumer timeout, or an empty dict if the broker is too old or unknown."""
     known = QUEUE_POLICY_KEYS[CONSUMER_TIMEOUT_KEY]
     if version is None or known.version_problem(0, version, is_policy=True) is not None:
         return {}
@@ -126,8 +126,8 @@ def _policy(name: str, topology: Topology) -> Policy:
 
 
 def _generated(kind: str, thing: Exchange | Queue, settings: Mapping[str, Any], policies: Policies) -> Policy | None:
-    """Return the generated policy of an exchange or queue. It includes the settings of the policy that it hides."""
-    # Settings that are arguments are left out.
+    """Return the policy to generate, or None. A generated policy includes the settings of the policy that it hides."""
+    # Settings that the object already has as arguments are omitted.
     settings = {key: value for key, value in settings.items() if _argument(key) not in thing.arguments}
     if not settings:
         return None
@@ -160,7 +160,7 @@ def _bindings(topology: Topology) -> list[Binding]:
         for source, keys in settings.bind.items()
         for key in keys
     ]
-    # The broker treats equal bindings as one binding.
+    # The broker treats identical bindings as one binding.
     return list({one.key: one for one in (*shorthand, *map(_explicit, topology.bindings))}.values())
 
 
@@ -174,18 +174,19 @@ def _retry_delays_of(name: str, topology: Topology) -> RetryDelays:
 
 
 def dead_letter_queue(name: str) -> Queue:
-    """Return a generated dead-letter queue."""
+    """Return the dead-letter queue to generate under a name."""
     return Queue(name, True, {QUEUE_TYPE: "classic"})
 
 
 def dead_letter_settings(kind: str, dead_letter: str) -> dict[str, Any]:
-    """Return the policy keys with which the broker itself dead-letters messages, directly to the dead-letter queue.
+    """Return the policy settings that make the broker dead-letter messages directly to the dead-letter queue.
 
-    The target is never a retry queue, which would form a cycle. RabbitMQ drops or keeps messages in a cycle.
+    The target is never a retry queue, because dead letters would then move in a cycle. RabbitMQ may drop or keep
+    messages in a cycle.
     """
     settings: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": dead_letter}
     if kind == QUORUM:
-        # At-least-once needs reject-publish (RabbitMQ: "Quorum Queues", dead letter strategy).
+        # The at-least-once strategy requires reject-publish (RabbitMQ: "Quorum Queues", dead letter strategy).
         settings |= {
             "delivery-limit": DELIVERY_LIMIT,
             "dead-letter-strategy": "at-least-once",
@@ -195,12 +196,12 @@ def dead_letter_settings(kind: str, dead_letter: str) -> dict[str, Any]:
 
 
 def retry_queue(origin: Queue, delay: float) -> Queue:
-    """Return the retry queue in which messages wait for ``delay`` seconds before they return to ``origin`` only.
+    """Return the retry queue in which messages wait for ``delay`` seconds before they return to ``origin``.
 
     Each delay has a separate queue, because a message expires only at the head of its queue.
     """
-    # If the origin refuses an expired message, a classic queue drops the message, but a quorum queue tries again. So a
-    # classic retry queue is used only for messages that would not survive a restart of the broker anyway.
+    # If the origin refuses an expired message, a classic queue drops the message, but a quorum queue retries. A classic
+    # retry queue is therefore used only for messages that would not survive a broker restart.
     kind = QUORUM if origin.durable else CLASSIC
     arguments: dict[str, Any] = {
         QUEUE_TYPE: kind,
@@ -214,7 +215,7 @@ def retry_queue(origin: Queue, delay: float) -> Queue:
 
 
 def path_of(thing: Exchange | Queue | Binding | Policy, topology: Topology) -> Path:
-    """Return the path in topology.yaml of an object, or of the queue or exchange for which the object is generated."""
+    """Return an object's path in topology.yaml. For a generated object, return the path of its queue or exchange."""
     if isinstance(thing, Binding):
         return _path_of_binding(thing, topology)
     if isinstance(thing, Exchange):

@@ -1,4 +1,4 @@
-"""The user's consent, and the planned changes that it allows. An object is changed or held back as a whole."""
+"""The user's consent to unsafe changes, and its effect on a plan. Each object is changed or held back as a whole."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from runner.topology.plan import INTERRUPTED, Change, Decision, Left, Mark, Plan
 from runner.topology.rename import former_bindings, leads_to, renames
 from runner.topology.retire import DEAD_LETTERS
 
-#: The name of the obstacle that delays removals while services are being replaced.
-REPLACED_SERVICES = "the services that are replaced"
+#: The obstacle that a plan names for removals that wait until services are replaced.
+REPLACED_SERVICES = "the replacement of the services"
 
 
 @dataclass(frozen=True)
 class Consent:
-    """The unsafe changes that the user has requested."""
+    """The unsafe changes that the user has allowed."""
 
     #: The exchanges and queues that may be deleted and recreated.
     replace: frozenset[str] = frozenset()
-    #: True if messages are moved from each replaced queue to the new queue.
+    #: True if the messages of each replaced queue are moved to the new queue.
     drain: bool = False
     #: True if the objects under ``retire`` may be deleted.
     retire: bool = False
-    #: True if queues may be renamed now, and bindings and policies that are no longer in topology.yaml removed.
+    #: True if queues may be renamed, and if bindings and policies that are no longer in topology.yaml may be removed.
     removals: bool = True
 
 
 def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decision:
-    """Divide a plan into the changes that the consent allows, and the remaining changes with their requirements."""
+    """Divide a plan into the changes that the consent allows and the remaining changes, with their requirements."""
     division = _Division(plan, objects, live.settled(), consent)
     while division.roots and division.spread():
         pass
@@ -45,7 +45,7 @@ def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decisi
 
 
 class _Division:
-    """A search for held-back objects that starts from the replacements without consent."""
+    """A search for objects to hold back, which starts with the replacements without consent."""
 
     def __init__(self, plan: Plan, objects: Objects, live: Live, consent: Consent) -> None:
         self._objects, self._live = objects, live
@@ -53,22 +53,22 @@ class _Division:
         waiting = {step for name in consent.replace for step in self._parts.steps(name)}
         self._consent = replace(consent, replace=consent.replace | waiting)
         self._changes = [one for one in plan.changes if one.mark is not Mark.UNMANAGED]
-        #: The changes to policies under ``policies``, by index in the plan.
+        #: The changes to policies under ``policies`` in topology.yaml, by index in the plan.
         self._written = {
             place: one
             for place, one in enumerate(self._changes)
             if isinstance(one.thing, Policy) and not owner_of_policy(one.name)
         }
         names = {one.name for one in self._written.values()}
-        #: The broker's other policies.
+        #: The policies on the broker, except those that ``_written`` changes.
         self._standing = Policies(
             (one for name, one in self._live.policies.items() if name not in names), self._live.version or None
         )
-        #: The name of the object for which a change waits, by index in the plan. Empty if the change waits for consent.
+        #: The name of the object that a change waits for, by index in the plan. Empty if the change waits for consent.
         self._waits: dict[int, str] = {}
-        #: The held-back objects, each with the name of the object for which it waits.
+        #: The held-back objects, each with the name of the object that it waits for.
         self._held: dict[Node, str] = {}
-        #: The held-back policies of topology.yaml, each with the name of the object for which it waits.
+        #: The held-back policies in topology.yaml, each with the name of the object that it waits for.
         self._policies_held: dict[str, str] = {}
         self.roots: dict[int, Change] = {}
         for place, change in enumerate(self._changes):
@@ -87,7 +87,10 @@ class _Division:
             self._held.setdefault(one, cause)
 
     def spread(self) -> bool:
-        """Hold back all changes that affect a held-back object or its messages. Return False if none was added."""
+        """Hold back all changes that affect a held-back object or its messages.
+
+        Return False if no further change or object is held back.
+        """
         before = len(self._waits), len(self._held)
         self._passages = Passages(self._objects, self._live, self._held, self._open_bindings())
         self._policies_held = {
@@ -106,7 +109,7 @@ class _Division:
         return (len(self._waits), len(self._held)) != before
 
     def keep_removals(self) -> None:
-        """Postpone removals and renames. This is the last step, because other obstacles hold back whole objects."""
+        """Postpone removals and renames. This step comes last, because all other obstacles hold back whole objects."""
         # A queue keeps its name and its bindings, because the old services still consume it.
         renamed = {one.new for one in renames(self._objects, self._live) if one.queues}
         for place, change in enumerate(self._changes):
@@ -122,7 +125,7 @@ class _Division:
                 yield change.thing, cause
 
     def _cause(self, change: Change) -> str:
-        """Return the name of the object for which a change must wait, or an empty string."""
+        """Return the name of the object that a change must wait for, or an empty string."""
         thing, passages = change.thing, self._passages
         if isinstance(thing, Binding):
             ends = (("exchange", thing.source), self._parts.root(thing.destination_type, thing.destination))
@@ -143,19 +146,19 @@ class _Division:
         return self._policies_held.get(wanted.name if wanted else "", "") or passages.leads_astray(node)
 
     def _cause_to_stay(self, change: Change, node: Node) -> str:
-        """Return the object that requires a queue to keep its name, or an object under ``retire`` to be kept."""
+        """Return the name of the object that prevents a rename or a deletion under ``retire``, or an empty string."""
         if change.mark is Mark.RENAME:
             causes = [cause for one, cause in self._open_bindings() if leads_to(one, change.new_name)]
             for one, is_gone in former_bindings(change.new_name, self._objects, self._live):
                 causes.append(self._held.get(("exchange", one.source), ""))
                 causes += [self._passages.carries(one)] if is_gone else []
             return next(filter(None, causes), "")
-        # A dead-letter queue is kept with its queue.
+        # A dead-letter queue is kept as long as its queue.
         owner = ("queue", change.name.removesuffix(DEAD_LETTERS))
         return self._passages.needs(node) or (self._held.get(owner, "") if change.kind == "queue" else "")
 
     def _policy_guard(self, changes: list[Change]) -> Mapping[str, str]:
-        """Return the policies that would change a held-back object's settings, each with the object's name."""
+        """Return the policies that would change the settings of a held-back object, each with the object's name."""
         if not changes:
             return {}
         guarded: list[tuple[Exchange | Queue, str]] = []
@@ -176,7 +179,7 @@ class _Division:
                 new = change.thing if isinstance(change.thing, Policy) and not is_going else None
                 for policy in (self._live.policies.get(change.name), new):
                     hides = above is not None and policy is not None and above.priority > policy.priority
-                    # A policy that cannot be evaluated may apply to the object too.
+                    # A policy that cannot be evaluated might apply to the object.
                     is_for_it = policy is not None and applies(policy, thing, self._live.version or None) is not False
                     if is_for_it and not hides:
                         result.setdefault(change.name, cause)
@@ -199,7 +202,7 @@ class _Division:
         return Decision(done, tuple(left), frozenset(members), open_routes, self._target())
 
     def _is_asked(self, place: int) -> bool:
-        """Return True if a change needs consent of its own. A retry queue is replaced together with its queue."""
+        """Return True if a change needs its own consent. A retry queue is replaced together with its queue."""
         change = self.roots[place]
         root = self._parts.node(change)
         return change.name == root[1] or not any((one.kind, one.name) == root for one in self.roots.values())

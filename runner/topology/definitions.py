@@ -1,4 +1,4 @@
-"""RabbitMQ's own formats: ``definitions.json`` for import and export, and user permissions."""
+"""RabbitMQ's definitions format for import and export, and its user permissions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import RunnerError
 from runner.topology.export import ExportEntry, entries
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
-#: RabbitMQ's word for a missing header value in its API and exports. RabbitMQ's import reads the word as text.
+#: The word that RabbitMQ's API and exports use for a missing header value. RabbitMQ's import reads this word as text.
 UNDEFINED = "undefined"
 #: RabbitMQ's name for the default exchange in permissions (RabbitMQ: "Access Control").
 DEFAULT_EXCHANGE = "amq.default"
@@ -81,29 +81,29 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
     """Return the objects of one vhost, and a note about each part that topology.yaml cannot contain.
 
     ``vhost`` may be None if the file contains only one vhost. Raises RunnerError if ``data`` is not a RabbitMQ export.
-    Missing fields have the same defaults as in RabbitMQ's own import (``rabbit_definitions``, measured with 3.10, 4.0
-    and 4.3).
+    Missing fields get the same defaults as in RabbitMQ's own import (module ``rabbit_definitions``, verified with 3.10,
+    4.0 and 4.3).
     """
     if not isinstance(data, dict) or not any(data.get(key) for key in _SECTIONS):
-        raise RunnerError("not an export of RabbitMQ; allowed: the JSON of rabbitmqctl export_definitions")
+        raise RunnerError("not a RabbitMQ export; allowed: a JSON file from rabbitmqctl export_definitions")
     sections = {key: entries(data, key) for key in _SECTIONS}
     chosen = _vhost(sections, vhost)
     mine = {key: [one for one in found if one.text("vhost", chosen) == chosen] for key, found in sections.items()}
     notes = [
-        f"not imported, {len(found)} {key}: topology.yaml cannot contain them"
+        f"{len(found)} {key} are not imported: topology.yaml cannot contain {key}"
         for key in _OTHERS
         if (found := entries(data, key))
     ]
     elsewhere = sum(len(sections[key]) - len(mine[key]) for key in ("exchanges", "queues"))
     if elsewhere:
-        notes.append(f"not imported, {elsewhere} exchanges and queues of other vhosts; choose a vhost with --vhost")
+        notes.append(f"{elsewhere} exchanges and queues of other vhosts are not imported; choose a vhost with --vhost")
     default_type = _default_queue_type(data, chosen)
     exchanges = [_exchange(one) for one in mine["exchanges"] if _is_own(one.text("name"))]
     queues = [_queue(one, default_type, notes) for one in mine["queues"] if _is_own(one.text("name"))]
     bindings = [_binding(one) for one in mine["bindings"] if one.text("source")]
     policies = [_policy(one) for one in mine["policies"]]
-    # RabbitMQ ignores an exchange or queue that already exists, but sets a policy again. The order of queues is
-    # uncertain, because RabbitMQ imports them in parallel.
+    # RabbitMQ's import ignores exchanges and queues that already exist, but overwrites policies. The order is uncertain
+    # for queues, because RabbitMQ imports queues in parallel.
     objects = Objects(
         tuple(_once(exchanges, "exchange", "first", notes)),
         tuple(_once(queues, "queue", "first", notes)),
@@ -114,7 +114,7 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
 
 
 def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Iterable[T]:
-    """Return one entry for each name, which is the first or the last in the file."""
+    """Return one entry for each name, which is the first or the last such entry in the file."""
     counts, found = Counter[str](), dict[str, T]()
     for one in things:
         counts[one.name] += 1
@@ -122,7 +122,7 @@ def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Itera
     for name, count in counts.items():
         if count > 1:
             notes.append(
-                f"{kind} {name!r} occurs {count} times; the {which} entry is used, as RabbitMQ's import usually does"
+                f"{kind} {name!r} occurs {count} times; using the {which} entry, as RabbitMQ's import usually does"
             )
     return found.values()
 
@@ -139,12 +139,12 @@ def _vhost(sections: dict[str, list[ExportEntry]], vhost: str | None) -> str:
 
 
 def _default_queue_type(data: dict[str, Any], vhost: str) -> str:
-    """Return the default queue type of a vhost, which RabbitMQ 4 and later exports in the vhost's metadata."""
+    """Return the default queue type of a vhost. RabbitMQ 4 and later versions export this type in the metadata."""
     for one in entries(data, "vhosts"):
         if one.text("name") == vhost:
             metadata = ExportEntry(f"{one.place}.metadata", one.table("metadata", {}))
             said = metadata.fields.get("default_queue_type")
-            # RabbitMQ writes this word for a missing value.
+            # RabbitMQ exports ``undefined`` for a missing value.
             return CLASSIC if said in (None, UNDEFINED) else metadata.text("default_queue_type")
     return CLASSIC
 
@@ -164,12 +164,12 @@ def _queue(one: ExportEntry, default_type: str, notes: list[str]) -> Queue:
     is_durable, is_deleted = one.flag("durable", True), one.flag("auto_delete", False)
     said = one.text("type", "")
     if arguments.get(QUEUE_TYPE, UNDEFINED) == UNDEFINED:
-        # RabbitMQ's import ignores the field ``type``.
+        # RabbitMQ's import ignores the ``type`` field.
         kind = default_type if is_durable and not is_deleted else CLASSIC
         if kind != CLASSIC:
-            notes.append(f"queue {name!r} is {kind}, the vhost's default_queue_type, as by RabbitMQ's import since 4.0")
+            notes.append(f"queue {name!r} becomes {kind}, the vhost's default_queue_type, as in RabbitMQ 4.0 and later")
         elif said not in ("", CLASSIC):
-            notes.append(f"queue {name!r} is {kind}, not {said}: RabbitMQ's import reads its type from the arguments")
+            notes.append(f"queue {name!r} becomes {kind}, not {said}: RabbitMQ's import reads only the arguments")
         arguments = {**arguments, QUEUE_TYPE: kind}
     return Queue(name, is_durable, arguments, is_deleted)
 
@@ -187,7 +187,7 @@ def _policy(one: ExportEntry) -> Policy:
 
 @dataclass(frozen=True)
 class Permission:
-    """A user's permissions: regular expressions for the names to declare, to publish to, and to consume."""
+    """A user's permissions, as regular expressions for the objects to declare, to publish to and to consume."""
 
     user: str
     configure: str
@@ -198,7 +198,7 @@ class Permission:
 def permissions_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> list[Permission]:
     """Return the permissions of each service.
 
-    The supervisor's own user declares all objects. It needs all three permissions, and a tag for policies.
+    The supervisor's own user, which declares all objects, needs all three permissions, and a tag for policies.
     """
     return [_permission(name, service, objects) for name, service in services.items()]
 

@@ -1,4 +1,4 @@
-"""Differences between exchanges or queues: those that require a replacement, and those that RabbitMQ ignores."""
+"""The comparison of exchanges and queues in topology.yaml with those on a broker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def queue_differences(
 
 
 def uncompared_arguments(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each different argument that RabbitMQ does not know and therefore does not compare."""
+    """Yield a warning for each argument that differs, but that RabbitMQ does not compare."""
     theirs = Policies(live.policies.values(), live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
     for ours in things:
@@ -73,7 +73,7 @@ def _fixed(ours: Exchange | Queue, theirs: Exchange | Queue, names: tuple[str, .
 def _arguments(
     ours: Exchange | Queue, theirs: Exchange | Queue, policies: Policies, live_policies: Policies
 ) -> Iterator[tuple[str, str]]:
-    """Yield each different argument. An argument equals a policy key with the same meaning and value."""
+    """Yield each argument that differs. An argument equals a policy key with the same meaning and value."""
     wanted, there = policies.settings_of(ours), live_policies.settings_of(theirs)
     known = _known(ours)
     for key in sorted({*ours.arguments, *theirs.arguments} - {QUEUE_TYPE}):
@@ -85,7 +85,7 @@ def _arguments(
 
 
 def shown(value: object) -> str:
-    """Return the text for a setting's value in a plan. None stands for a missing value."""
+    """Return the text that represents a setting's value in a plan. None stands for a missing value."""
     if value is None:
         return "not set"
     return str(value).lower() if isinstance(value, bool) else repr(value)

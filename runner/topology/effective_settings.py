@@ -24,7 +24,7 @@ def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = N
 
 
 class Policies:
-    """A set of policies with a fast lookup, even among thousands of policies for single names."""
+    """A set of policies with fast lookup, even if thousands of policies each match a single name."""
 
     def __init__(self, policies: Iterable[Policy], version: Version | None = None) -> None:
         self._version = version
@@ -37,21 +37,21 @@ class Policies:
             self._others += [policy] if names is None else []
 
     def applying(self, thing: Exchange | Queue) -> Policy | None:
-        """Return the matching policy with the highest priority, which alone applies, or None if no policy matches.
+        """Return the one policy that applies, which is the matching policy with the highest priority, or None.
 
-        A policy that cannot be evaluated is ignored. ``doubtful`` yields these policies.
+        Policies that cannot be evaluated are ignored here, and ``doubtful`` yields these policies.
         """
         candidates = (*self._others, *self._by_name.get(thing.name, ()))
         matching = [policy for policy in candidates if applies(policy, thing, self._version)]
-        # RabbitMQ does not define which policy applies if two have the same priority.
+        # RabbitMQ does not define which policy applies if several policies have the same priority.
         return max(matching, key=lambda policy: policy.priority, default=None)
 
     def doubtful(self, thing: Exchange | Queue) -> Iterator[Policy]:
-        """Yield the policies that may apply to an object, because their pattern cannot be evaluated."""
+        """Yield the policies that might apply to an object, but whose pattern cannot be evaluated."""
         yield from (policy for policy in self._others if applies(policy, thing, self._version) is None)
 
     def settings_of(self, thing: Exchange | Queue) -> dict[str, Any]:
-        """Return the effective settings by policy key. An argument has precedence over the policy."""
+        """Return the effective settings by policy key. An argument overrides the policy."""
         policy = self.applying(thing)
         known = EXCHANGE_ARGUMENTS if isinstance(thing, Exchange) else QUEUE_ARGUMENTS
         result = dict(policy.definition) if policy is not None else {}

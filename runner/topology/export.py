@@ -16,7 +16,10 @@ _MISSING: Any = object()
 
 
 def entries(data: Mapping[str, Any], section: str) -> list[ExportEntry]:
-    """Return the entries of a section, or [] if it is missing. Raises RunnerError if it is not a list of objects."""
+    """Return the entries of a section, or [] if the section is missing.
+
+    Raises RunnerError if the section is not a list of objects.
+    """
     found = data.get(section)
     if found is None:
         return []
@@ -30,7 +33,10 @@ def entries(data: Mapping[str, Any], section: str) -> list[ExportEntry]:
 
 @dataclass(frozen=True)
 class ExportEntry:
-    """One object in an export, with its position in the file. The methods raise RunnerError for a wrong type."""
+    """One object in an export, with its position in the file.
+
+    All methods raise RunnerError if a value has the wrong type.
+    """
 
     place: str
     fields: Mapping[str, Any]
@@ -51,7 +57,7 @@ class ExportEntry:
         return value
 
     def table(self, key: str, default: Mapping[str, Any] = _MISSING) -> dict[str, Any]:
-        """Return the value of an object field, with plain values. RabbitMQ may write an empty object as a list."""
+        """Return the value of an object field as plain Python values. RabbitMQ may export an empty object as a list."""
         if self.fields.get(key) in (None, []) and default is not _MISSING:
             return dict(default)
         value = self._field(key, dict, "not an object", "an object", default)

@@ -14,7 +14,7 @@ from runner.topology.offline_routing import alternates_of, routing_types
 
 #: The words of a routing key. None stands for any single word.
 Words = tuple[str | None, ...]
-#: Any key, such as the keys of dead letters and of messages at an alternate exchange.
+#: Any routing key, for dead letters and for messages at an alternate exchange.
 ANY: Words = ("#",)
 
 
@@ -42,7 +42,7 @@ class DeadLetterRoute:
 
 
 class Flow:
-    """The routes of all keys that services publish. Unknown words in keys are followed as far as possible."""
+    """The routes of all routing keys that services publish, including keys with unknown words."""
 
     def __init__(self, objects: Objects, services: Mapping[str, ServiceSettings]) -> None:
         policies = Policies(objects.policies)
@@ -53,7 +53,7 @@ class Flow:
         self._from: dict[str, list[Binding]] = defaultdict(list)
         for binding in objects.bindings:
             self._from[binding.source].append(binding)
-        #: The keys of the bindings that a message may match, and the exchanges that a message may reach.
+        #: The keys of all bindings that a message may match, and the exchanges that a message may reach.
         self.used: set[object] = set()
         self.fed: set[str] = set()
         self._keys: dict[str, set[Words]] = defaultdict(set)
@@ -101,7 +101,7 @@ class Flow:
         return Reach(frozenset(queues), frozenset(by_alternate))
 
     def keys_at(self, exchange: str) -> list[Words]:
-        """Return the keys that reach an exchange, except ANY."""
+        """Return the routing keys that may reach an exchange, except ANY."""
         return sorted(self._keys[exchange] - {ANY}, key=str)
 
     def _may_match(self, binding: Binding, kind: str, words: Words) -> bool:
@@ -112,7 +112,7 @@ class Flow:
         if kind == "direct":
             key = binding.routing_key.split(".")
             return len(key) == len(words) and all(one in (None, other) for one, other in zip(words, key, strict=True))
-        return True  # fanout, headers with unknown values, and types from plugins
+        return True  # fanout, headers (the values are unknown), and types from plugins
 
     def _dead_letters(self, queue: str) -> tuple[str, Words] | None:
         settings = self._settings[queue]
@@ -131,13 +131,13 @@ class Flow:
         if exchange:
             return DeadLetterRoute(f"exchange {exchange!r}", self.reach(exchange, words).queues)
         if words == ANY:
-            # The default exchange uses the key as a queue name, but a published key is not a queue name.
-            return DeadLetterRoute("the default exchange with the key of its publish", frozenset())
+            # The default exchange routes by queue name, but a published routing key is not a queue name.
+            return DeadLetterRoute("the default exchange with its original routing key", frozenset())
         key = ".".join(str(one) for one in words)
         return DeadLetterRoute(f"queue {key!r}", frozenset({key} & self._queues))
 
     def dead_letter_cycle(self, queue: str) -> list[str]:
-        """Return the queues through which dead letters return to ``queue``, or an empty list if they do not."""
+        """Return the queues through which dead letters return to ``queue``, or an empty list if there is no cycle."""
         came_from: dict[str, str | None] = {queue: None}
         waiting = [queue]
         while waiting:

@@ -43,19 +43,19 @@ class GeneratedParts:
         return {**exchanges, **{("queue", one.name): one for one in self._objects.queues}}
 
     def steps(self, queue: str) -> list[str]:
-        """Return the retry queues of a queue, including those with a delay that is no longer in the file."""
+        """Return the retry queues of a queue, including those for delays that are no longer in topology.yaml."""
         return self._steps.get(queue, [])
 
     def owners(self, dead_letter: str) -> list[str]:
-        """Return the queues for which a dead-letter queue is generated."""
+        """Return the queues for which a dead-letter queue was generated."""
         return self._owners.get(dead_letter, [])
 
     def root(self, kind: str, name: str) -> Node:
-        """Return the exchange or queue to which a part belongs, or the object itself if it is not a part."""
+        """Return the exchange or queue to which a part belongs, or the object itself if it is not a generated part."""
         return (kind, self._origins.get(name, name)) if kind == "queue" else (kind, name)
 
     def node(self, change: Change) -> Node:
-        """Return the exchange or queue that a change affects. The change must not concern a binding."""
+        """Return the exchange, queue or policy that a change affects. The change must not affect a binding."""
         if isinstance(change.thing, Policy):
             return owner_of_policy(change.name) or ("policy", change.name)
         if change.new_name:

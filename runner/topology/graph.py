@@ -15,7 +15,7 @@ from runner.topology.offline_routing import alternates_of
 
 
 class Shape(StrEnum):
-    """The kind of a node."""
+    """The kind of a node in the graph."""
 
     SERVICE = "service"
     EXCHANGE = "exchange"
@@ -52,7 +52,7 @@ class Graph:
 
 
 def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph:
-    """Return the graph of a topology. Retry queues are shown only as a line in their queue's node."""
+    """Return the graph of a topology. Retry queues appear only as a line in the node of their queue."""
     waiting = {name for retry in objects.retry_delays.values() for _, name in retry.steps}
     dead_letter_queues = {retry.dead_letter for retry in objects.retry_delays.values()}
     nodes = [GraphNode(f"service {name}", Shape.SERVICE, name) for name in services]
@@ -69,7 +69,7 @@ def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph
     ]
     known = {node.id for node in nodes}
     edges = {(edge.source, edge.target, edge.label): edge for edge in _edges(objects, services)}
-    # The broker's own exchanges are nodes only if they have bindings.
+    # A predefined exchange is a node only if an edge leads to or from the exchange.
     for edge in edges.values():
         for end in (edge.source, edge.target):
             if end not in known and end.startswith("exchange "):
@@ -120,7 +120,7 @@ def _label(binding: Binding) -> str:
 
 
 def mermaid(graph: Graph) -> str:
-    """Return the graph as a Mermaid diagram, which GitHub and many editors can draw."""
+    """Return the graph as a Mermaid diagram, which GitHub and many editors can render."""
     brackets = {
         Shape.SERVICE: ("([", "])"),
         Shape.EXCHANGE: ("{{", "}}"),
@@ -164,7 +164,7 @@ def dot(graph: Graph) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-#: The fill and border colours of each shape. Black text is readable on each fill.
+#: The fill and border colours of each shape. Black text is readable on every fill colour.
 FILLS = {
     Shape.SERVICE: ("#dbeafe", "#2563eb"),
     Shape.EXCHANGE: ("#fef3c7", "#d97706"),
@@ -174,5 +174,5 @@ FILLS = {
 
 
 def _entities(text: str) -> str:
-    # A quote would end a Mermaid label. Mermaid's numeric entities start with # instead of &#.
+    # A quotation mark would end a Mermaid label. Mermaid's numeric entities start with # instead of &#.
     return "".join(one if one.isalnum() or one in " ._-*,=:" else f"#{ord(one)};" for one in text)

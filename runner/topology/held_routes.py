@@ -13,12 +13,12 @@ Edges = Mapping[Node, set[Node]]
 
 
 class Passages:
-    """The exchanges and queues on the needed routes, each with the name of the held-back object that needs it."""
+    """The exchanges and queues on routes that held-back objects need, each with the name of such an object."""
 
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
     ) -> None:
-        """``held`` and ``open_bindings`` are held back, each with the name of the object for which it waits."""
+        """``held`` and ``open_bindings`` contain held-back objects and bindings, each with the cause."""
         self._live, self._held = live, held
         #: The alternate exchanges and dead-letter targets, both in topology.yaml and on the broker.
         self._leads, self._led = (
@@ -37,11 +37,11 @@ class Passages:
             starts.setdefault(("exchange", binding.source), cause)
             ends.setdefault((binding.destination_type, binding.destination), cause)
         routes = {start: to for start, to in self._wanted.items() if start[0] == "exchange"}
-        #: The objects to which topology.yaml routes more messages than the broker currently does.
+        #: The objects to which topology.yaml routes more messages than the broker currently routes.
         self._short = _reached(ends, routes)
-        #: The exchanges on the broker that still lack a route in topology.yaml.
+        #: The exchanges with a route in topology.yaml that does not yet exist on the broker.
         self.sources = {name: cause for (_, name), cause in _reached(starts, _reversed(routes)).items()}
-        #: The objects that held-back objects currently reach.
+        #: The objects that messages can currently reach from held-back objects.
         self._used = _reached(held, self._there)
         there = {("queue", name) for name in live.queues} | {("exchange", name) for name in live.exchanges}
         self._missing = {node: cause for node, cause in held.items() if node not in there}
@@ -51,9 +51,9 @@ class Passages:
         return self._carries(("exchange", binding.source), (binding.destination_type, binding.destination))
 
     def diverts(self, binding: Binding) -> str:
-        """Return the name of the held-back object for which a new binding must wait, or an empty string.
+        """Return the name of the held-back object that a new binding must wait for, or an empty string.
 
-        The binding would divert messages from an alternate exchange before another route from its source exists.
+        The new binding would divert messages from an alternate exchange before its source exchange has another route.
         """
         source = ("exchange", binding.source)
         return self.sources.get(binding.source, "") if source in self._led or source in self._leads else ""
@@ -82,7 +82,7 @@ class Passages:
         return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")
 
     def leads_astray(self, node: Node) -> str:
-        """Return the name of the held-back object that needs a node's alternate or dead-letter target, or ""."""
+        """Return the name of the held-back object that needs the alternate or dead-letter target of a node, or ""."""
         wanted, there = self._leads.get(node, set()), self._led.get(node, set())
         for target in wanted - there:
             if target in self._missing:
@@ -131,7 +131,7 @@ def _reversed(edges: Edges) -> Edges:
 
 
 def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
-    """Return all reachable objects, each with the object for which its starting point waits."""
+    """Return all reachable objects, each with the name that belongs to its starting point."""
     found = dict(starts)
     waiting = list(starts)
     while waiting:
@@ -144,10 +144,10 @@ def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
 
 
 def upstream_ranks(bindings: Iterable[Binding]) -> dict[str, int]:
-    """Return the rank of each exchange in the order in which messages reach exchanges. Ranks in a cycle are arbitrary.
+    """Return the rank of each exchange, in the order in which messages reach exchanges.
 
-    Bindings are created in reverse order and removed in this order, so that no message reaches an exchange without a
-    route to a queue.
+    Ranks within a cycle are arbitrary. Bindings are created in reverse rank order and removed in rank order, so that no
+    message reaches an exchange without a route to a queue.
     """
     following: dict[str, list[str]] = defaultdict(list)
     for one in bindings:

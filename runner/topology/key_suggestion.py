@@ -1,4 +1,4 @@
-"""Suggestions for a binding key that matches no published key, because of case, word order, or a misspelling."""
+"""Suggestions for binding keys that match no published key because of wrong case, word order or spelling."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Sequence
 
 from runner.topology.offline_routing import matches_topic, words_of
 
-#: The maximum number of words in a key for which all word orders are compared.
+#: The maximum number of words in a key for which all word orders are tried.
 MOST_WORDS = 6
-#: The minimum similarity, from 0 to 1, for which one word counts as a misspelling of another.
+#: The minimum similarity, from 0 to 1, at which one word counts as a misspelling of another.
 LIKENESS = 0.7
-#: A pattern for the words that a template field can become (see ``runner.worker.event_routing.routing_key``).
+#: A pattern for the possible values of a template field (see ``runner.worker.event_routing.routing_key``).
 _FIELD_WORD = re.compile(r"[a-z0-9_-]+|\*|#")
 
 Words = Sequence[str | None]
 
 
 def meant_pattern(pattern: str, keys: Iterable[Words], *, is_topic: bool = True) -> str | None:
-    """Return a similar pattern that matches one of ``keys``, or None if there is none.
+    """Return a similar pattern that matches one of ``keys``, or None if there is no such pattern.
 
     None in a key stands for any single word in lower case.
     """
@@ -34,7 +34,10 @@ def meant_pattern(pattern: str, keys: Iterable[Words], *, is_topic: bool = True)
 
 
 def may_match(pattern: str, key: Words) -> bool:
-    """Return True if a topic pattern may match a key. A field's word is in lower case and has no special characters."""
+    """Return True if a topic pattern may match a key.
+
+    The value of a template field is a word in lower case without special characters.
+    """
     if not matches_topic(pattern, key):
         return False
     if None not in key or "#" in words_of(pattern):
@@ -54,7 +57,7 @@ def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
     spelled = sorted({word for key in keys for word in key if word is not None})
     yield [_spelled(word, spelled) for word in words]
     for key in keys:
-        # The pattern may have an extra word, or lack a word.
+        # The pattern may have one word too many or too few.
         known = [str(word) for word in key]
         fewer, more = sorted((words, known), key=len)
         if len(more) - len(fewer) == 1 and None not in key and {*fewer} - {"#", "*"} <= {*more}:

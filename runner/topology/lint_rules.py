@@ -1,4 +1,4 @@
-"""The rules of ``lint``: probable mistakes in topology.yaml and in the events of services, found without a broker."""
+"""The rules of ``lint``, which find probable mistakes in topology.yaml and in the events of services offline."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def lint(
     terms: Mapping[str, Terms] | None = None,
     trace: str | None = None,
 ) -> list[Finding]:
-    """Return the findings that ``lint.ignore`` does not name, grouped by cause.
+    """Return all findings that are not under ``lint.ignore``, grouped by cause.
 
-    ``terms`` are the contracts of the services' plugins, and ``trace`` is the queue for notes about attempts.
+    ``terms`` contains the contracts of the plugins, by service. ``trace`` is the queue for reports about attempts.
     """
     found = list(_Linter(topology, services, terms or {}, trace).findings())
     ignore = topology.lint.ignore
@@ -48,7 +48,7 @@ def lint(
 
 
 def findings_of(project: Project) -> list[Finding]:
-    """Return the findings about a project with checked plugins."""
+    """Return the findings about a project whose plugins have been checked."""
     return lint(project.topology, project.config.services, project.terms, project.attempts_queue)
 
 
@@ -92,12 +92,11 @@ class _Linter:
                     reach = self._flow.reach(exchange, template_words(template))
                     said = f"{service} publishes {template!r} to {exchange!r}"
                     if not reach.queues:
-                        reason = f"{said}, and no queue gets it: it is returned as unroutable"
+                        reason = f"{said}, but no queue gets these events, so RabbitMQ returns them as unroutable"
                         yield Finding("unroutable-key", template, "config.yaml", path, reason)
                     elif not reach.bound:
-                        reason = (
-                            f"{said}, and only the alternate exchange routes it, to {', '.join(sorted(reach.queues))}"
-                        )
+                        queues = ", ".join(sorted(reach.queues))
+                        reason = f"{said}, but only the alternate exchange routes these events, to {queues}"
                         yield Finding("only-alternate", template, "config.yaml", path, reason)
 
     def _bindings(self) -> Iterator[Finding]:
@@ -106,13 +105,13 @@ class _Linter:
             name = f"{binding.source} {binding.routing_key}".strip()
             if kind in ("fanout", "headers") and binding.routing_key:
                 ignores = f"{binding.source!r} is a {kind} exchange, which ignores the key {binding.routing_key!r}"
-                matches = "" if binding.arguments else ": every message matches"
+                matches = "" if binding.arguments else ", so every message matches"
                 yield self._found("ignored-key", name, path, ignores + matches)
             elif binding.key not in self._flow.used and binding.source in self._flow.fed:
-                reason = f"nothing that is published to {binding.source!r} matches {_key(binding)}"
+                reason = f"no message published to {binding.source!r} matches {_key(binding)}"
                 keys = self._flow.keys_at(binding.source)
                 if kind == "direct" and {"*", "#"} & {*words_of(binding.routing_key)}:
-                    reason += ", in which * and # match only themselves on a direct exchange"
+                    reason += " (on a direct exchange, * and # match only themselves)"
                 meant = meant_pattern(binding.routing_key, keys, is_topic=kind == "topic") if keys else None
                 advice = "" if meant is None else f"did you mean {meant!r}?"
                 yield Finding("unmatched-binding", name, "topology.yaml", path, reason, advice)
@@ -121,7 +120,7 @@ class _Linter:
         dead_letter_queues = {self._topology.dead_letter_of(name) for name in self._topology.queues}
         fed = {one.destination for one in self._objects.bindings if one.destination_type == "queue"}
         for one in self._objects.queues:
-            # A message from a queue's own retry queue has been in the queue before.
+            # Messages from a queue's own retry queue do not count, because they have been in the queue before.
             fed |= {name for name in self._dead_letter_targets(one.name) if not self._is_retry_queue(one.name, name)}
         for queue in self._objects.queues:
             settings, path = self._settings[queue.name], path_of(queue, self._topology)
@@ -130,8 +129,8 @@ class _Linter:
             is_fallback = queue.name in dead_letter_queues or queue.name in self._flow.only_fallback
             is_kept = is_fallback or queue.type == "stream"
             if is_written and queue.name not in self._consumed and not is_kept and not is_waiting:
-                what = "it only grows" if queue.name in fed else "nothing is bound to it, so it stays empty"
-                yield self._found("unread-queue", queue.name, path, f"no service consumes {queue.name!r}: {what}")
+                effect = "so the queue only grows" if queue.name in fed else "which has no binding and remains empty"
+                yield self._found("unread-queue", queue.name, path, f"no service consumes {queue.name!r}, {effect}")
             if (
                 queue.name in self._consumed
                 and queue.name not in fed
@@ -141,14 +140,14 @@ class _Linter:
                 yield self._found("unfed-queue", queue.name, path, reason)
             if queue.name in self._consumed and _drops_oldest(queue, settings):
                 reason = (
-                    f"when {queue.name!r} is full, RabbitMQ drops its oldest messages, which no service has handled"
+                    f"when {queue.name!r} is full, RabbitMQ drops the oldest messages before a service handles them"
                 )
                 yield self._found("drops-oldest", queue.name, path, reason)
             target = self._flow.dead_letter_route(queue.name)
             if target is not None and not target.queues:
                 code = "retry-nowhere" if is_waiting else "dead-letter-nowhere"
-                what = "a message that has waited" if is_waiting else "a rejected message"
-                reason = f"{what} in {queue.name!r} goes to {target.target}, and no queue gets it there: it is lost"
+                what = "an expired message" if is_waiting else "a rejected message"
+                reason = f"{what} in {queue.name!r} goes to {target.target}, but reaches no queue, so it is lost"
                 yield self._found(code, queue.name, path, reason)
 
     def _is_retry_queue(self, name: str, queue: str) -> bool:
@@ -166,10 +165,12 @@ class _Linter:
             path, said = path_of(queue, self._topology), f"{queue.name!r} has a single active consumer"
             for name, service in self._services.items():
                 if queue.name in service.consumes and service.concurrency > 1:
-                    reason = f"{said}, but {name} handles {service.concurrency} messages at once: order is not kept"
+                    reason = (
+                        f"{said}, but {name} handles {service.concurrency} messages at once, so their order is not kept"
+                    )
                     yield self._found("order-not-kept", queue.name, path, reason)
             if queue.name in self._topology.queues and self._topology.queues[queue.name].retry:
-                reason = f"{said}, but retry lets later messages overtake a failed one: order is not kept"
+                reason = f"{said}, but retry lets later messages overtake a failed message, so their order is not kept"
                 yield self._found("order-not-kept", queue.name, path, reason)
 
     def _cycles(self) -> Iterator[Finding]:
@@ -179,7 +180,7 @@ class _Linter:
             if cycle and frozenset(cycle) not in seen:
                 seen.add(frozenset(cycle))
                 way = " -> ".join([*cycle, cycle[0]])
-                reason = f"a cycle of dead letters: {way}; RabbitMQ drops a message that returns without a rejection"
+                reason = f"dead letters move in a cycle, {way}; RabbitMQ drops messages that return without a rejection"
                 yield self._found("dead-letter-cycle", queue.name, path_of(queue, self._topology), reason)
 
     def _hidden_policies(self) -> Iterator[Finding]:
@@ -190,7 +191,9 @@ class _Linter:
             for thing in things:
                 winner = own.applying(thing)
                 if winner is not None and winner is not policy and applies(policy, thing):
-                    reason = f"for {thing.name!r} the policy {winner.name!r} hides {policy.name!r}: only one applies"
+                    reason = (
+                        f"{winner.name!r} hides {policy.name!r} for {thing.name!r}, because only one policy applies"
+                    )
                     yield self._found("hidden-policy", policy.name, ("policies", policy.name), reason)
                     break
 
@@ -199,14 +202,14 @@ class _Linter:
         for name, other in alternates.items():
             if not self._flow.reach(other, ANY).queues:
                 reason = (
-                    f"messages that match no binding of {name!r} go to {other!r}, to which no queue is bound,"
-                    " so they are dropped"
+                    f"messages that match no binding of {name!r} go to its alternate exchange {other!r}, but reach no"
+                    " queue and are dropped"
                 )
                 yield self._found("alternate-nowhere", name, ("exchanges", name, "alternate_exchange"), reason)
         for name in self._topology.exchanges:
             is_bound = any(name in (one.source, one.destination) for one in self._objects.bindings)
             if name not in self._flow.fed and not is_bound and name not in PREDEFINED_EXCHANGES:
-                reason = f"nothing is published to {name!r}, and nothing is bound to it"
+                reason = f"no service publishes to {name!r}, and the exchange has no binding"
                 yield self._found("unused-exchange", name, ("exchanges", name), reason)
 
     def _deprecated(self) -> Iterator[Finding]:
@@ -216,8 +219,8 @@ class _Linter:
                 path = self._topology.durable_path(str(path_of(queue, self._topology)[1]))
                 since = dotted(TRANSIENT_QUEUES.span.until or NEWEST)
                 reason = (
-                    f"{queue.name!r} is neither durable nor exclusive, which RabbitMQ deprecates"
-                    f" ({TRANSIENT_QUEUES.feature}): some brokers refuse it since {since}"
+                    f"{queue.name!r} is neither durable nor exclusive; RabbitMQ deprecates such queues"
+                    f" ({TRANSIENT_QUEUES.feature}), and some brokers refuse them since {since}"
                 )
                 yield self._found("transient-queue", queue.name, path, reason)
         newest = Live(version=NEWEST)
@@ -228,7 +231,7 @@ class _Linter:
 
 
 def _drops_oldest(queue: Queue, settings: Mapping[str, Any]) -> bool:
-    # Without a limit, drop-head has no effect. With a limit, it is the default (RabbitMQ: "Queue Length Limit").
+    # drop-head has no effect without a length limit, and is the default with a limit (RabbitMQ: "Queue Length Limit").
     has_limit = "max-length" in settings or "max-length-bytes" in settings
     return queue.type != STREAM and has_limit and settings.get("overflow", "drop-head") == "drop-head"
 

@@ -10,7 +10,7 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 #: The suffixes of the two queues in which ``apply --drain`` keeps a queue's old messages and new messages.
 DRAIN_SUFFIXES = (".drain.old", ".drain.new")
-#: The suffix of the stand-in for an exchange that ``apply`` replaces.
+#: The suffix of the name of the stand-in for an exchange that ``apply`` replaces.
 STAND_IN = ".replace.new"
 
 BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
@@ -18,7 +18,7 @@ BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class LiveQueue:
-    """A queue on the broker. The counts are from RabbitMQ's statistics, and may be unknown or a few seconds old."""
+    """A queue on the broker. The counts come from RabbitMQ's statistics, and may be unknown or a few seconds old."""
 
     queue: Queue
     messages: int | None = 0
@@ -42,14 +42,14 @@ class Owned:
     queues: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
     bindings: frozenset[BindingKey] = frozenset()
-    #: The time since which FastCommerce owns each binding, in milliseconds since the epoch. Some times are unknown.
+    #: The time at which FastCommerce became the owner of each binding, in milliseconds since the epoch, if known.
     since: Mapping[BindingKey, int] = field(default_factory=dict, compare=False)
     #: The current names of renamed queues, by their previous names.
     renamed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, objects: Objects) -> Owned:
-        """Return the names of these objects."""
+        """Return the names of the objects in a compiled topology."""
         return cls(
             frozenset(one.name for one in objects.exchanges),
             frozenset(one.name for one in objects.queues),
@@ -66,7 +66,7 @@ class Owned:
         )
 
     def still_in(self, live: Live) -> Owned:
-        """Return the names that still exist on the broker."""
+        """Return a copy that contains only objects that still exist on the broker."""
         return Owned(
             self.exchanges & live.exchanges.keys(),
             self.queues & live.queues.keys(),
@@ -77,8 +77,8 @@ class Owned:
     def dated(self, before: Owned, now: int) -> Owned:
         """Return a copy with the previous queue names and the binding times from ``before``.
 
-        A new binding gets the time ``now``. If another client removed a binding, the recreated binding keeps its time,
-        because the messages that the binding did not route in the meantime are lost.
+        A new binding gets the time ``now``. A binding that is recreated after another client removed it keeps its time,
+        because the messages that were not routed in the meantime are lost.
         """
         known = {key: before.since[key] for key in self.bindings & before.since.keys()}
         since = known | dict.fromkeys(self.bindings - before.bindings, now)
@@ -88,7 +88,7 @@ class Owned:
     def with_rename(self, old: str, new: str) -> Owned:
         """Return a copy in which ``old`` and all its previous names are previous names of ``new``."""
         names = {name: new if present == old else present for name, present in self.renamed.items()} | {old: new}
-        # If a queue is renamed back to an earlier name, this is no longer a previous name.
+        # After a queue is renamed back to an earlier name, that name is no longer a previous name.
         return replace(self, renamed={name: present for name, present in names.items() if name != present})
 
     def to_json(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Owned:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Owned:
-        """Return the names from the JSON object of ``to_json``. Unknown keys are ignored."""
+        """Return the names from a JSON object that ``to_json`` returned. Unknown keys are ignored."""
         bindings: Iterable[Any] = data.get("bindings", ())
         keys = [(a, b, c, d, tuple((name, value) for name, value in rest)) for a, b, c, d, rest in bindings]
         # Older versions did not store times.
@@ -126,18 +126,18 @@ class Live:
 
     #: The broker's version, such as (3, 10, 8).
     version: tuple[int, ...] = ()
-    #: The deprecated features that the broker denies. None if it does not report them, as before 4.1.
+    #: The deprecated features that the broker denies. None if the broker does not report them, as before 4.1.
     denied: frozenset[str] | None = None
     exchanges: Mapping[str, Exchange] = field(default_factory=dict)
     queues: Mapping[str, LiveQueue] = field(default_factory=dict)
     bindings: Mapping[BindingKey, LiveBinding] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     owned: Owned = Owned()
-    #: The exchange types of the broker and its plugins. Empty if unknown.
+    #: The exchange types of the broker and its plugins. Empty if the types are unknown.
     exchange_types: frozenset[str] = frozenset()
 
     def settled(self) -> Live:
-        """Return a copy in which bindings that interrupted replacements have moved are at their usual objects."""
+        """Return a copy in which the bindings that interrupted replacements moved have their usual ends."""
         aside = {("queue", name) for name in self.queues if name.endswith(DRAIN_SUFFIXES[1])}
         aside |= {("exchange", name) for name in self.exchanges if name.endswith(STAND_IN)}
         if not aside:
@@ -158,5 +158,5 @@ class Live:
 
 
 def is_entrance(binding: Binding) -> bool:
-    """Return True if this binding routes messages from an exchange under replacement to its stand-in."""
+    """Return True if a binding routes messages from an exchange that is being replaced to its stand-in."""
     return binding.destination_type == "exchange" and binding.destination == f"{binding.source}{STAND_IN}"

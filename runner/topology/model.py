@@ -1,4 +1,4 @@
-"""The exact exchanges, queues, bindings and policies to declare on a broker."""
+"""The exchanges, queues, bindings and policies to declare on a broker."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Policy:
     name: str
     #: A regular expression, which may match any part of a name.
     pattern: str
-    #: The object type: ``queues``, ``exchanges``, ``all``, ``classic_queues``, ``quorum_queues`` or ``streams``.
+    #: The type of the affected objects: ``queues``, ``exchanges``, ``all``, ``classic_queues``, ``quorum_queues`` or
+    #: ``streams``.
     apply_to: str
     definition: Mapping[str, Any]
     priority: int = 0
@@ -87,13 +88,13 @@ class RetryDelays:
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of a compiled topology.yaml, in declaration order."""
+    """The broker objects that topology.yaml describes, in declaration order."""
 
     exchanges: tuple[Exchange, ...] = ()
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     policies: tuple[Policy, ...] = ()
-    #: The retry delays and the dead-letter queue, by queue, for the queues whose dead letters FastCommerce routes.
+    #: The retry delays and the dead-letter queue of each queue whose dead letters FastCommerce routes.
     retry_delays: Mapping[str, RetryDelays] = field(default_factory=dict)
     #: The retry queues and dead-letter queues that are not listed under ``queues`` in topology.yaml.
     generated: frozenset[str] = frozenset()
@@ -102,7 +103,7 @@ class Objects:
 
     @classmethod
     def of(cls, things: Iterable[Exchange | Queue | Binding | Policy]) -> Objects:
-        """Return the exchanges, queues and bindings among these objects."""
+        """Return the given exchanges, queues and bindings. Policies are left out."""
         found = tuple(things)
         return cls(
             tuple(one for one in found if isinstance(one, Exchange)),

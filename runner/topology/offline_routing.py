@@ -1,7 +1,7 @@
 """RabbitMQ's message routing, computed offline.
 
 The rules are from the AMQP 0-9-1 specification (3.1.3) and from RabbitMQ's guides "Exchange to Exchange Bindings" and
-"Alternate Exchanges". A test compares the results with a real broker.
+"Alternate Exchanges". A test compares the results with those of a real broker.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ class Route:
 
 
 def words_of(key: str) -> list[str]:
-    """Return the words in a topic routing key or pattern. An empty text has no words."""
+    """Return the words in a topic routing key or pattern. An empty key has no words."""
     return key.split(".") if key else []
 
 
 def matches_topic(pattern: str, words: Sequence[str | None]) -> bool:
-    """Return True if a topic pattern matches a key with these words. ``*`` is one word, ``#`` any number of words.
+    """Return True if a topic pattern matches a key with these words.
 
-    None stands for an unknown word. If there are unknown words, the result is True if the pattern may match.
+    ``*`` matches one word, and ``#`` matches any number of words. None in ``words`` stands for an unknown word. With
+    unknown words, the result is True if the pattern might match.
     """
-    # The positions in the key that the pattern's parts so far can reach.
+    # The positions in the key that the processed part of the pattern can reach.
     reached = {0}
     for part in words_of(pattern):
         if part == "#":
@@ -65,7 +66,7 @@ def matches_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) ->
     """Return True if a headers exchange's binding matches these headers.
 
     ``x-match`` is ``all`` (the default), ``any``, ``all-with-x`` or ``any-with-x``. Without ``with-x``, names that
-    start with ``x-`` are ignored. A missing value only requires that the header exists.
+    start with ``x-`` are ignored. An argument without a value requires only that the header exists.
     """
     mode = arguments.get("x-match", "all")
     with_x = str(mode).endswith("-with-x")
@@ -98,7 +99,7 @@ def matches(binding: Binding, exchange_type: str, key: str, headers: Mapping[str
 
 
 class OfflineRouter:
-    """A router that sends messages through the exchanges and bindings of a topology."""
+    """A router that traces messages through the exchanges and bindings of a topology."""
 
     def __init__(self, objects: Objects) -> None:
         self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
@@ -110,7 +111,7 @@ class OfflineRouter:
         self._alternates = alternates_of(objects)
 
     def route(self, exchange: str, key: str, headers: Mapping[str, Any] | None = None) -> Route:
-        """Return the route of a message that is published to ``exchange``. "" is the default exchange."""
+        """Return the route of a message that is published to ``exchange``. An empty name means the default exchange."""
         if exchange == "":
             return Route((), (key,) if key in self._queues else ())
         hops: list[Hop] = []
@@ -147,7 +148,7 @@ def routing_types(objects: Objects) -> dict[str, str]:
 
 
 def alternates_of(objects: Objects) -> dict[str, str]:
-    """Return the alternate exchange of each exchange that has one, by argument or by policy."""
+    """Return the alternate exchanges, by exchange, that arguments and policies set."""
     policies = Policies(objects.policies)
     found = ((one.name, policies.settings_of(one).get("alternate-exchange")) for one in objects.exchanges)
     return {name: alternate for name, alternate in found if isinstance(alternate, str)}

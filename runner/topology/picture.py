@@ -19,7 +19,7 @@ LANE = 12
 COLUMN_GAP = 56
 #: The maximum number of characters in a label. A longer label is shortened, and its full text becomes a tooltip.
 MOST_CHARACTERS = 34
-#: The number of iterations to improve the order within columns.
+#: The number of passes that improve the order of boxes within columns.
 SWEEPS = 12
 
 
@@ -48,7 +48,7 @@ class _Way:
 
 
 def svg(graph: Graph) -> str:
-    """Return the SVG diagram, which needs no external font, script or style."""
+    """Return the graph as an SVG diagram without external fonts, scripts or styles."""
     boxes, ways = _laid_out(graph)
     width = max((box.x + box.width for box in boxes), default=0) + MARGIN
     height = max((box.y + box.height for box in boxes), default=0) + MARGIN
@@ -94,7 +94,7 @@ def _laid_out(graph: Graph) -> tuple[list[_Box], list[_Way]]:
 
 
 def _columns(graph: Graph) -> dict[str, int]:
-    """Return the column of each node. It is the length of the longest route to the node, without cycles."""
+    """Return the column of each node, which is the length of the longest route to the node without cycles."""
     following: dict[str, list[str]] = defaultdict(list)
     for edge in graph.edges:
         following[edge.source].append(edge.target)
@@ -158,7 +158,7 @@ def _order(rows: dict[int, list[_Box]], ways: Iterable[_Way]) -> None:
 
 
 def _stack(column: list[_Box], wanted: list[float]) -> None:
-    """Place boxes as near to their wanted positions as the gaps allow, by pushing them down and shifting them up."""
+    """Place boxes as close to their wanted positions as the gaps between boxes allow."""
     bottom = float("-inf")
     for box, y in zip(column, wanted, strict=True):
         box.y = max(bottom, y)
@@ -196,7 +196,7 @@ def _path(boxes: list[_Box]) -> str:
 
 def _label(way: _Way) -> str:
     source, target = way.boxes[0], way.boxes[1]
-    # The label is nearer to the end of the edge, because several edges may share its start.
+    # The label is closer to the end of the edge, because several edges may start at the same point.
     share = 0.56
     x = source.x + source.width + (target.x - source.x - source.width) * share
     y = source.middle + (target.middle - source.middle) * (3 * share**2 - 2 * share**3) - 4

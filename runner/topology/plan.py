@@ -1,4 +1,4 @@
-"""A plan of changes, which create, change, replace or retire objects, and the decision about these changes."""
+"""The planned changes to objects on a broker, and the decision about these changes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from runner.topology.compile import owner_of_policy
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Exchange, Node, Objects, Policy, Queue
 
-#: The exit codes of ``plan`` if there are changes, if an object must be replaced, and if an incomplete comparison found
-#: no difference.
+#: The exit codes of ``plan`` for changes, for a required replacement, and for an incomplete comparison without
+#: differences.
 EXIT_CHANGES, EXIT_REPLACE, EXIT_UNCOMPARED = 2, 3, 4
 
 Thing = Exchange | Queue | Binding | Policy
 
-#: The reason to show in the plan after an interrupted replacement.
-INTERRUPTED = "its replacement was interrupted; the same command continues it"
+#: The reason that a plan shows for an object whose replacement was interrupted.
+INTERRUPTED = "the replacement was interrupted; run the same command to continue"
 
 
 class Mark(StrEnum):
-    """The kind of a change, with its sign in a plan."""
+    """The kind of a change, as a mark in a plan."""
 
     CREATE = "+"
     #: A change in place, which does not affect messages.
@@ -30,7 +30,7 @@ class Mark(StrEnum):
     #: A deletion followed by a recreation.
     REPLACE = "!"
     RETIRE = "-"
-    #: A renaming, with messages and bindings.
+    #: A rename of a queue, with its messages and bindings.
     RENAME = ">"
     #: An object that is not in topology.yaml and is not changed.
     UNMANAGED = "?"
@@ -43,12 +43,12 @@ class Change:
     mark: Mark
     thing: Thing
     why: str = ""
-    #: The number of messages in the queue that are at risk. None if unknown.
+    #: The number of messages at risk in the queue, or None if unknown.
     messages: int | None = 0
     consumers: int | None = 0
     #: True if a binding or policy is removed.
     is_removal: bool = False
-    #: The new name of a renamed queue. Empty for other changes.
+    #: The new name of a renamed queue. Empty for all other changes.
     new_name: str = ""
 
     @property
@@ -58,7 +58,7 @@ class Change:
 
     @property
     def name(self) -> str:
-        """The name of the object. For a binding, its description."""
+        """The name of the object, or the description of a binding."""
         return binding_name(self.thing) if isinstance(self.thing, Binding) else self.thing.name
 
 
@@ -89,12 +89,12 @@ class Plan:
     kept: tuple[tuple[str, str], ...] = ()
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
-        """Return the changes with these marks."""
+        """Return the changes that have one of these marks."""
         return tuple(one for one in self.changes if one.mark in marks)
 
     @property
     def exit_code(self) -> int:
-        """The exit code of ``plan``. A difference has precedence over an incomplete comparison."""
+        """The exit code of ``plan``. A difference has priority over an incomplete comparison."""
         if self.problems:
             return EXIT_CONFIG
         if self.of(Mark.REPLACE):
@@ -112,7 +112,7 @@ def counted(number: int | None, word: str) -> str:
 
 
 def change_line(change: Change) -> str:
-    """Return the line about one change."""
+    """Return the line for one change in a plan."""
     risk = []
     if not change.new_name and (change.messages != 0 or change.consumers != 0):
         risk = [f"{counted(change.messages, 'message')}, {counted(change.consumers, 'consumer')}"]
@@ -123,35 +123,35 @@ def change_line(change: Change) -> str:
 
 @dataclass(frozen=True)
 class Left:
-    """One change that is not made, with its requirements."""
+    """A change that is not made yet, with its requirements."""
 
     change: Change
     needs: str
     #: The object for which the change waits. Empty if the change waits for consent.
     waits_for: str = ""
-    #: True if the changed object is generated, so that the line about its owner is sufficient.
+    #: True if the changed object is generated, and the line about its owner is therefore sufficient.
     is_implied: bool = False
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan, divided into the changes to apply and the changes that are not made."""
+    """A plan that is divided into the changes to apply and the changes that are not made yet."""
 
     done: tuple[Change, ...] = ()
     left: tuple[Left, ...] = ()
     #: The held-back exchanges and queues.
     held: frozenset[Node] = frozenset()
-    #: The exchanges on the broker that still lack a route in topology.yaml.
+    #: The exchanges with a route in topology.yaml that does not yet exist on the broker.
     open_routes: frozenset[str] = frozenset()
     #: The objects in topology.yaml that will exist on the broker after the changes.
     target: Objects = field(default_factory=Objects)
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
-        """Return the changes to apply with these marks."""
+        """Return the changes to apply that have one of these marks."""
         return tuple(one for one in self.done if one.mark in marks)
 
     def owned(self, live: Live) -> Owned:
-        """Return FastCommerce's objects after the changes, before any deletion. Held-back objects keep their owner."""
+        """Return FastCommerce's objects after the changes, but before deletions. Held-back objects keep their owner."""
         mine = self.target
         kept = {one.name for one in mine.policies if (node := owner_of_policy(one.name)) and node in self.held}
         kept |= {one.change.name for one in self.left if one.change.kind == "policy"}

@@ -1,4 +1,4 @@
-"""The comparison of topology.yaml with a broker, which results in the plan of changes."""
+"""The comparison of topology.yaml with a broker, which results in a plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.topology.surplus import GONE, Surplus
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
-    """Return the plan to make a broker match ``objects``. With ``prune``, it also deletes surplus objects."""
+    """Return the plan that makes a broker match ``objects``. With ``prune``, the plan also deletes surplus objects."""
     live, policies = live.settled(), Policies(objects.policies, live.version or None)
     going, moving = list(retired(objects, live, retire)), list(renames(objects, live))
     surplus = Surplus(objects, live, going, {name for one in moving for name in one.sources})
@@ -111,7 +111,7 @@ def _bindings(objects: Objects, live: Live) -> Iterator[Change]:
 
 
 def _stale(objects: Objects, live: Live) -> Iterator[Change]:
-    """Yield removals of bindings and policies that left topology.yaml, for exchanges and queues that did not."""
+    """Yield the removals of bindings and policies that left topology.yaml without their exchange or queue."""
     ours = {one.key for one in objects.bindings}
     queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
     for key in sorted(live.owned.bindings - ours):
@@ -127,7 +127,7 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
             if is_ours and not _is_for_consumers(live.policies[policy]):
                 yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
     for name in sorted(queues):
-        # The policy may be from an interrupted rename or replacement that was later removed from the file.
+        # The policy may remain from an interrupted rename or replacement that was later removed from topology.yaml.
         policy = policy_name("drain", name)
         if policy in live.policies and not any(f"{name}{suffix}" in live.queues for suffix in DRAIN_SUFFIXES):
             yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
@@ -146,7 +146,7 @@ def _is_for_consumers(policy: Policy) -> bool:
 
 def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
     ours = {one.name for one in objects.policies}
-    # FastCommerce's own unwanted policy will be removed, or belongs to an interrupted replacement.
+    # FastCommerce's own unneeded policies will be removed, or belong to an interrupted replacement.
     others = (policy for name, policy in live.policies.items() if name not in ours and not name.startswith(GENERATED))
     foreign = Policies(others, live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
@@ -155,13 +155,13 @@ def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]
         if wanted is not None and other is not None and other.priority >= wanted.priority:
             yield (
                 f"{type(thing).__name__.lower()} {thing.name!r}: the broker's own policy {other.name!r} hides"
-                f" {wanted.name!r}, since only one applies; give it a priority below {wanted.priority}, or move it to"
-                " topology.yaml under policies"
+                f" {wanted.name!r}, because only one policy applies; set the priority of {other.name!r} below"
+                f" {wanted.priority}, or move {other.name!r} to topology.yaml under policies"
             )
 
 
 def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each foreign policy that cannot be evaluated, with the policies it may hide."""
+    """Yield a warning for each foreign policy that cannot be evaluated, with the policies that it may hide."""
     ours = {one.name for one in objects.policies}
     doubtful = [one for one in live.policies.values() if one.name not in ours and matches(one.pattern, "") is None]
     others = [one for one in live.policies.values() if one.name not in ours and not one.name.startswith(GENERATED)]
@@ -176,9 +176,9 @@ def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
                 names.append(wanted.name)
     for name, names in sorted(hidden.items()):
         pattern = live.policies[name].pattern
-        reason = pattern_problem(pattern) or "a match takes too many steps, or depends on the version of Erlang"
-        risk = f"; it may hide {', '.join(map(repr, names[:3]))}{' and more' if names[3:] else ''}" if names else ""
-        yield f"policy {name!r} cannot be evaluated: its pattern {pattern!r}; {reason}{risk}"
+        reason = pattern_problem(pattern) or "matching takes too many steps, or depends on the version of Erlang"
+        risk = f" and may hide {', '.join(map(repr, names[:3]))}{' and more' if names[3:] else ''}" if names else ""
+        yield f"policy {name!r} cannot be evaluated{risk}; pattern {pattern!r}: {reason}"
 
 
 def _settings(definition: Mapping[str, Any]) -> str:
@@ -188,7 +188,7 @@ def _settings(definition: Mapping[str, Any]) -> str:
 def unmanaged(
     objects: Objects, live: Live, going: Iterable[Change], moving: Iterable[Rename], surplus: Surplus
 ) -> Iterator[Change]:
-    """Yield all objects without another change in the plan, with a note if ``apply --prune`` would delete them."""
+    """Yield each object that the plan does not change, with a note if ``apply --prune`` would delete the object."""
     going, moving = tuple(going), tuple(moving)
     renamed = {name for one in moving for name in one.sources}
     known = {one.key for one in objects.bindings} | {one.thing.key for one in going if isinstance(one.thing, Binding)}

@@ -13,9 +13,9 @@ from runner.topology.model import Objects, Queue
 from runner.topology.plan import Mark, Plan, counted
 from runner.topology.rename import renames
 
-#: The maximum number of queues whose counts are read, one after the other.
+#: The maximum number of queues whose messages are counted individually.
 MOST_COUNTED = 1000
-#: RabbitMQ's default ``overflow``. With this value, a full queue drops its oldest messages.
+#: RabbitMQ's default value of ``overflow``, with which a full queue drops its oldest messages.
 DROPS = "drop-head"
 
 
@@ -23,9 +23,9 @@ def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator
     """Yield a warning for each limit below the number of messages, because a classic queue would drop the excess."""
     for queue, there, limit in _new_limits(objects, live, policies):
         if there.messages is None or there.messages > limit:
-            held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
-            cost = "a classic queue drops the excess immediately"
-            yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
+            verb = "is" if there.messages is not None else "may be"
+            risk = f"{verb} too low for {counted(there.messages, 'message')}"
+            yield f"queue {queue.name!r}: max-length {limit} {risk}; a classic queue drops the excess immediately"
 
 
 def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: int) -> str | None:
@@ -47,7 +47,7 @@ def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: i
 
 
 def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False) -> list[str]:
-    """Return the queues whose counts the plan needs and the HTTP API does not report, at most MOST_COUNTED.
+    """Return at most MOST_COUNTED queues whose counts the plan needs and the HTTP API does not report.
 
     With ``is_sure``, the result includes FastCommerce's queues that are no longer in topology.yaml, because the counts
     from the HTTP API are a few seconds old.
@@ -77,7 +77,7 @@ def _new_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[tu
 
 
 def at_default_limit(objects: Objects, wanted: Objects, live: Live) -> Iterator[tuple[Queue, str]]:
-    """Yield each quorum queue that drops messages at the default delivery limit, with a line about the queue.
+    """Yield each quorum queue that drops messages at the default delivery limit, with a warning about the queue.
 
     ``objects`` was compiled without policies, and ``wanted`` with policies.
     """
@@ -94,6 +94,6 @@ def at_default_limit(objects: Objects, wanted: Objects, live: Live) -> Iterator[
             yield (
                 queue,
                 f"queue {queue.name!r}: without a policy, RabbitMQ {dotted(live.version)} drops a message at its"
-                f" {DEFAULT_DELIVERY_LIMIT + 1}st delivery; a policy needs RabbitMQ's HTTP API and a user with the tag"
-                " policymaker",
+                f" {DEFAULT_DELIVERY_LIMIT + 1}st delivery; a policy requires RabbitMQ's HTTP API and a user with the"
+                " policymaker tag",
             )

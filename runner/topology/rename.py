@@ -11,7 +11,7 @@ from runner.topology.model import Binding, Objects, Queue
 from runner.topology.plan import Change, Mark, counted
 from runner.topology.retire import DEAD_LETTERS
 
-#: The suffix of a retry queue's name, after the queue's name.
+#: The part of a retry queue's name between the name of the original queue and the delay.
 RETRY = ".retry."
 
 
@@ -37,7 +37,7 @@ class Rename:
 
     @property
     def names(self) -> dict[str, str]:
-        """The new names of the queues, by their old names, which message headers may contain."""
+        """The new names of the queues, by old name. Message headers may still contain the old names."""
         names = {self.old: self.new, **dict(self.retries)}
         return names | ({self.dead_letters[0]: self.dead_letters[1]} if self.dead_letters is not None else {})
 
@@ -78,7 +78,7 @@ def rename_changes(objects: Objects, live: Live) -> Iterator[Change]:
         total = None if None in counts else sum(count or 0 for count in counts)
         is_begun = there is None
         verb = "moves" if total == 1 else "move"
-        why = f"{counted(total, 'message')} {verb}{'; it was interrupted and continues' if is_begun else ''}"
+        why = f"{counted(total, 'message')} {verb}{'; the rename was interrupted and continues' if is_begun else ''}"
         thing, consumers = (Queue(one.old), 0) if there is None else (there.queue, there.consumers)
         yield Change(Mark.RENAME, thing, why, total, consumers, new_name=one.new)
 
@@ -89,7 +89,7 @@ def leads_to(thing: object, queue: str) -> bool:
 
 
 def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Binding, bool]]:
-    """Yield each binding of the queue to be renamed to ``new``, and True if it is to be removed."""
+    """Yield each binding of the queue that is renamed to ``new``, with True if the binding must be removed."""
     wanted = {one.key for one in objects.bindings}
     for one in (found for found in renames(objects, live) if found.new == new):
         for key, there in sorted(live.bindings.items()):
@@ -99,9 +99,10 @@ def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Bi
 
 
 def before_renames(bindings: Iterable[Binding], found: Iterable[Rename], live: Live) -> list[Binding]:
-    """Return the bindings in their form before any rename, with the old queues in place of the new queues.
+    """Return the bindings as they are before any rename, with the old queues in place of the new queues.
 
-    With these bindings, each message reaches exactly one of both queues. An existing binding of a new queue is kept.
+    With these bindings, each message reaches either the old or the new queue. An existing binding of a new queue is
+    kept.
     """
     former = {one.new: one.old for one in found if one.old in live.queues}
     return [_to_former(one, former) if one.key not in live.bindings else one for one in bindings]
@@ -113,14 +114,14 @@ def _to_former(one: Binding, former: Mapping[str, str]) -> Binding:
 
 
 def _is_ours(name: str, origin: str, live: Live) -> bool:
-    """Return True if FastCommerce owns a retry queue. It is recorded, or returns its messages only to its queue."""
+    """Return True if FastCommerce has recorded a retry queue, or if the retry queue dead-letters to ``origin``."""
     arguments = live.queues[name].queue.arguments
     target = arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key")
     return name in live.owned.queues or target == ("", origin)
 
 
 def _dead_letters(old: str, new: str, objects: Objects, live: Live) -> tuple[str, str] | None:
-    """Return the old and the new queue's generated dead-letter queues, or None if another queue needs the old one."""
+    """Return the old and the new generated dead-letter queue, or None if the old dead-letter queue must not move."""
     name, retry = f"{old}{DEAD_LETTERS}", objects.retry_delays.get(new)
     if retry is None or name not in live.queues or live.queues[name].queue != dead_letter_queue(name):
         return None

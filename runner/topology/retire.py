@@ -1,4 +1,4 @@
-"""The deletion of the objects under ``retire`` from the broker, if no message is lost."""
+"""The deletion of the objects under ``retire`` without loss of messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WITH_QUEUE = "deleted with its queue"
 
 
 def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
-    """Yield the deletions of objects and their parts.
+    """Yield the deletions of the objects under ``retire`` and of their parts.
 
     The parts of a queue are FastCommerce's bindings to the queue, its retry queues, its policy and its generated
     dead-letter queue. The bindings come first, so that the queue can become empty.
@@ -53,16 +53,15 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
 
 
 def missing(live: Live, retire: Retire) -> Iterator[tuple[Path, str]]:
-    """Yield the path of each name under ``retire`` that does not exist on the broker, with a warning.
-
-    The name may be misspelled.
-    """
+    """Yield a warning for each name under ``retire`` that the broker does not have, with the path of the name."""
     there = {"queues": live.queues, "exchanges": live.exchanges, "policies": live.policies}
     for section, names in there.items():
         for index, name in enumerate(getattr(retire, section)):
             if name not in names:
                 near = misspelt(name, names)
-                remedy = f"did you mean {near!r}?" if near is not None else "remove it if it has been deleted"
+                remedy = (
+                    f"did you mean {near!r}?" if near is not None else "remove the entry if the object has been deleted"
+                )
                 yield ("retire", section, index), f"retire.{section}: the broker has no {name!r}; {remedy}"
 
 
@@ -86,9 +85,10 @@ def delete(
 ) -> tuple[Owned, list[tuple[Change, str]]]:
     """Delete all objects that are not in use. Return the deleted objects, and the kept objects with the reasons.
 
-    ``in_use`` returns the reason to keep a queue. ``did`` gets each completed change.
+    ``in_use`` returns the reason to keep a queue, or None. ``did`` is called with each completed change.
 
-    A queue, its retry queues and its policy are deleted together or not at all. Its dead-letter queue is deleted last.
+    A queue, its retry queues and its policy are deleted together or not at all. The dead-letter queue of a queue is
+    deleted last.
     """
     # Bindings are deleted first, so that messages stop arriving.
     keys = frozenset(one.thing.key for one in changes if isinstance(one.thing, Binding))

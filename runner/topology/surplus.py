@@ -17,9 +17,9 @@ from runner.topology.plan import Change, binding_name, counted
 from runner.topology.rename import RETRY
 from runner.topology.retire import DEAD_LETTERS, retired
 
-#: The start of each line about a surplus object.
+#: The beginning of each line about a surplus object.
 GONE = "no longer in topology.yaml"
-#: The maximum number of names in the line that is printed at a start.
+#: The maximum number of names in the line that a start prints.
 MOST_NAMES = 3
 
 
@@ -29,7 +29,7 @@ class Surplus:
     def __init__(
         self, objects: Objects, live: Live, going: Iterable[Change] = (), renamed: Collection[str] = ()
     ) -> None:
-        """``going`` are the deletions under ``retire``. ``renamed`` are the old names of renamed queues."""
+        """``going`` contains the deletions under ``retire``. ``renamed`` contains the old names of renamed queues."""
         self._objects, self._live = objects, live
         retiring = {(one.kind, one.name) for one in going}
         queues = {one.name for one in objects.queues} | set(renamed)
@@ -44,7 +44,7 @@ class Surplus:
             return {name for name in names if (kind, name) not in wanted}
 
         self.queues, self.exchanges = surplus("queue", owned.queues), surplus("exchange", owned.exchanges)
-        # A change in place removes the generated policy of an object in topology.yaml.
+        # The generated policy of an object in topology.yaml is removed by a change in place instead.
         self.policies = {
             name for name in surplus("policy", owned.policies - policies) if owner_of_policy(name) not in wanted
         }
@@ -72,7 +72,7 @@ class Surplus:
         """The objects that ``apply --prune`` keeps because another object or client uses them, with the reasons."""
         kept: dict[Node, str] = {}
         while self._nodes - kept.keys():
-            # A kept object may need further objects.
+            # A kept object may need other objects.
             leads = {end: node for node, ends in self._leads(kept).items() for end in ends}
             found = [(node, self._reason(node, kept, leads)) for node in sorted(self._nodes - kept.keys())]
             if not any(reason for _, reason in found):
@@ -80,7 +80,7 @@ class Surplus:
             kept |= {node: reason for node, reason in found if reason}
         for name in sorted(self.policies):
             owner = owner_of_policy(name)
-            reason = f"{owner[0]} {owner[1]!r} stays" if owner in kept and owner else self._other_user_of(name)
+            reason = f"{owner[0]} {owner[1]!r} is kept" if owner in kept and owner else self._other_user_of(name)
             if reason:
                 kept["policy", name] = reason
         return kept
@@ -92,16 +92,16 @@ class Surplus:
         if there is not None and there.consumers != 0:
             return f"it has {counted(there.consumers, 'consumer')}"
         if (main := self.parts.get(name)) is not None and there is not None and ("queue", main) in kept:
-            return f"queue {main!r} stays"
+            return f"queue {main!r} is kept"
         if node in leads:
-            return f"{leads[node][0]} {leads[node][1]!r} leads to it"
+            return f"{leads[node][0]} {leads[node][1]!r} refers to it"
         for one in self._bound[node]:
             if one.binding.key not in self._live.owned.bindings:
-                return f"another client made the binding {binding_name(one.binding)}"
+                return f"another client created the binding {binding_name(one.binding)}"
             source, end = ("exchange", one.binding.source), (one.binding.destination_type, one.binding.destination)
             other = end if node == source else source
             if kind == "exchange" and other in kept:
-                return f"{other[0]} {other[1]!r} stays"
+                return f"{other[0]} {other[1]!r} is kept"
         return ""
 
     def _leads(self, kept: Collection[Node]) -> dict[Node, set[Node]]:
@@ -119,7 +119,7 @@ class Surplus:
         return others | references(objects.exchanges, objects.queues, policies)
 
     def _other_user_of(self, policy: str) -> str:
-        """Return the object of another client to which a policy applies, or an empty string."""
+        """Return a text about another client's object to which a policy applies, or an empty string."""
         live, objects = self._live, self._objects
         exchanges = live.exchanges.keys() - live.owned.exchanges - {one.name for one in objects.exchanges}
         queues = live.queues.keys() - live.owned.queues - {one.name for one in objects.queues}
@@ -127,11 +127,11 @@ class Surplus:
         things += [live.queues[name].queue for name in sorted(queues)]
         for thing in things:
             if applies(live.policies[policy], thing, live.version or None) is not False:
-                return f"it applies to {type(thing).__name__.lower()} {thing.name!r} of another client"
+                return f"the policy applies to another client's {type(thing).__name__.lower()} {thing.name!r}"
         return ""
 
     def deletions(self) -> Iterator[Change]:
-        """Yield the deletions by ``apply --prune``, with each queue next to its bindings and parts."""
+        """Yield the deletions that ``apply --prune`` makes, with each queue next to its bindings and parts."""
         kept = self.kept
         # All other generated policies are deleted with their objects.
         policies = {name for name in self.policies if owner_of_policy(name) not in self._nodes}
@@ -146,7 +146,7 @@ class Surplus:
         )
 
     def why(self, kind: str, name: str) -> str:
-        """Return the text about an object for a plan, or an empty text if the object is not surplus."""
+        """Return a plan's text about a surplus object, or an empty string for any other object."""
         if name not in {"queue": self.queues, "exchange": self.exchanges, "policy": self.policies}[kind]:
             return ""
         if (reason := self.kept.get((kind, name))) is not None:
@@ -161,7 +161,7 @@ class Surplus:
         return sorted({one.binding.source for one in self._bound[("queue", queue)]})
 
     def line(self) -> str:
-        """Return one line about all surplus objects, or an empty text if there are none."""
+        """Return one line about all surplus objects, or an empty string if there are no surplus objects."""
         # Queues that still get messages come first.
         queues = sorted(self.queues - self.parts.keys(), key=lambda name: (not self.sources_of(name), name))
         names = [self._described(name) for name in queues]
@@ -171,11 +171,11 @@ class Surplus:
             return ""
         number = f"{len(names)} objects are" if len(names) > 1 else "1 object is"
         rest = f", and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        remedy = f"to unbind them and delete what is empty: {invocation('apply', '--prune')}"
+        remedy = f"to unbind the queues and delete all empty objects: {invocation('apply', '--prune')}"
         return f"{number} {GONE} and still on the broker: {', '.join(names[:MOST_NAMES])}{rest}; {remedy}"
 
     def reasons(self) -> Iterator[tuple[str, str]]:
-        """Yield each object that ``apply --prune`` keeps, with the reason. Parts of queues are left out."""
+        """Yield each object that ``apply --prune`` keeps, with the reason. Parts of queues are omitted."""
         for (kind, name), reason in sorted(self.kept.items()):
             if (kind, name) not in {("queue", part) for part in self.parts} and owner_of_policy(
                 name

@@ -1,4 +1,4 @@
-"""The consistency of the timeouts of services in config.yaml with the timeouts of queues in topology.yaml."""
+"""The consistency of service timeouts in config.yaml with queue timeouts in topology.yaml."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from runner.topology.finding import Finding
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy, Queue, RetryDelays
 
-#: Seconds that may pass between the end of a handler and the acknowledgement, for confirms and a slow database.
+#: The seconds that may pass between the end of a handler and the acknowledgement, for confirms and a slow database.
 _SLACK = 600.0
 _FOREVER = LONGEST_TIMER / 1000
 
 
 def acknowledgement_time(service: ServiceSettings) -> float:
-    """Return the maximum time in seconds between a delivery to a service and its acknowledgement.
+    """Return the maximum time in seconds that a service needs to acknowledge a message after its delivery.
 
-    RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout), so the time for which a
-    prefetched message waits in the worker counts too.
+    RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout). The result therefore includes
+    the time that a prefetched message waits in the worker.
     """
     if not service.handler_timeout:
         return _FOREVER
@@ -36,7 +36,7 @@ def acknowledgement_time(service: ServiceSettings) -> float:
 
 
 def acknowledgement_times(services: Mapping[str, ServiceSettings]) -> dict[str, float]:
-    """Return the acknowledgement times of the queues whose services may need more than RabbitMQ's default."""
+    """Return the acknowledgement time of each queue whose services may need longer than RabbitMQ's default."""
     found: dict[str, float] = {}
     for service in services.values():
         seconds = acknowledgement_time(service)
@@ -51,8 +51,8 @@ def shortest_timeouts(
 ) -> dict[str, float]:
     """Return the shortest possible ``consumer_timeout`` of each queue in seconds, if known.
 
-    A queue has at least RabbitMQ's default if its services need more than the default. The timeout of any other queue
-    is set in the broker's own configuration, unless topology.yaml sets the timeout.
+    If the services of a queue need longer than RabbitMQ's default, the timeout is at least the default. The timeout of
+    any other queue is set in the broker's own configuration, unless topology.yaml sets the timeout.
     """
     policies, longer = Policies(objects.policies), acknowledgement_times(services)
     queues, found = {one.name: one for one in objects.queues}, dict[str, float]()
@@ -66,34 +66,32 @@ def shortest_timeouts(
 
 
 def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
-    """Return a warning if a message may exceed the timeout of a broker on which no policy can set the timeout.
+    """Return a warning if a message may exceed the consumer timeout of a broker on which policies cannot set it.
 
-    Prefetched messages are included only if config.yaml sets ``handler_timeout``, because the default is only a limit
-    for hanging workers.
+    Prefetched messages are included only if config.yaml sets ``handler_timeout``, because its default serves only to
+    detect hung workers.
     """
-    waits = (
-        f"is more than the {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its"
-        " consumer_timeout is the default"
-    )
+    limit = f"exceeds {format_duration(CONSUMER_TIMEOUT)}, RabbitMQ's default consumer_timeout"
     if not service.consumes:
         return None
     if not 0 < service.handler_timeout < CONSUMER_TIMEOUT:
         said = f"handler_timeout {_said(service.handler_timeout)}"
         return (
-            f"service {name!r}: {said} {waits}; a longer handler loses its channel, and its message is delivered again"
+            f"service {name!r}: {said} {limit}; a handler that runs longer loses its channel, and its message is"
+            " delivered again"
         )
     needed = acknowledgement_time(service)
     if "handler_timeout" not in service.model_fields_set or needed <= CONSUMER_TIMEOUT:
         return None
-    said = f"handler_timeout {_said(service.handler_timeout)} with prefetch {service.prefetch}, up to {_said(needed)},"
-    return f"service {name!r}: {said} {waits}; lower prefetch, or messages that wait too long are delivered again"
+    said = f"handler_timeout {_said(service.handler_timeout)} with prefetch {service.prefetch} allows {_said(needed)},"
+    return f"service {name!r}: {said} which {limit}; lower prefetch, or messages that wait too long are delivered again"
 
 
 def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
-    """Return ``objects`` with the broker's consumer timeouts if these are longer.
+    """Return ``objects`` with the broker's consumer timeouts for queues whose timeout on the broker is longer.
 
-    Services in another config.yaml may need the longer timeout, and two systems would endlessly undo each other's
-    changes. No service needs a timeout below RabbitMQ's default.
+    Services in another config.yaml may need the longer timeout. Otherwise, two systems would endlessly undo each
+    other's changes. No service needs a timeout below RabbitMQ's default.
     """
     policies = {policy_name("queue", one.name): one.name for one in objects.queues}
 
@@ -118,7 +116,7 @@ def misfits(
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Finding]:
-    """Yield a finding for each pair of contradictory timeouts. ``settings`` contains the settings of each queue."""
+    """Yield a finding for each pair of contradictory timeouts. ``settings`` contains the settings of all queues."""
     for name, service in services.items():
         yield from _of_service(name, service, objects, settings, topology)
     waiting = {wait: delay for retry in objects.retry_delays.values() for delay, wait in retry.steps}
@@ -146,9 +144,9 @@ def _of_service(
             needed = acknowledgement_time(service)
             if timeout < needed:
                 reason = (
-                    f"{name} may take {_said(needed)} to acknowledge a message of {queue!r} (handler_timeout"
-                    f" {_said(service.handler_timeout)}, prefetch {service.prefetch}), but its consumer-timeout is"
-                    f" {_said(timeout)}: the message is delivered again"
+                    f"{name} may take {_said(needed)} to acknowledge a message from {queue!r} (handler_timeout"
+                    f" {_said(service.handler_timeout)}, prefetch {service.prefetch}), but the queue's"
+                    f" consumer-timeout is {_said(timeout)}, so the message is delivered again"
                 )
                 yield Finding("consumer-timeout", queue, "topology.yaml", path, reason)
         for key, fate in (
@@ -166,8 +164,8 @@ def _of_service(
     stated = service.model_fields_set
     if {"stop_timeout", "handler_timeout"} <= stated and service.handler_timeout > service.stop_timeout:
         reason = (
-            f"{name} is killed {_said(service.stop_timeout)} after it was asked to stop (stop_timeout), but one message"
-            f" may take {_said(service.handler_timeout)} (handler_timeout): it is delivered again"
+            f"{name} is killed {_said(service.stop_timeout)} after a stop request (stop_timeout), but one message may"
+            f" take {_said(service.handler_timeout)} (handler_timeout), so the message is delivered again"
         )
         yield Finding("stop-timeout", name, "config.yaml", ("services", name, "stop_timeout"), reason)
 
@@ -178,9 +176,9 @@ def _of_inbox(name: str, service: ServiceSettings, queue: str, retry: RetryDelay
     needed = sum(delay for delay, _ in retry.steps) + service.handler_timeout * (len(retry.steps) + 1)
     if service.inbox.retention < needed:
         reason = (
-            f"{name} remembers a message for {_said(service.inbox.retention)} (inbox.retention), but the attempts of"
-            f" one from {queue!r} may take {_said(needed)} (retry and handler_timeout):"
-            " a duplicate would be handled again"
+            f"{name} remembers a message for {_said(service.inbox.retention)} (inbox.retention), but all attempts"
+            f" for a message from {queue!r} may take {_said(needed)} (retry and handler_timeout), so a duplicate would"
+            " be handled again"
         )
         yield Finding("inbox-forgets", name, "config.yaml", ("services", name, "inbox"), reason)
 
@@ -189,8 +187,8 @@ def _of_retry_queue(queue: Queue, delay: float, said: Mapping[str, Any], topolog
     path = path_of(queue, topology)
     if (expires := _seconds(said.get("expires"))) is not None:
         reason = (
-            f"{queue.name!r} is deleted with its messages after {_said(expires)} (expires of a policy), and no consumer"
-            f" keeps it: a message waits there for {_said(delay)}"
+            f"retry queue {queue.name!r} has no consumer, so it is deleted with its messages after {_said(expires)}"
+            f" (expires in a policy), but messages wait in it for {_said(delay)}"
         )
         yield Finding("expiring-retry-queue", queue.name, "topology.yaml", path, reason)
 

@@ -1,4 +1,4 @@
-"""Findings about the connections between services and queues: about published events and their consumers."""
+"""Findings about published events, and about the queues and services that get them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Published:
 
 
 class Wiring:
-    """A comparison of services with each other, based on config.yaml and their contracts."""
+    """A comparison of services, based on config.yaml and on the contracts of their plugins."""
 
     def __init__(self, services: Mapping[str, ServiceSettings], terms: Mapping[str, Terms], flow: Flow) -> None:
         self._services, self._terms = services, terms
@@ -83,7 +83,7 @@ class Wiring:
                 continue
             for name in _FIELD.findall(one.template):
                 if name not in fields.names:
-                    reason = f"{one.event!r} of {one.service} has no field {name!r}"
+                    reason = f"{one.event!r} from {one.service} has no field {name!r}"
                     advice = one_of(name, fields.names)
                     yield Finding("unknown-field", one.template, _CONFIG, one.path, reason, advice)
 
@@ -97,7 +97,7 @@ class Wiring:
             plugins = {self._services[name].plugin or name for name, _ in consumers}
             if len(plugins) > 1:
                 names = " and ".join(name for name, _ in consumers)
-                reason = f"{names} both consume {queue!r}: each message goes to only one of them"
+                reason = f"{names} consume the same queue {queue!r}, so each message goes to only one of them"
                 yield Finding("shared-queue", queue, _CONFIG, consumers[-1][1], reason)
 
     def _own_events(self) -> Iterator[Finding]:
@@ -106,7 +106,7 @@ class Wiring:
                 own = [one for one in self._published if one.service == name and queue in one.reach.queues]
                 if own:
                     events = _listed(one.template for one in own)
-                    reason = f"{name} publishes {events}, which it gets back through {queue!r}"
+                    reason = f"{name} publishes {events} and gets its own messages back through {queue!r}"
                     yield Finding("own-events", queue, _CONFIG, own[0].path, reason)
 
     def _unhandled(self) -> Iterator[Finding]:
@@ -119,8 +119,8 @@ class Wiring:
                     if one.event not in terms.handles:
                         known = ", ".join(sorted(terms.handles)) or "nothing"
                         reason = (
-                            f"{queue!r} gets {one.event!r} from {one.service}, which {name} does not handle"
-                            f" (it handles {known})"
+                            f"{name} does not handle {one.event!r}, which {queue!r} gets from {one.service}"
+                            f" ({name} handles {known})"
                         )
                         yield Finding("unhandled-event", queue, _CONFIG, path, reason)
                     else:
@@ -132,7 +132,7 @@ class Wiring:
             return
         if lacking := sorted(needed.required - given.names):
             fields = ", ".join(map(repr, lacking))
-            reason = f"{name} needs {fields} in {one.event!r}, which {one.service} does not send"
+            reason = f"{one.event!r} from {one.service} lacks {fields}, which {name} requires"
             yield Finding("missing-field", one.event, _CONFIG, path, reason)
 
     def _missed(self) -> Iterator[Finding]:
@@ -144,7 +144,8 @@ class Wiring:
                     missed.setdefault(sources[0].service, []).append(event)
             queues = " or ".join(map(repr, service.consumes))
             for source, events in missed.items():
-                reason = f"{name} handles {_listed(events)}, which {source} publishes and {queues} never gets"
+                pronoun = "it" if len(events) == 1 else "them"
+                reason = f"{name} handles {_listed(events)}, but no binding routes {pronoun} from {source} to {queues}"
                 yield Finding("missed-event", name, _CONFIG, ("services", name, "consumes"), reason)
 
     def _handled_by(self, service: str) -> list[str]:
@@ -161,9 +162,9 @@ class Wiring:
             readers = {name for queue in one.reach.queues for name, _ in self._consumers(queue)}
             others = {queue for queue in one.reach.bound if not self._consumers(queue)}
             if readers and readers <= recorders and not others:
-                names = " and ".join(sorted(readers))
+                names, verb = " and ".join(sorted(readers)), "records" if len(readers) == 1 else "record"
                 said = f"{one.service} publishes {one.template!r}"
-                reason = f"{said}, and only {names} gets it, which records every event"
+                reason = f"{said}, but the event reaches only {names}, which {verb} every event"
                 yield Finding("only-recorded", one.template, _CONFIG, one.path, reason)
 
     def _addresses(self) -> Iterator[Finding]:
@@ -175,7 +176,7 @@ class Wiring:
 
 
 def _may_meet(host: str, other: str) -> bool:
-    """Return True if two hosts may be the same address on this machine. Names are not resolved."""
+    """Return True if two hosts may be the same address on this machine. Host names are not resolved."""
     first, second = _address(host), _address(other)
     return first == second or any(isinstance(one, _Address) and one.is_unspecified for one in (first, second))
 

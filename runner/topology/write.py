@@ -1,4 +1,4 @@
-"""The conversion of exact objects, such as the objects on a broker, to a readable topology.yaml with shorthand."""
+"""The conversion of broker objects to a readable topology.yaml with shorthand keys."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-#: The line length above which a mapping is written with one line per key.
+#: The maximum line length of a mapping on one line. A longer mapping has one line per key.
 _LINE = 100
 #: The length above which a key needs the ``?`` indicator. YAML's limit is 1024 characters, including escapes.
 _LONGEST_KEY = 1000
-#: The number of bytes of a long queue name to include in the name of its dead-letter queue.
+#: The number of bytes of a long queue name that are included in the name of its dead-letter queue.
 _KEPT_BYTES = 200
 
 
@@ -73,7 +73,7 @@ class _Writer:
         self._retry_delays = {
             one.name: retry for one in objects.queues if (retry := self._retry_delays_of(one)) is not None
         }
-        #: The queues that other queues generate with ``retry`` and ``dead_letter``.
+        #: The queues that ``retry`` and ``dead_letter`` of other queues generate.
         self.implied: set[str] = set()
         for name, (delays, dead_letter) in self._retry_delays.items():
             self.implied |= {retry_queue_name(name, delay) for delay in delays}
@@ -110,7 +110,7 @@ class _Writer:
                 key: value for key, value in settings.items() if key not in dead_letter_settings(one.type, dead_letter)
             }
         if one.type == QUORUM and limits_of_unread({**self._own.settings_of(one), **settings})[0]:
-            # A quorum queue like this one gets a dead-letter queue with this name by default.
+            # A quorum queue with these settings gets a dead-letter queue with this name by default.
             usual = f"{one.name}.dlq"
             if dead_letter == usual:
                 dead_letter = None
@@ -128,7 +128,7 @@ class _Writer:
         )
 
     def _settings(self, kind: str, one: Exchange | Queue) -> dict[str, Any]:
-        """Return the settings in the generated policy that are not from the user's own policy."""
+        """Return the settings in a generated policy that do not come from a policy of the user."""
         policy = self._generated.get(policy_name(kind, one.name))
         if policy is None:
             return {}
@@ -203,7 +203,7 @@ def block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
 
 
 def write_flow(value: Any, dollar: str = "$$") -> str:
-    """Return a value as YAML on one line. ``dollar`` replaces each dollar sign, which would start a variable."""
+    """Return a value as YAML on one line. ``dollar`` replaces dollar signs, which would start a variable."""
     if isinstance(value, dict):
         pairs = (_pair(key, write_flow(one, dollar), " ") for key, one in value.items())
         return "{" + ", ".join(pairs) + "}"
@@ -213,11 +213,11 @@ def write_flow(value: Any, dollar: str = "$$") -> str:
         return json.dumps(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    # JSON text is also YAML, except for characters that YAML does not allow or treats as line breaks.
+    # A JSON string is also valid YAML, except for characters that YAML forbids or treats as line breaks.
     return escaped_yaml(json.dumps(value, ensure_ascii=False)).replace("$", dollar)
 
 
 def _pair(key: str, value: str, between: str) -> str:
-    # Variables exist only in values. A long key needs the ``?`` indicator (YAML 1.2.2, 7.4.2).
+    # Variables are expanded only in values. A long key needs the ``?`` indicator (YAML 1.2.2, 7.4.2).
     text = write_flow(key, "$")
     return f"{text}: {value}" if len(text) <= _LONGEST_KEY else f"? {text}{between}: {value}"

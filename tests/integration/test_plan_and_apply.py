@@ -270,7 +270,7 @@ def test_a_limit_below_the_messages_of_a_classic_queue_is_a_warning(shop: Shop) 
     publish(shop.vhost, "work", 50)
     shop.write(changed("queues", "work", "policy", to={"max-length": 7}))
     wait_until(lambda: shop.plan()["warnings"], 15, "the count is known")
-    assert "queue 'work': max-length 7 is below its 50 messages" in shop.plan()["warnings"][0]
+    assert "queue 'work': max-length 7 is too low for 50 messages" in shop.plan()["warnings"][0]
 
 
 def test_an_unacked_message_keeps_a_retired_queue(shop: Shop) -> None:

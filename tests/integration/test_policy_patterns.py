@@ -100,7 +100,7 @@ def test_a_foreign_policy_that_only_rabbitmq_can_read_is_only_a_warning(tmp_path
     assert code == 0
     assert "policy 'odd' cannot be evaluated" in output
     assert "policy 'odder' cannot be evaluated" in output
-    assert "it may hide" in output
+    assert "and may hide" in output
     plan = shop.plan()
     assert {(one["mark"], one["name"]) for one in plan["changes"]} == {("?", name) for name in theirs}
     policy = vhost.rabbit.api("GET", f"/policies/{vhost.name}/fastcommerce.queue.work")

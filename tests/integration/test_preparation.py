@@ -102,7 +102,9 @@ def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
     preparation.begin()
     warnings = list(preparation.find().warnings)
     assert len(warnings) == 11
-    assert "unread-queue: no service consumes 'unread.00': it only grows; let a service consume it" in warnings[0]
+    assert (
+        "unread-queue: no service consumes 'unread.00', so the queue only grows; let a service consume" in warnings[0]
+    )
     assert warnings[10].startswith("and 3 more findings; ")
     preparation.prepare()
     del topology["queues"]["unread.00"]
@@ -136,8 +138,8 @@ def test_objects_removed_from_the_files_are_reported_in_one_line_at_each_start(
         preparation.finish()
     line = (
         "topology: 2 objects are no longer in topology.yaml and still on the broker: queue eu.orders (still gets"
-        " messages from orders.topic), queue audit.copy; to unbind them and delete what is empty: python -m runner"
-        " apply --prune"
+        " messages from orders.topic), queue audit.copy; to unbind the queues and delete all empty objects:"
+        " python -m runner apply --prune"
     )
     assert [(plain(text), level) for text, level in said if "no longer" in text] == [(line, "warning")], (
         "once, however often it is prepared"

@@ -221,11 +221,11 @@ def test_lint_names_the_line_the_remedy_and_the_page(shop: Shop) -> None:
     code, output = shop.run("lint")
     assert code == 1
     assert output.splitlines() == [
-        "config.yaml:11: own-events: payment publishes 'a.done', which it gets back through 'work'; bind the queue to"
-        " other keys",
+        "config.yaml:11: own-events: payment publishes 'a.done' and gets its own messages back through 'work'; bind"
+        " the queue to other keys",
         "    https://www.rabbitmq.com/docs/exchanges",
-        "topology.yaml:24: unread-queue: no service consumes 'eu': it only grows; let a service consume it, or remove"
-        " it",
+        "topology.yaml:24: unread-queue: no service consumes 'eu', so the queue only grows; let a service consume"
+        " the queue, or remove the queue",
         "    https://www.rabbitmq.com/docs/queues",
         "2 findings",
     ]

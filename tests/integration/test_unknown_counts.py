@@ -151,10 +151,10 @@ def test_a_limit_below_the_messages_of_a_classic_queue_is_a_warning(shop: Shop, 
     topology["queues"]["plain"]["policy"] = {"max-length": 2}
     shop.write(topology, {})
     (warning,) = shop.plan()["warnings"]
-    assert "max-length 2 is below its 4 messages" in warning
+    assert "max-length 2 is too low for 4 messages" in warning
     consumer("plain", 4)
     (warning,) = shop.plan()["warnings"]
-    assert "max-length 2 is below an unknown number" in warning
+    assert "max-length 2 may be too low for an unknown number" in warning
 
 
 def test_dead_letters_of_a_removed_queue_are_found(shop: Shop) -> None:

@@ -125,25 +125,25 @@ def test_of_several_queues_or_exchanges_with_one_name_the_first_counts_as_in_rab
     assert found["q"].arguments["x-max-length"] == 1
     assert found["e"].type == "topic"
     assert notes == [
-        "exchange 'e' occurs 2 times; the first entry is used, as RabbitMQ's import usually does",
-        "queue 'q' occurs 3 times; the first entry is used, as RabbitMQ's import usually does",
+        "exchange 'e' occurs 2 times; using the first entry, as RabbitMQ's import usually does",
+        "queue 'q' occurs 3 times; using the first entry, as RabbitMQ's import usually does",
     ]
 
 
 def test_of_several_policies_with_one_name_the_last_counts_as_in_rabbitmq() -> None:
     found, notes = named({"policies": [{**POLICY, "priority": priority} for priority in (1, 2)]})
     assert found["p"].priority == 2
-    assert notes == ["policy 'p' occurs 2 times; the last entry is used, as RabbitMQ's import usually does"]
+    assert notes == ["policy 'p' occurs 2 times; using the last entry, as RabbitMQ's import usually does"]
 
 
 def test_equal_names_in_two_vhosts_are_two_queues() -> None:
     queues = [{**QUEUE, "vhost": vhost, "durable": vhost == "a"} for vhost in ("a", "b")]
     objects, notes = from_definitions({"queues": queues}, "b")
     assert [one.durable for one in objects.queues] == [False]
-    assert notes == ["not imported, 1 exchanges and queues of other vhosts; choose a vhost with --vhost"]
+    assert notes == ["1 exchanges and queues of other vhosts are not imported; choose a vhost with --vhost"]
 
 
-DEFAULT = "queue 'q' is {}, the vhost's default_queue_type, as by RabbitMQ's import since 4.0"
+DEFAULT = "queue 'q' becomes {}, the vhost's default_queue_type, as in RabbitMQ 4.0 and later"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ DEFAULT = "queue 'q' is {}, the vhost's default_queue_type, as by RabbitMQ's imp
             {},
             {"type": "quorum"},
             "classic",
-            "queue 'q' is classic, not quorum: RabbitMQ's import reads its type from the arguments",
+            "queue 'q' becomes classic, not quorum: RabbitMQ's import reads only the arguments",
         ),
     ],
 )

@@ -61,7 +61,8 @@ def test_an_undone_exercise_is_one_line_that_names_the_growing_queue(broker: Bro
     plan = plan_of(broker.live(), BASE)
     assert plain(plan.surplus) == (
         "3 objects are no longer in topology.yaml and still on the broker: queue eu.orders (still gets messages from"
-        " eu, orders), exchange eu, policy cap; to unbind them and delete what is empty: python -m runner apply --prune"
+        " eu, orders), exchange eu, policy cap; to unbind the queues and delete all empty objects: python -m runner"
+        " apply --prune"
     )
     assert plan.fills_up
     whys = {one.name: one.why for one in plan.of(Mark.UNMANAGED)}
@@ -119,17 +120,17 @@ def with_unknown_consumers(live: Live) -> Live:
 
 
 FOREIGN = [
-    (Binding("eu", "theirs"), {"eu"}, "exchange 'eu': another client made the binding eu -> theirs"),
+    (Binding("eu", "theirs"), {"eu"}, "exchange 'eu': another client created the binding eu -> theirs"),
     (
         Binding("theirs", "eu", "exchange"),
         {"eu"},
-        "exchange 'eu': another client made the binding theirs -> exchange eu",
+        "exchange 'eu': another client created the binding theirs -> exchange eu",
     ),
     (
         Binding("theirs", "eu.orders", "queue", "k"),
         # The exchange is kept too, because it routes messages to a kept queue.
         {"eu", "eu.orders", "eu.orders.dlq", "eu.orders.retry.1s"},
-        "queue 'eu.orders': another client made the binding theirs -(k)-> eu.orders",
+        "queue 'eu.orders': another client created the binding theirs -(k)-> eu.orders",
     ),
 ]
 
@@ -164,7 +165,7 @@ def test_foreign_objects_are_never_deleted(broker: BrokerModel) -> None:
     broker.messages |= {"eu.other": [], "eu.orders.retry.9s": []}
     broker.policies["theirs"] = Policy("theirs", "^x", "exchanges", {"alternate-exchange": "y"})
     # Our policy limits a queue of another client, so it is kept too.
-    assert run(broker, BASE) == ["policy 'cap': it applies to queue 'eu.orders.retry.9s' of another client"]
+    assert run(broker, BASE) == ["policy 'cap': the policy applies to another client's queue 'eu.orders.retry.9s'"]
     assert {"x", "eu.other", "eu.orders.retry.9s", "theirs", "cap"} <= names(broker.live())
     assert "eu.orders" not in broker.queues
 
@@ -179,13 +180,13 @@ def test_if_the_broker_remembers_no_objects_of_ours_none_are_deleted(broker: Bro
 def test_an_exchange_that_dead_letters_of_the_file_still_reach_is_kept(broker: BrokerModel) -> None:
     other = {"type": "classic", "policy": {"dead-letter-exchange": "eu"}}
     left = run(broker, BASE | {"queues": {**BASE["queues"], "other": other}})
-    assert left == ["exchange 'eu': queue 'other' leads to it"]
+    assert left == ["exchange 'eu': queue 'other' refers to it"]
     assert "eu" in broker.exchanges
 
 
 def test_an_exchange_that_another_client_has_as_its_alternate_exchange_is_kept(broker: BrokerModel) -> None:
     broker.exchanges["theirs"] = Exchange("theirs", "topic", arguments={"alternate-exchange": "eu"})
-    assert "exchange 'eu': exchange 'theirs' leads to it" in run(broker, BASE)
+    assert "exchange 'eu': exchange 'theirs' refers to it" in run(broker, BASE)
     assert "eu" in broker.exchanges
 
 
@@ -204,7 +205,7 @@ def test_the_line_names_three_objects_and_counts_the_others() -> None:
     run(broker, BASE | {"queues": {f"q{number}": {} for number in range(5)}})
     line = plan_of(broker.live(), {"exchanges": {"orders": {}}}).surplus
     assert line.startswith("5 objects are no longer in topology.yaml and still on the broker: queue q0, queue q1, ")
-    assert "queue q2, and 2 more; to unbind them" in line
+    assert "queue q2, and 2 more; to unbind the queues" in line
     assert plan_of(broker.live(), {"queues": {f"q{number}": {} for number in range(5)}}).surplus.startswith(
         "1 object is"
     )

@@ -49,7 +49,8 @@ def test_a_key_that_no_queue_gets_is_found_at_its_publisher() -> None:
     assert (one.code, one.name, one.file) == ("unroutable-key", "order.created", "config.yaml")
     assert one.path == ("services", "shop", "publishes", "orders", 0)
     assert one.reason == (
-        "shop publishes 'order.created' to 'orders', and no queue gets it: it is returned as unroutable"
+        "shop publishes 'order.created' to 'orders', but no queue gets these events, so RabbitMQ returns them as"
+        " unroutable"
     )
 
 
@@ -80,7 +81,7 @@ def test_a_key_that_only_the_alternate_exchange_gets_is_reported_as_such() -> No
         ("only-alternate", "order.created"),
         ("unmatched-binding", "orders invoice"),
     ]
-    assert "only the alternate exchange routes it, to lost.all" in result[0].reason
+    assert "only the alternate exchange routes these events, to lost.all" in result[0].reason
 
 
 def test_a_binding_that_no_published_event_matches_is_found_at_its_line() -> None:
@@ -154,7 +155,7 @@ def test_a_cycle_of_dead_letters_is_found_once() -> None:
         }
     )
     (one,) = [one for one in found(topology) if one.code == "dead-letter-cycle"]
-    assert "a cycle of dead letters: work -> b -> c -> work" in one.reason
+    assert "dead letters move in a cycle, work -> b -> c -> work" in one.reason
 
 
 def test_a_hidden_policy_is_found() -> None:
@@ -165,7 +166,7 @@ def test_a_hidden_policy_is_found() -> None:
     }
     (one,) = [one for one in found(shop(policies=policies)) if one.code == "hidden-policy"]
     assert (one.name, one.path) == ("cap", ("policies", "cap"))
-    assert one.reason == "for 'work' the policy 'all' hides 'cap': only one applies"
+    assert one.reason == "'all' hides 'cap' for 'work', because only one policy applies"
 
 
 def test_an_unused_exchange_is_found() -> None:

@@ -94,7 +94,7 @@ def test_an_import_looks_as_a_person_would_write_it() -> None:
         '  me-render: {bind: {render: ["#.me-render"]}}\n'
         '  render: {bind: {render: ["#.render"]}}\n'
     )
-    assert notes == ["not imported, 2 users: topology.yaml cannot contain them"]
+    assert notes == ["2 users are not imported: topology.yaml cannot contain users"]
 
 
 def test_for_an_export_of_several_vhosts_one_must_be_named() -> None:
@@ -103,12 +103,12 @@ def test_for_an_export_of_several_vhosts_one_must_be_named() -> None:
     with pytest.raises(RunnerError, match=r"unknown vhost 'x'; allowed: /, /openstack"):
         from_definitions(example("openstack.json"), "x")
     _, notes = from_definitions(example("openstack.json"), "/openstack")
-    assert "not imported, 1 exchanges and queues of other vhosts; choose a vhost with --vhost" in notes
+    assert "1 exchanges and queues of other vhosts are not imported; choose a vhost with --vhost" in notes
 
 
 @pytest.mark.parametrize("data", [[], {}, 5, "queues", None, {"queues": []}, {"users": [{"name": "guest"}]}])
 def test_a_file_that_is_no_export_is_refused_with_the_reason(data: Any) -> None:
-    with pytest.raises(RunnerError, match="not an export of RabbitMQ"):
+    with pytest.raises(RunnerError, match="not a RabbitMQ export"):
         from_definitions(data)
 
 
