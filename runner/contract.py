@@ -61,8 +61,8 @@ class Fields:
     def of(cls, model: type[BaseModel]) -> Self:
         """Return the fields of a model under their JSON names.
 
-        A field with several names is not required under any single name. A RootModel declares no fields, so its body
-        may contain any fields.
+        A field with several names is not listed as required, because the body may contain any of these names. A
+        RootModel declares no fields, so its body may contain any fields.
         """
         if issubclass(model, RootModel):
             return cls(frozenset(), frozenset(), True)
@@ -111,7 +111,7 @@ class Terms:
         return cls(handles, publishes, listens, records, _statuses(contract.statuses, publishes, plugin))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the terms as JSON values."""
+        """Return the contract as JSON values."""
         return {
             "handles": None if self.handles is None else _as_json(self.handles),
             "publishes": _as_json(self.publishes),
@@ -122,7 +122,7 @@ class Terms:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Recreate terms from the JSON values that ``as_json`` returned."""
+        """Recreate the contract from the JSON values that ``as_json`` returned."""
         handles = data["handles"]
         return cls(
             None if handles is None else _from_json(handles),
@@ -155,7 +155,7 @@ def _records(records: Any, plugin: str) -> frozenset[str]:
 
 
 def _statuses(statuses: Any, publishes: Mapping[str, Fields | None], plugin: str) -> dict[str, str]:
-    allowed = f"allowed: {{published event type: a word other than {FAILED!r}}}"
+    allowed = f"allowed: {{published event type: a status other than {FAILED!r}}}"
     if not isinstance(statuses, Mapping):
         raise PluginError(f"plugin {plugin!r}: contract: statuses is not a mapping, {statuses!r}; {allowed}")
     for event, status in statuses.items():

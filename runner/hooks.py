@@ -37,7 +37,7 @@ class Context(Protocol):
     service: str
     #: The slot of this process, such as ``payment.2``.
     slot: str
-    #: The time in seconds between a stop request and the kill.
+    #: The time in seconds from a stop request until the supervisor kills the process.
     stop_timeout: float
     #: A logger that adds the slot to each line. ``extra={"order": id}`` also adds an order id.
     log: logging.Logger
@@ -45,8 +45,8 @@ class Context(Protocol):
     def publish(self, event: Event) -> Future[None]:
         """Publish an event from any thread. The future is done when the broker has routed and confirmed the event.
 
-        The future is done within the confirm timeout (5 s). If publishing fails, the future raises a BrokerError, which
-        is BrokerUnreachable, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
+        The future is done within the confirm timeout (5 s). If publishing fails, the future raises a subclass of
+        BrokerError: BrokerUnreachable, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
 
         Raises ValueError or TypeError if the body cannot be converted to JSON, or if AMQP does not allow a property of
         the event.
@@ -114,8 +114,8 @@ class MessageStore(Protocol):
     """The interface to the database for the handler of one message.
 
     The worker commits all writes of the handler together, before it publishes the events and acknowledges the message.
-    A transaction may contain the writes of several messages. If the database refuses a write, only the message of this
-    write fails.
+    A transaction may contain the writes of several messages. If the database refuses a write, only the message that
+    caused the write fails.
     """
 
     #: True if the service has an ``inbox``, so that no message is handled twice.
@@ -134,9 +134,9 @@ class MessageStore(Protocol):
         effect. If ``work`` raises an exception, such as Reject or Retry, the attempt fails, and the writes of this
         message are rolled back.
 
-        If the handler returns the result of this method, the worker publishes the events that ``work`` returns. In that
-        case, only one ``work`` function of the plugin runs at a time, across all processes. The rows that ``work``
-        reads therefore do not change before its writes are committed.
+        If the handler returns the result of this method, the worker publishes the events that ``work`` returns. A
+        plugin whose handlers return such results runs only one ``work`` function at a time, across all processes. The
+        rows that ``work`` reads therefore do not change before its writes are committed.
         """
 
 
@@ -185,7 +185,7 @@ class Hooks:
         delays. After the last attempt, the message is dead-lettered. If the hook raises ``Reject``, the message is
         dead-lettered immediately.
 
-        A message may be delivered more than once, so the result of the hook should not be random. Write data through
+        A message may be delivered more than once, so the result of the hook should be deterministic. Write data through
         ``store``. With ``inbox``, the hook is not called for a message that was handled before.
         """
 

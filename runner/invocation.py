@@ -1,7 +1,7 @@
 """The command lines in messages, which the user can run exactly as printed.
 
 A process that prints a message may run in a different folder from the user's shell. The command that the user starts
-therefore determines how the shell can call the program. Child processes inherit this prefix of all command lines.
+therefore determines the prefix of all command lines, and child processes inherit this prefix.
 """
 
 from __future__ import annotations

@@ -67,7 +67,10 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
 
 
 def _missing_type(exchange: Exchange, live: Live) -> tuple[str, Path] | None:
-    """Return the exchange type that the broker lacks, and its path. A delayed exchange needs its routing type too."""
+    """Return the exchange type that the broker lacks, and the path of the type in the exchange.
+
+    An exchange of type ``x-delayed-message`` also needs the type by which it routes.
+    """
     behind = routing_type(exchange.type, exchange.arguments)
     for kind, place in ((exchange.type, ("type",)), (behind, ("arguments", DELAYED_TYPE))):
         if kind not in live.exchange_types:
@@ -84,7 +87,8 @@ def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[
             yield Conflict(
                 path_of(binding, topology),
                 f"binding {name!r}: its key has {count} words '#', but RabbitMQ {dotted(LIMITS_HASHES.span.since)}"
-                f" and later allow {MOST_HASHES} (this is {dotted(live.version)}); remove it, or use another broker",
+                f" and later allow {MOST_HASHES} (this version: {dotted(live.version)}); remove it, or use another"
+                " broker",
                 (("binding", name),),
             )
 

@@ -67,7 +67,7 @@ def compile_topology(
         has_dead_letters = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
         limits: dict[str, Any] = {}
         if not has_dead_letters and queue.type == QUORUM and with_policies:
-            # These limits are set only by policy, because new arguments would differ from those of existing queues.
+            # A delivery limit is set only by policy, because a new argument would differ from an existing queue.
             has_dead_letters, limits = limits_of_unread(policies.settings_of(queue) | settings)
         if has_dead_letters:
             retry = _retry_delays_of(name, topology)

@@ -114,7 +114,7 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
 
 
 def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Iterable[T]:
-    """Return one entry for each name, which is the first or the last such entry in the file."""
+    """Return the first or the last entry for each name."""
     counts, found = Counter[str](), dict[str, T]()
     for one in things:
         counts[one.name] += 1
@@ -122,7 +122,8 @@ def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Itera
     for name, count in counts.items():
         if count > 1:
             notes.append(
-                f"{kind} {name!r} occurs {count} times; using the {which} entry, as RabbitMQ's import usually does"
+                f"{kind} {name!r} occurs {count} times; the {which} entry is used, because RabbitMQ's import usually"
+                " uses that entry"
             )
     return found.values()
 
@@ -139,7 +140,7 @@ def _vhost(sections: dict[str, list[ExportEntry]], vhost: str | None) -> str:
 
 
 def _default_queue_type(data: dict[str, Any], vhost: str) -> str:
-    """Return the default queue type of a vhost. RabbitMQ 4 and later versions export this type in the metadata."""
+    """Return the default queue type of a vhost. RabbitMQ 4 and later export the type in the vhost's metadata."""
     for one in entries(data, "vhosts"):
         if one.text("name") == vhost:
             metadata = ExportEntry(f"{one.place}.metadata", one.table("metadata", {}))

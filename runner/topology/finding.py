@@ -38,7 +38,7 @@ RULES = {
     "shared-queue": Rule("give each service its own queue, bound to the same keys", f"{_DOCS}consumers"),
     "own-events": Rule("bind the queue to other keys", f"{_DOCS}exchanges"),
     "missing-field": Rule("add the field to the event, or make the field optional in the handler"),
-    "unknown-field": Rule("use a field of the event's body"),
+    "unknown-field": Rule("use a field from the event body"),
     "unknown-event": Rule("use an event that the plugin publishes, or remove the entry"),
     "same-address": Rule("give each service a different port"),
     "order-not-kept": Rule("remove one of the two settings", f"{_DOCS}consumers#single-active-consumer"),

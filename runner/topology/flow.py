@@ -14,7 +14,7 @@ from runner.topology.offline_routing import alternates_of, routing_types
 
 #: The words of a routing key. None stands for any single word.
 Words = tuple[str | None, ...]
-#: Any routing key, for dead letters and for messages at an alternate exchange.
+#: Any routing key, such as the key of a dead letter or of an unrouted message.
 ANY: Words = ("#",)
 
 

@@ -25,7 +25,7 @@ class Shape(StrEnum):
 
 @dataclass(frozen=True)
 class GraphNode:
-    """One service, exchange or queue. ``note`` is a second line of text."""
+    """A service, exchange or queue in the graph. ``note`` is a second line of text in the node."""
 
     id: str
     shape: Shape

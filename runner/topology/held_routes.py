@@ -18,7 +18,7 @@ class Passages:
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
     ) -> None:
-        """``held`` and ``open_bindings`` contain held-back objects and bindings, each with the cause."""
+        """``held`` and ``open_bindings`` are held back, each entry with the name of the object that it waits for."""
         self._live, self._held = live, held
         #: The alternate exchanges and dead-letter targets, both in topology.yaml and on the broker.
         self._leads, self._led = (
@@ -76,7 +76,7 @@ class Passages:
         return ""
 
     def carries_through(self, exchange: Exchange) -> str:
-        """Return the name of the held-back object that needs an exchange unchanged, or an empty string."""
+        """Return the name of the held-back object that requires an exchange to remain unchanged, or an empty string."""
         node = ("exchange", exchange.name)
         nodes = {node, *self._wanted.get(node, ()), *self._there.get(node, ())}
         return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")

@@ -1,4 +1,4 @@
-"""The rules of ``lint``, which find probable mistakes in topology.yaml and in the events of services offline."""
+"""The ``lint`` rules, which find probable mistakes in topology.yaml and in the events of services without a broker."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 #: The suffixes of the two queues in which ``apply --drain`` keeps a queue's old messages and new messages.
 DRAIN_SUFFIXES = (".drain.old", ".drain.new")
-#: The suffix of the name of the stand-in for an exchange that ``apply`` replaces.
+#: The name suffix of the stand-in for an exchange that ``apply`` replaces.
 STAND_IN = ".replace.new"
 
 BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
@@ -78,7 +78,7 @@ class Owned:
         """Return a copy with the previous queue names and the binding times from ``before``.
 
         A new binding gets the time ``now``. A binding that is recreated after another client removed it keeps its time,
-        because the messages that were not routed in the meantime are lost.
+        because messages were lost in between.
         """
         known = {key: before.since[key] for key in self.bindings & before.since.keys()}
         since = known | dict.fromkeys(self.bindings - before.bindings, now)
@@ -137,7 +137,7 @@ class Live:
     exchange_types: frozenset[str] = frozenset()
 
     def settled(self) -> Live:
-        """Return a copy in which the bindings that interrupted replacements moved have their usual ends."""
+        """Return a copy in which bindings that interrupted replacements moved have their usual source and target."""
         aside = {("queue", name) for name in self.queues if name.endswith(DRAIN_SUFFIXES[1])}
         aside |= {("exchange", name) for name in self.exchanges if name.endswith(STAND_IN)}
         if not aside:

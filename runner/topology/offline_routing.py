@@ -148,7 +148,7 @@ def routing_types(objects: Objects) -> dict[str, str]:
 
 
 def alternates_of(objects: Objects) -> dict[str, str]:
-    """Return the alternate exchanges, by exchange, that arguments and policies set."""
+    """Return each exchange's alternate exchange, if an argument or a policy sets one."""
     policies = Policies(objects.policies)
     found = ((one.name, policies.settings_of(one).get("alternate-exchange")) for one in objects.exchanges)
     return {name: alternate for name, alternate in found if isinstance(alternate, str)}

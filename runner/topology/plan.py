@@ -22,7 +22,7 @@ INTERRUPTED = "the replacement was interrupted; run the same command to continue
 
 
 class Mark(StrEnum):
-    """The kind of a change, as a mark in a plan."""
+    """The kind of a change, which a plan shows as a mark."""
 
     CREATE = "+"
     #: A change in place, which does not affect messages.
@@ -127,7 +127,7 @@ class Left:
 
     change: Change
     needs: str
-    #: The object for which the change waits. Empty if the change waits for consent.
+    #: The object that the change waits for. Empty if the change waits for consent.
     waits_for: str = ""
     #: True if the changed object is generated, and the line about its owner is therefore sufficient.
     is_implied: bool = False

@@ -20,6 +20,9 @@ from runner.topology.rename import Rename, rename_changes, renames
 from runner.topology.retire import retired
 from runner.topology.surplus import GONE, Surplus
 
+_NO_LONGER_IN_FILE = "removed, because it is no longer in topology.yaml"
+_NO_LONGER_NEEDED = "removed, because it is no longer needed"
+
 
 def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
     """Return the plan that makes a broker match ``objects``. With ``prune``, the plan also deletes surplus objects."""
@@ -111,26 +114,26 @@ def _bindings(objects: Objects, live: Live) -> Iterator[Change]:
 
 
 def _stale(objects: Objects, live: Live) -> Iterator[Change]:
-    """Yield the removals of bindings and policies that left topology.yaml without their exchange or queue."""
+    """Yield the removals of obsolete bindings and policies from exchanges and queues that are not obsolete."""
     ours = {one.key for one in objects.bindings}
     queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
     for key in sorted(live.owned.bindings - ours):
         there = live.bindings.get(key)
-        # Another topology.yaml may bind a queue that is not in this file.
+        # Another topology.yaml may bind a queue that this topology.yaml does not contain.
         if there is not None and there.binding.destination in (queues if key[1] == "queue" else exchanges):
-            yield Change(Mark.CHANGE, there.binding, "no longer in topology.yaml: removed", is_removal=True)
+            yield Change(Mark.CHANGE, there.binding, _NO_LONGER_IN_FILE, is_removal=True)
     generated = {one.name for one in objects.policies}
     for kind, names in (("queue", queues), ("exchange", exchanges)):
         for policy in sorted(live.policies.keys() - generated):
             start = f"{GENERATED}{kind}."
             is_ours = policy.startswith(start) and policy.removeprefix(start) in names
             if is_ours and not _is_for_consumers(live.policies[policy]):
-                yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
+                yield Change(Mark.CHANGE, live.policies[policy], _NO_LONGER_NEEDED, is_removal=True)
     for name in sorted(queues):
         # The policy may remain from an interrupted rename or replacement that was later removed from topology.yaml.
         policy = policy_name("drain", name)
         if policy in live.policies and not any(f"{name}{suffix}" in live.queues for suffix in DRAIN_SUFFIXES):
-            yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
+            yield Change(Mark.CHANGE, live.policies[policy], _NO_LONGER_NEEDED, is_removal=True)
 
 
 def _is_for_consumers(policy: Policy) -> bool:

@@ -32,8 +32,8 @@ def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: i
     """Return the limit that leaves no room for ``messages`` in the new queue, or None if there is room.
 
     ``wanted`` contains the settings of the new queue, and ``before`` the settings of the queue that currently contains
-    the messages. Bytes are not counted, so a new or lower ``max-length-bytes`` is refused if the broker would drop
-    messages to meet this limit.
+    the messages. The size of messages is not measured, so a new or lower ``max-length-bytes`` is refused if the broker
+    would drop messages to meet this limit.
     """
     if not messages:
         return None

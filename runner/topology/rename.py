@@ -37,7 +37,7 @@ class Rename:
 
     @property
     def names(self) -> dict[str, str]:
-        """The new names of the queues, by old name. Message headers may still contain the old names."""
+        """The new queue names, by old name. Message headers may still contain the old names."""
         names = {self.old: self.new, **dict(self.retries)}
         return names | ({self.dead_letters[0]: self.dead_letters[1]} if self.dead_letters is not None else {})
 

@@ -44,7 +44,7 @@ class Surplus:
             return {name for name in names if (kind, name) not in wanted}
 
         self.queues, self.exchanges = surplus("queue", owned.queues), surplus("exchange", owned.exchanges)
-        # The generated policy of an object in topology.yaml is removed by a change in place instead.
+        # A change in place, not ``apply --prune``, removes the generated policy of an object in topology.yaml.
         self.policies = {
             name for name in surplus("policy", owned.policies - policies) if owner_of_policy(name) not in wanted
         }
@@ -133,7 +133,7 @@ class Surplus:
     def deletions(self) -> Iterator[Change]:
         """Yield the deletions that ``apply --prune`` makes, with each queue next to its bindings and parts."""
         kept = self.kept
-        # All other generated policies are deleted with their objects.
+        # The generated policy of a deleted object is deleted with the object.
         policies = {name for name in self.policies if owner_of_policy(name) not in self._nodes}
         yield from retired(
             self._objects,

@@ -66,7 +66,7 @@ def shortest_timeouts(
 
 
 def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
-    """Return a warning if a message may exceed the consumer timeout of a broker on which policies cannot set it.
+    """Return a warning if a message may exceed the consumer timeout of a broker whose policies cannot set this timeout.
 
     Prefetched messages are included only if config.yaml sets ``handler_timeout``, because its default serves only to
     detect hung workers.
@@ -83,15 +83,17 @@ def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
     needed = acknowledgement_time(service)
     if "handler_timeout" not in service.model_fields_set or needed <= CONSUMER_TIMEOUT:
         return None
-    said = f"handler_timeout {_said(service.handler_timeout)} with prefetch {service.prefetch} allows {_said(needed)},"
-    return f"service {name!r}: {said} which {limit}; lower prefetch, or messages that wait too long are delivered again"
+    return (
+        f"service {name!r}: handler_timeout {_said(service.handler_timeout)} with prefetch {service.prefetch} allows"
+        f" {_said(needed)}, which {limit}; lower prefetch, or messages that wait too long are delivered again"
+    )
 
 
 def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
     """Return ``objects`` with the broker's consumer timeouts for queues whose timeout on the broker is longer.
 
-    Services in another config.yaml may need the longer timeout. Otherwise, two systems would endlessly undo each
-    other's changes. No service needs a timeout below RabbitMQ's default.
+    Services in another config.yaml may need the longer timeout, and two systems must not endlessly undo each other's
+    changes. No service needs a timeout below RabbitMQ's default.
     """
     policies = {policy_name("queue", one.name): one.name for one in objects.queues}
 
@@ -187,8 +189,8 @@ def _of_retry_queue(queue: Queue, delay: float, said: Mapping[str, Any], topolog
     path = path_of(queue, topology)
     if (expires := _seconds(said.get("expires"))) is not None:
         reason = (
-            f"retry queue {queue.name!r} has no consumer, so it is deleted with its messages after {_said(expires)}"
-            f" (expires in a policy), but messages wait in it for {_said(delay)}"
+            f"a policy deletes the retry queue {queue.name!r} with its messages after {_said(expires)} (expires),"
+            f" but messages wait there for {_said(delay)}"
         )
         yield Finding("expiring-retry-queue", queue.name, "topology.yaml", path, reason)
 

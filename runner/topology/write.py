@@ -110,7 +110,7 @@ class _Writer:
                 key: value for key, value in settings.items() if key not in dead_letter_settings(one.type, dead_letter)
             }
         if one.type == QUORUM and limits_of_unread({**self._own.settings_of(one), **settings})[0]:
-            # A quorum queue with these settings gets a dead-letter queue with this name by default.
+            # This quorum queue gets the dead-letter queue NAME.dlq by default.
             usual = f"{one.name}.dlq"
             if dead_letter == usual:
                 dead_letter = None

@@ -125,15 +125,17 @@ def test_of_several_queues_or_exchanges_with_one_name_the_first_counts_as_in_rab
     assert found["q"].arguments["x-max-length"] == 1
     assert found["e"].type == "topic"
     assert notes == [
-        "exchange 'e' occurs 2 times; using the first entry, as RabbitMQ's import usually does",
-        "queue 'q' occurs 3 times; using the first entry, as RabbitMQ's import usually does",
+        "exchange 'e' occurs 2 times; the first entry is used, because RabbitMQ's import usually uses that entry",
+        "queue 'q' occurs 3 times; the first entry is used, because RabbitMQ's import usually uses that entry",
     ]
 
 
 def test_of_several_policies_with_one_name_the_last_counts_as_in_rabbitmq() -> None:
     found, notes = named({"policies": [{**POLICY, "priority": priority} for priority in (1, 2)]})
     assert found["p"].priority == 2
-    assert notes == ["policy 'p' occurs 2 times; using the last entry, as RabbitMQ's import usually does"]
+    assert notes == [
+        "policy 'p' occurs 2 times; the last entry is used, because RabbitMQ's import usually uses that entry"
+    ]
 
 
 def test_equal_names_in_two_vhosts_are_two_queues() -> None:
