@@ -13,12 +13,15 @@ Edges = Mapping[Node, set[Node]]
 
 
 class Passages:
-    """The exchanges and queues on routes that held-back objects need, each with the name of such an object."""
+    """The exchanges and queues on routes that held-back objects need, each with the name of the object that needs it."""
 
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
     ) -> None:
-        """``held`` and ``open_bindings`` are held back, each entry with the name of the object that it waits for."""
+        """Find the needed routes.
+
+        ``held`` and ``open_bindings`` also name the object that each held-back object or binding waits for.
+        """
         self._live, self._held = live, held
         #: The alternate exchanges and dead-letter targets, both in topology.yaml and on the broker.
         self._leads, self._led = (
@@ -131,7 +134,7 @@ def _reversed(edges: Edges) -> Edges:
 
 
 def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
-    """Return all reachable objects, each with the name that belongs to its starting point."""
+    """Return all reachable objects, each with the name that its starting point has in ``starts``."""
     found = dict(starts)
     waiting = list(starts)
     while waiting:
