@@ -13,7 +13,7 @@ Edges = Mapping[Node, set[Node]]
 
 
 class Passages:
-    """The exchanges and queues on routes that held-back objects need, each with the name of the object that needs it."""
+    """The exchanges and queues on routes that held-back objects need, each with the name of its held-back object."""
 
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
