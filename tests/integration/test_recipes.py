@@ -150,7 +150,7 @@ def users(vhost: Vhost) -> Iterator[Callable[[str], str]]:
 def test_the_printed_permissions_allow_a_user_its_work_and_nothing_else(
     recipe: Recipe, vhost: Vhost, users: Callable[[str], str]
 ) -> None:
-    project = recipe("A user with few rights")
+    project = recipe("A user with few permissions")
     code, output = project.call("render", "--permissions", url=vhost.url)
     assert code == 0
     lines = [shlex.split(line) for line in output.splitlines()]
