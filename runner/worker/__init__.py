@@ -1,1 +1,1 @@
-"""The worker, which is the child process that runs one plugin and consumes and publishes messages."""
+"""The worker, a child process that runs one plugin and consumes and publishes messages."""

@@ -1,4 +1,4 @@
-"""``python -m runner.worker SLOT < spec``, the command with which the supervisor starts a worker."""
+"""``python -m runner.worker SLOT < spec``, the command that the supervisor uses to start a worker."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from runner.plugins import load_plugin
 from runner.worker.lifecycle import Worker
 from runner.worker.spec import WorkerSpec
 
-#: Seconds between the exit of the supervisor and the kill of the worker.
+#: Seconds that a worker may still run after its supervisor has exited.
 ORPHAN_GRACE = 2.0
 #: The thresholds of Python's garbage collector (``gc.set_threshold``). With the default of 700 objects, a publisher
-#: spent a third of its time on collections, because all unconfirmed events are alive.
+#: spent a third of its time on garbage collection, because all unconfirmed events are still in use.
 COLLECTIONS = (10_000, 10, 10)
 
 
 def main() -> int:
-    """Run one worker, and return its exit code."""
-    # After a crash, or when the supervisor kills a hung worker, the log then shows the stack of each thread.
+    """Run one worker and return its exit code."""
+    # After a crash or the kill of a hung worker, the log shows the stack of each thread.
     faulthandler.enable()
     lifeline, memory, crashing = Lifeline.inherited(), SharedMemory.inherited(), CrashingMessages.inherited()
     lifeline.watch(ORPHAN_GRACE)
     slot = sys.argv[1]
     spec = WorkerSpec.from_json(sys.stdin.buffer.read())
     log = logs.set_up(slot, spec.log_format, spec.log_level)
-    # Relative paths in options are relative to the project's folder, not to the folder of the shell.
+    # Relative paths in options are relative to the project's folder, not to the shell's current folder.
     os.chdir(spec.folder)
     stop_requested = _stop_signals()
     try:
@@ -46,7 +46,7 @@ def main() -> int:
         options, errors = validate(plugin.options, dict(spec.options))
         if errors:
             lines = [
-                # The value is not shown, because it may come from a secret variable. The worker cannot check this.
+                # The value is not shown, because it may come from a secret variable, and the worker cannot check this.
                 f"services.{spec.service}.options.{dotted(path)}: {text('the value')}"
                 for path, text in errors
             ]
@@ -65,14 +65,14 @@ def main() -> int:
         if injected is not None:
             injected.watch(worker.io)
         _on_stop(stop_requested, worker)
-        # Imported modules remain in memory until the exit, so the garbage collector can ignore them.
+        # Imported modules remain in memory until the process exits, so the garbage collector can ignore them.
         gc.freeze()
         gc.set_threshold(*COLLECTIONS)
         code = worker.run()
-        # The supervisor knows whether it has sent the signal. It does not count a signal from outside as a failure.
+        # The supervisor knows whether it sent the signal. A signal from another process does not count as a failure.
         return EXIT_TERMINATED if code == 0 and stop_requested.is_set() else code
     except RunnerError as error:
-        memory.leaving()  # no message has caused this exit
+        memory.leaving()  # no message caused this exit
         for line in str(error).splitlines():
             log.error("%s", line)
         return error.exit_code
@@ -92,8 +92,8 @@ def _on_stop(requested: threading.Event, worker: Worker) -> None:
 def _stop_signals() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set.
 
-    The signal handler only writes to a pipe. If it set the event itself, it could wait for a lock of the interrupted
-    thread.
+    The signal handler only writes to a pipe. If the signal handler itself set the event, it could deadlock on a lock of
+    the interrupted thread.
     """
     event = threading.Event()
     reader, writer = os.pipe()

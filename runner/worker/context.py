@@ -41,7 +41,7 @@ class WorkerContext:
         storage: Storage,
         order_history: Callable[[str], dict[str, Any] | None] | None,
     ) -> None:
-        """``order_history`` returns the history of an order. It is None if no service records events."""
+        """``order_history`` is a function that returns an order's history, or None if no service records events."""
         self.service, self.slot, self.log, self.stop_timeout = service, slot, log, stop_timeout
         self._publisher, self._router, self._on_ready, self._stopping = publisher, router, on_ready, stopping
         self._lifeline, self._memory, self._storage = lifeline, memory, storage
@@ -49,7 +49,8 @@ class WorkerContext:
         self._outbox: EventOutbox | None = None
         self._lock, self._outbox_lock = threading.Lock(), threading.Lock()
         self._open = self._published = 0
-        #: The end of the last ``wait_stop`` with a timeout. None unless the plugin's own loop is working.
+        #: The monotonic time at which the last ``wait_stop`` with a timeout returned. None unless the plugin's loop is
+        #: busy.
         self._busy_since: float | None = None
         self._loop_thread: int | None = None
 
@@ -93,7 +94,7 @@ class WorkerContext:
             return self._outbox
 
     def close_outbox(self, timeout: float) -> None:
-        """Stop the outbox, and wait at most ``timeout`` seconds for its confirms."""
+        """Stop the outbox and wait at most ``timeout`` seconds for its confirms."""
         with self._outbox_lock:
             if self._outbox is not None:
                 self._outbox.stop(timeout)
@@ -112,7 +113,7 @@ class WorkerContext:
         return None if problem is None else str(problem)
 
     def wait_stop(self, timeout: float | None = None) -> bool:
-        """Wait for the request to stop. See ``runner.hooks.Context``."""
+        """Wait for a stop request. See ``runner.hooks.Context``."""
         is_loop = threading.get_ident() == self._loop_thread
         if is_loop:
             self._busy_since = None
@@ -123,7 +124,10 @@ class WorkerContext:
 
     @contextlib.contextmanager
     def own_loop(self) -> Iterator[None]:
-        """Return a context for the plugin's own loop. Within it, ``overdue`` checks calls to ``wait_stop``."""
+        """Return a context manager for the plugin's own loop.
+
+        Inside the context, ``overdue`` checks that the loop calls ``wait_stop``.
+        """
         self._loop_thread = threading.get_ident()
         try:
             yield
@@ -131,14 +135,14 @@ class WorkerContext:
             self._loop_thread = self._busy_since = None
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """Return an error if the plugin's loop has not called ``wait_stop`` for ``timeout`` seconds, or None.
+        """Return an error message if the plugin's loop has not called ``wait_stop`` for ``timeout`` seconds, else None.
 
         ``now`` is in seconds of the monotonic clock.
         """
         since = self._busy_since
         if since is None or now - since <= timeout:
             return None
-        return f"its loop has not called wait_stop for {now - since:.1f} s"
+        return f"the plugin's loop has not called wait_stop for {now - since:.1f} s"
 
     def _done(self, error: BaseException | None) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Protection from crashing messages. They are handled alone, and dead-lettered after ``max_crashes`` crashes."""
+"""Protection from crashing messages, which are handled alone and dead-lettered after ``max_crashes`` crashes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runner.messages import Message, Reject
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: Seconds within which the supervisor always notices the death of a worker. Only crashing messages wait this long.
+#: Seconds within which the supervisor always notices that a worker has died. Only crashing messages wait this long.
 NOTICE_TIME = 0.2
-#: The maximum number of replays that fits into the shared memory.
+#: The maximum number of replays that fits into shared memory.
 MOST_REPLAYS = 2**32 - 1
 
 
 class Crashed(Reject):
-    """The error of a message that has crashed ``max_crashes`` workers."""
+    """The error for a message that has crashed ``max_crashes`` workers."""
 
     def __init__(self, crashing: CrashingMessage) -> None:
         super().__init__(f"the message crashed its worker {crashing.times}, {crashing.reason}")
@@ -28,9 +28,9 @@ class Crashed(Reject):
 
 
 class CrashProtection:
-    """A wrapper that writes the message of each handler thread to shared memory.
+    """A wrapper that records each handler thread's current message in shared memory.
 
-    After a crash, the supervisor reads from this memory which messages were being handled.
+    After a crash, the supervisor reads the shared memory to find the messages that were being handled.
     """
 
     def __init__(
@@ -42,13 +42,16 @@ class CrashProtection:
         condition: Callable[[], threading.Condition] = threading.Condition,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """``sleep`` blocks the thread for a number of seconds."""
+        """``sleep`` blocks the calling thread for a number of seconds."""
         self._memory, self._crashing_messages = memory, crashing_messages
         self._max_crashes, self._sleep = max_crashes, sleep
         self._turn = Turn(condition()) if concurrency > 1 else None
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler that records its message. It raises Crashed after ``max_crashes`` crashes of a message."""
+        """Return a handler that records its message.
+
+        After ``max_crashes`` crashes of a message, the handler raises Crashed.
+        """
 
         def protected(one: DeliveryLifecycle) -> DeliveryEvent:
             with self.at(one.thread, one.message):
@@ -57,7 +60,10 @@ class CrashProtection:
         return protected
 
     def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
-        """Return a context that records the message of a handler thread, numbered from 0. Entry may raise Crashed."""
+        """Return a context manager that records the message of handler thread ``thread``, counted from 0.
+
+        Entering the context can raise Crashed.
+        """
         one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._crashing_messages.get(one) is None:
             return _Noted(self._memory, thread, one)
@@ -65,14 +71,15 @@ class CrashProtection:
 
     @contextmanager
     def _in_turn(self, thread: int, one: CurrentMessage) -> Iterator[None]:
-        """Wait until the message may be handled alongside the messages of other threads, and record the message."""
+        """Record the message after waiting for its turn, alone or alongside other messages."""
         is_alone = self._needs_isolation(one)
         while True:
             with self._beside_others(is_alone=is_alone):
                 if is_alone:
-                    # The broker may redeliver the message before the supervisor has noticed its last worker's death.
+                    # The broker may redeliver the message before the supervisor notices that the worker has crashed.
                     self._sleep(NOTICE_TIME)
-                # Read after the wait, because another delivery of the message may have crashed a worker since then.
+                # Read after the wait, because another delivery of the message may have crashed a worker in the
+                # meantime.
                 crashing = self._crashing_messages.get(one)
                 if crashing is not None and crashing.deaths >= self._max_crashes:
                     raise Crashed(crashing)
@@ -93,7 +100,7 @@ class CrashProtection:
 
 
 class _Noted:
-    """A context that records a message in shared memory without waiting, which is enough for nearly all messages."""
+    """A context manager that records a message in shared memory without waiting for a turn."""
 
     __slots__ = ("_memory", "_message", "_thread")
 
@@ -108,9 +115,9 @@ class _Noted:
 
 
 class Turn:
-    """A lock that allows either several handlers at the same time or one handler alone.
+    """A lock that lets either several handlers run at the same time or one handler run alone.
 
-    If the handler of a crashing message runs alone, this message is certainly the cause of the next crash.
+    If a worker crashes while a message is handled alone, that message is certainly the cause.
     """
 
     def __init__(self, condition: threading.Condition | None = None) -> None:
@@ -121,7 +128,7 @@ class Turn:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Run alongside other handlers, as soon as no handler is waiting to run alone."""
+        """Wait until no handler is waiting to run alone, then run alongside other handlers."""
         with self._changed:
             self._changed.wait_for(lambda: not self._wanted)
             self._working += 1
@@ -134,7 +141,7 @@ class Turn:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Run while no other handler runs."""
+        """Wait until no other handler is running, then run alone."""
         with self._changed:
             self._wanted += 1
             self._changed.wait_for(lambda: not self._working and not self._is_alone)

@@ -1,4 +1,4 @@
-"""Deduplication: one transaction contains the inbox row of a message, its handler's writes and its events."""
+"""Deduplication: one transaction contains a message's inbox row, its handler's writes and its events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.worker.storage import DeliveryStore, Storage
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-#: Seconds between deletions of old rows.
+#: Seconds between deletions of old inbox rows.
 PRUNE_INTERVAL = 30.0
 
 #: The queue and the id of a message.
@@ -26,7 +26,7 @@ _Key = tuple[str, str]
 
 
 class Deduplication:
-    """A wrapper that skips already handled messages, and commits the handler's writes."""
+    """A wrapper that skips duplicates and commits the handler's writes."""
 
     def __init__(
         self,
@@ -36,18 +36,19 @@ class Deduplication:
         router: EventRouter,
         formerly: Mapping[str, str] | None = None,
     ) -> None:
-        """``keep`` is the number of seconds for which the inbox keeps a message, or None without an inbox.
+        """``keep`` is how long the inbox keeps a message, in seconds, or None if the service has no inbox.
 
-        ``formerly`` contains the previous names of renamed queues. The inbox may contain messages under these names.
+        ``formerly`` maps each renamed queue to its previous name, under which the inbox may contain messages.
         """
         self._service, self._storage, self._keep, self._router = service, storage, keep, router
         self._formerly = formerly or {}
         self._lock = threading.Lock()
-        #: The messages that are being handled in this process, with the callbacks of further waiting deliveries.
+        #: The messages that this process is handling, each with the callbacks of deliveries that wait for the same
+        #: message.
         self._handling: dict[_Key, list[Callable[[], None]]] = {}
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler that handles only new messages and commits their writes."""
+        """Return a handler that skips duplicates and commits the writes of new messages."""
 
         def handle_once(one: DeliveryLifecycle) -> DeliveryEvent:
             if self._knows(one.message) and (known := self._begin(one)) is not None:
@@ -69,7 +70,10 @@ class Deduplication:
         return handle_once
 
     def _begin(self, one: DeliveryLifecycle) -> DeliveryEvent | None:
-        """Return None for a new message, for which ``_end`` must be called. Raises StoreUnreachable."""
+        """Return None for a new message, which the caller must handle and then pass to ``_end``.
+
+        Raises StoreUnreachable.
+        """
         message = one.message
         key = (message.queue, message.id)
         with self._lock:
@@ -90,7 +94,7 @@ class Deduplication:
         return self._repeat(one, found)
 
     def _after(self, key: _Key, callback: Callable[[], None]) -> None:
-        """Call ``callback`` as soon as the message is no longer being handled, possibly at once."""
+        """Call ``callback`` as soon as the message is no longer being handled, possibly immediately."""
         with self._lock:
             if key in self._handling:
                 self._handling[key].append(callback)
@@ -98,7 +102,7 @@ class Deduplication:
         callback()
 
     def _end(self, message: Message) -> None:
-        """Mark a message as no longer being handled, because its outcome is committed or its attempt has failed."""
+        """Mark a message as no longer being handled, and call the callbacks of waiting deliveries."""
         if not self._knows(message):
             return
         with self._lock:
@@ -107,16 +111,20 @@ class Deduplication:
             callback()
 
     def _repeat(self, one: DeliveryLifecycle, events: Sequence[Event]) -> DeliveryEvent:
-        """Publish the events of an earlier delivery. Raises PluginError for an exchange that is no longer allowed."""
+        """Publish the events of an earlier delivery again.
+
+        Raises PluginError if an event's exchange is no longer allowed.
+        """
         one.is_duplicate = True
         one.outgoing = [encode(self._router.routed(event)) for event in events]
         return DeliveryEvent.DUPLICATE
 
     def _commit(self, one: DeliveryLifecycle) -> Future[Sequence[Event] | None] | None:
-        """Commit the handler's writes. Return None if there are no writes.
+        """Start to commit the handler's writes. Return a future, or None if there are no writes.
 
-        The result of the commit is None. If another process has handled an earlier delivery in the meantime, the
-        result is the events of that delivery. The commit fails with the database's error about the handler's writes.
+        If another process has handled the message in the meantime, the future's result is the events of that earlier
+        delivery. Otherwise the result is None. If the database refuses the handler's writes, the future fails with the
+        database's error.
         """
         message, store = one.message, one.store
         is_known = self._knows(message)
@@ -153,7 +161,7 @@ class Deduplication:
         return self._keep is not None and message.has_own_id
 
     def forget(self) -> bool:
-        """Delete rows that are older than ``keep``, up to a limit. Return True if there may be more."""
+        """Delete at most ``PRUNED`` rows that are older than ``keep``. Return True if more old rows may remain."""
         if self._keep is None:
             return False
         from runner.store.inbox_rows import PRUNED, prune

@@ -1,6 +1,6 @@
-"""The lifecycle of a delivery: its states, the events of each state, and the actions that follow.
+"""The lifecycle of a delivery: its states, the events in each state, and the resulting actions.
 
-This module has no input or output, never waits, and does not read a clock. ``runner.worker.pipeline`` performs the
+This module has no input or output, never waits, and never reads a clock. ``runner.worker.pipeline`` performs the
 actions.
 """
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 class DeliveryState(StrEnum):
     """A state of a delivery."""
 
-    #: The delivery waits for a handler thread.
+    #: The delivery is waiting for a handler thread.
     RECEIVED = "received"
     #: A handler thread is processing the delivery.
     HANDLING = "handling"
-    #: The delivery waits for the database, or for another delivery of the same message in this process.
+    #: The delivery is waiting for the database, or for another delivery of the same message in this process.
     POSTPONED = "postponed"
-    #: The handler has returned, and the transaction is not committed yet.
+    #: The handler has returned, but its transaction is not committed yet.
     COMMITTING = "committing"
-    #: The broker has not confirmed all events of the handler yet.
+    #: The broker has not yet confirmed all of the handler's events.
     PUBLISHING = "publishing"
-    #: The attempt has failed, and a handler thread chooses between a retry and the dead-letter queue.
+    #: The attempt has failed, and a handler thread is choosing between a retry queue and the dead-letter queue.
     FAILED = "failed"
-    #: The broker has not confirmed the copy for the retry queue yet.
+    #: The broker has not yet confirmed the copy for the retry queue.
     RETRYING = "retrying"
-    #: The broker has not confirmed the copy for the dead-letter queue yet.
+    #: The broker has not yet confirmed the copy for the dead-letter queue.
     DEAD_LETTERING = "dead-lettering"
-    #: The broker has not confirmed the report of the attempt yet.
+    #: The broker has not yet confirmed the attempt report.
     RECORDING = "recording"
-    #: A final state: the worker has acknowledged the delivery.
+    #: The final state of a delivery that the worker has acknowledged.
     ACKED = "acked"
-    #: A final state: no copy could be published, and the broker itself dead-letters the message.
+    #: The final state if no copy could be published. The broker itself dead-letters the message.
     REJECTED = "rejected"
-    #: A final state: the worker has not acknowledged the delivery, and the broker delivers the message again.
+    #: The final state of a delivery that was not acknowledged. The broker redelivers the message.
     REQUEUED = "requeued"
 
 
@@ -55,21 +55,21 @@ class DeliveryEvent(StrEnum):
 
     #: A handler thread has taken the delivery from the queue.
     TAKEN = "taken"
-    #: The channel is closed, or the worker stops before the handler has started.
+    #: The channel has closed, or the worker is stopping before the handler has started.
     LOST = "lost"
-    #: The handler has returned without writes to commit.
+    #: The handler has returned, and there are no writes to commit.
     HANDLED = "handled"
-    #: The handler has returned, and its transaction waits for the commit.
+    #: The handler has returned, and its transaction is waiting to be committed.
     WRITTEN = "written"
-    #: The transaction is committed.
+    #: The transaction has been committed.
     COMMITTED = "committed"
-    #: The message was handled before. The events of the earlier delivery are published again.
+    #: The message was already handled. The events of the earlier delivery are published again.
     DUPLICATE = "duplicate"
     #: Another handler thread is processing the same message.
     BUSY = "busy"
     #: The database is unreachable.
     UNREACHABLE = "unreachable"
-    #: The handler has raised an exception, or the database has refused its writes.
+    #: The handler has raised an exception, or the database has refused the handler's writes.
     FAILED = "failed"
     #: The message has attempts left.
     RETRY = "retry"
@@ -79,11 +79,11 @@ class DeliveryEvent(StrEnum):
     UNFIT = "unfit"
     #: The broker has confirmed all published messages.
     CONFIRMED = "confirmed"
-    #: The broker is unreachable, does not accept messages, or has not confirmed in time.
+    #: The broker is unreachable, is not accepting messages, or has not sent all confirms in time.
     UNCONFIRMED = "unconfirmed"
     #: The broker has refused a message, for example because a queue is full.
     REFUSED = "refused"
-    #: No queue is bound for a message.
+    #: The broker could not route a message to any queue.
     UNROUTABLE = "unroutable"
     #: A message exceeds the broker's size limit.
     TOO_LARGE = "too large"
@@ -92,37 +92,37 @@ class DeliveryEvent(StrEnum):
 
 
 class DeliveryAction(StrEnum):
-    """An action of the pipeline after an event."""
+    """An action that the pipeline performs after an event."""
 
     HANDLE = "handle"
-    #: Continue when the transaction is committed.
+    #: Continue when the commit has finished.
     AWAIT_COMMIT = "await the commit"
-    #: Handle the delivery when the other delivery of the same message has been handled.
+    #: Handle the delivery after the other delivery of the same message.
     AWAIT_OTHER = "await the other delivery"
     HANDLE_LATER = "handle later"
-    #: Pass the delivery to a handler thread, because the decision may block, and this thread must not block.
+    #: Pass the delivery to a handler thread. The decision may block, and the current thread must not block.
     QUEUE = "queue"
     #: Choose between the retry queue and the dead-letter queue.
     DECIDE = "decide"
-    #: Publish after waiting for space in the window.
+    #: Wait for space in the publisher's window, then publish.
     PUBLISH = "publish"
-    #: Publish even if the window is full, because this thread must not wait.
+    #: Publish even if the publisher's window is full, because the current thread must not wait.
     PUBLISH_AT_ONCE = "publish at once"
     PUBLISH_LATER = "publish later"
     #: Publish a report about the attempt.
     RECORD = "record the attempt"
-    #: Count the report as lost, then acknowledge.
+    #: Count the attempt report as lost, then acknowledge the delivery.
     ACK_UNRECORDED = "ack without the record"
     ACK = "ack"
     REJECT = "reject"
-    #: Leave the delivery to the broker.
+    #: Leave the delivery unacknowledged, so that the broker redelivers the message.
     RELEASE = "release"
-    #: Leave the delivery to the broker, and exit so that the next start declares the topology again.
+    #: Leave the delivery unacknowledged, and exit so that the next start declares the topology again.
     REPORT_MISSING = "report the missing queue"
 
 
 S, E, A = DeliveryState, DeliveryEvent, DeliveryAction
-#: The next state and the action for each state and event. A missing event is illegal in this state.
+#: The next state and the action for each pair of state and event. Any other pair is illegal.
 TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryEvent], tuple[DeliveryState, DeliveryAction]] = {
     (S.RECEIVED, E.TAKEN): (S.HANDLING, A.HANDLE),
     (S.RECEIVED, E.LOST): (S.REQUEUED, A.RELEASE),
@@ -177,13 +177,14 @@ ENDS = (S.ACKED, S.REJECTED, S.REQUEUED)
 
 
 class IllegalEvent(Exception):
-    """An event that is illegal in the current state of a delivery."""
+    """The error for an event that is illegal in the current state of a delivery."""
 
 
 class DeliveryLifecycle:
     """The state and the data of one delivery.
 
-    Only one thread at a time calls ``step``. After publishing, it is the thread that receives the last confirm.
+    Only one thread at a time calls ``step``. After publishing, the thread that receives the last confirm calls
+    ``step``.
     """
 
     __slots__ = (
@@ -192,24 +193,24 @@ class DeliveryLifecycle:
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, received_at: float) -> None:
-        """``received_at`` is the time of the delivery, in seconds of the monotonic clock."""
+        """``received_at`` is the monotonic time of the delivery, in seconds."""
         self.delivery, self.received_at = delivery, received_at
         self.state = S.RECEIVED
         self.message: Message
-        #: The number of the handler thread that has taken the delivery, from 0.
+        #: The number of the delivery's handler thread, counted from 0.
         self.thread = 0
         self.store: DeliveryStore
-        #: A function that calls its argument once, with the finished commit or after the end of the other delivery.
+        #: A function that registers a callback for the end of the commit or of the other delivery.
         self.until: Callable[[Callable[..., None]], None]
-        #: A function that returns the event of a finished commit, or raises the error of the commit.
+        #: A function that returns the event for a finished commit, or raises the commit's error.
         self.committed: Callable[[Future[Any]], DeliveryEvent]
-        #: The messages to confirm before the next state, the number of unanswered messages, and the failed messages.
+        #: The messages to publish before the next state, the number that still has no answer, and the failed messages.
         self.outgoing: Sequence[Encoded] = ()
         self.unanswered = 0
         self.unconfirmed: list[tuple[Encoded, BrokerError]] = []
-        #: The number of times that messages were published and the broker did not confirm all of them.
+        #: The number of times that the broker did not confirm all published messages.
         self.failed_publishes = 0
-        #: The error of the latest event that has one, and the decision about a failed attempt.
+        #: The latest error, and the decision about the failed attempt.
         self.problem: BaseException
         self.failure: Failure | None = None
         #: The start and end of the attempt, in milliseconds since the epoch. None if no handler was called.
@@ -217,39 +218,39 @@ class DeliveryLifecycle:
         self.is_duplicate = False
 
     def step(self, event: DeliveryEvent) -> DeliveryAction:
-        """Change to the next state, and return the action to perform.
+        """Change to the next state and return the action to perform.
 
         Raises IllegalEvent without changing the state.
         """
         if self.unanswered:
-            raise IllegalEvent(f"{event} in state {self.state}, with {self.unanswered} messages unconfirmed")
+            raise IllegalEvent(f"event {event} in state {self.state} with {self.unanswered} unconfirmed messages")
         try:
             self.state, action = TRANSITIONS[self.state, event]
         except KeyError:
-            raise IllegalEvent(f"{event} in state {self.state}") from None
+            raise IllegalEvent(f"event {event} in state {self.state}") from None
         return action
 
     def publish(self) -> Sequence[Encoded]:
-        """Return the messages to publish. Each message needs a call of ``answered``."""
+        """Return the messages to publish. The caller must call ``answered`` for each message."""
         self.unconfirmed = []
         self.unanswered = len(self.outgoing)
         return self.outgoing
 
     def answered(self, encoded: Encoded, error: BrokerError | None) -> DeliveryEvent | None:
-        """Record a confirm, or the error for a message. After the last answer, return the event for all messages."""
+        """Record the confirm or the error for a message. After the last answer, return the event for all messages."""
         if error is not None:
             self.unconfirmed.append((encoded, error))
-        # One read: while this thread continues, the last answer may change the number on another thread.
+        # Use a local copy, because another thread may record the last answer in the meantime.
         self.unanswered = left = self.unanswered - 1
         if left:
             return None
         if not self.unconfirmed:
             return E.CONFIRMED
         errors = [error for _, error in self.unconfirmed]
-        # An unroutable message would fail every time, so its error determines the event for all messages.
+        # An unroutable or oversized message would fail every time, so its error determines the event for all messages.
         final = [error for error in errors if isinstance(error, Unroutable | EventTooLarge)]
         self.problem = problem = (final or errors)[0]
-        # The same messages with the same ids are published again.
+        # The failed messages are published again with the same ids.
         self.outgoing = [encoded for encoded, _ in self.unconfirmed]
         if final:
             return E.UNROUTABLE if isinstance(problem, Unroutable) else E.TOO_LARGE

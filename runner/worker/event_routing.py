@@ -12,13 +12,13 @@ from runner.errors import PluginError
 from runner.messages import Event
 
 log = logging.getLogger("runner.routing")
-#: The missing fields that were logged, so that each warning is logged only once.
+#: The missing fields that have been reported, so that each warning is logged only once.
 _warned: set[str] = set()
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NOT_IN_WORD = re.compile(r"[^a-z0-9_-]+")
-#: The word for a field that an event does not have, so that all routing keys have the same number of words.
+#: The word that replaces a missing field, so that all routing keys have the same number of words.
 MISSING_WORD = "none"
-#: The maximum number of characters in the word for a field. It is lower if the routing key would be too long for AMQP.
+#: The maximum number of characters in a field's word. The limit is lower if the routing key would be too long for AMQP.
 LONGEST_WORD = 60
 
 
@@ -30,12 +30,12 @@ class EventRouter:
         self._publishes = publishes
 
     def routed(self, event: Event, id: str | None = None) -> Event:
-        """Return the event with its exchange and routing key, and with ``id`` if it has no id.
+        """Return the event with its exchange and routing key. An event without an id gets ``id``.
 
-        Raises PluginError if ``publishes`` does not contain the exchange or the type of the event.
+        Raises PluginError if ``publishes`` does not contain the event's exchange or type.
         """
         if event.exchange and event.exchange not in {exchange for exchange, _ in self._publishes.values()}:
-            # The broker would close the channel if the exchange does not exist.
+            # If the exchange did not exist, the broker would close the channel.
             raise PluginError(f"services.{self._service}.publishes: exchange {event.exchange!r} is missing; add it")
         if event.exchange is not None and event.routing_key is not None:
             return event if id is None else event.filled(id=id, app_id=self._service)
@@ -54,8 +54,8 @@ class EventRouter:
 def routing_key(template: str, body: object) -> str:
     """Fill in a template such as ``order.created.{currency}.{region}`` with the fields of an event's body.
 
-    Each field becomes one lower-case word of a topic routing key. Characters other than letters, digits, ``_`` and
-    ``-`` become ``-``.
+    Each field becomes one lowercase word of a topic routing key. Characters other than letters, digits, ``_`` and ``-``
+    are replaced with ``-``.
     """
     fields = body if isinstance(body, dict) else {}
     count = len(_FIELD.findall(template)) or 1
@@ -65,7 +65,10 @@ def routing_key(template: str, body: object) -> str:
         if match[1] not in fields and match[1] not in _warned:
             _warned.add(match[1])
             log.warning(
-                "publishes: %r has the field %r, but events do not; its word is %r", template, match[1], MISSING_WORD
+                "publishes: an event has no field %r for the routing key %r; using the word %r",
+                match[1],
+                template,
+                MISSING_WORD,
             )
         value = fields.get(match[1])
         if value is None or isinstance(value, dict | list):

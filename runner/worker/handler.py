@@ -1,4 +1,4 @@
-"""The handler of a service, and its wrappers. Each wrapper adds one feature before or after the handler."""
+"""The handler of a service, and the wrappers that each add one feature to the handler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.worker.event_routing import EventRouter
 from runner.worker.storage import DeliveryStore
 
 #: A function that handles a delivery on a handler thread and returns the delivery's next event. StoreUnreachable
-#: postpones the message. After any other exception, the attempt has failed.
+#: postpones the message. Any other exception fails the attempt.
 Handler = Callable[[DeliveryLifecycle], DeliveryEvent]
 
 
@@ -34,9 +34,9 @@ def surrounded(
     log: Piece | None = None,
     faults: Piece | None = None,
 ) -> Handler:
-    """Return ``handler`` with the wrappers around it. None means that a wrapper is off."""
-    # The order is from the inside to the outside. So an injected delay counts toward the handler's time, and an
-    # injected crash is attributed to its message. An attempt includes a crashing message's wait, but not the inbox
+    """Return ``handler`` inside all wrappers that are not None."""
+    # The innermost wrapper comes first. In this order, an injected delay counts toward the handler's time, and an
+    # injected crash is attributed to its message. An attempt includes the wait of a crashing message, but not the inbox
     # lookup.
     for piece in (faults, log, times, crash_protection, recorder, deduplication):
         if piece is not None:
@@ -45,14 +45,14 @@ def surrounded(
 
 
 class DeliveryLog:
-    """A wrapper that logs each message before it is handled."""
+    """A wrapper that logs each message before the handler runs."""
 
     def __init__(self, log: logging.Logger, quiet_queue: str) -> None:
-        """Messages of ``quiet_queue`` are logged only at debug level."""
+        """Messages from ``quiet_queue`` are logged only at debug level."""
         self._log, self._quiet_queue = log, quiet_queue
 
     def around(self, handler: Handler) -> Handler:
-        """Log a message before ``handler`` handles it."""
+        """Return a handler that logs each message and then calls ``handler``."""
 
         def logged(one: DeliveryLifecycle) -> DeliveryEvent:
             level = logging.DEBUG if one.message.queue == self._quiet_queue else logging.INFO
@@ -74,7 +74,7 @@ class DeliveryLog:
 
 
 class PluginHandler:
-    """The innermost handler, which calls the plugin and encodes its events."""
+    """The innermost handler, which calls the plugin and encodes the returned events."""
 
     def __init__(self, service: str, router: EventRouter, call: Callable[[Message, DeliveryStore], object]) -> None:
         self._service, self._router, self._call = service, router, call
@@ -91,7 +91,7 @@ class PluginHandler:
 
     def _make_events(self, one: DeliveryLifecycle, outcome: object) -> None:
         message, service, routed = one.message, self._service, self._router.routed
-        # All events are encoded before any is sent, so that an error cannot publish only some of them.
+        # Encode all events before sending the first, so that an encoding error publishes no event.
         one.outgoing = [
             encode(routed(caused_by(message, event, index, service)))
             for index, event in enumerate(events_of(outcome))  # type: ignore[arg-type]

@@ -8,23 +8,23 @@ from runner.messages import Message
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: The minimum ``consumer_timeout``, in seconds, that is assumed to be the reason for a cancelled consumer. RabbitMQ
+#: The shortest ``consumer_timeout``, in seconds, that is assumed to be the reason for a cancelled consumer. RabbitMQ
 #: advises against values below one minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
 SHORTEST_TIMEOUT = 1.0
-#: The fraction of a ``consumer_timeout`` that a delivery may need to reach the worker. The timeout includes this time.
+#: The fraction of a ``consumer_timeout`` that may pass before a delivery reaches the worker.
 TIMEOUT_TOLERANCE = 0.1
 
 
 class HandlerTimes:
-    """The messages that handlers are processing, with their start times."""
+    """The messages that handlers are processing, with the start time of each handler."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        #: The message of each handler thread, the time of its delivery, and the start of its handler.
+        #: The message, the delivery time and the handler's start time for each handler thread.
         self._running: dict[int, tuple[Message, float, float]] = {}
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler that records its message while it runs."""
+        """Return a handler whose message is recorded while the handler runs."""
 
         def timed(one: DeliveryLifecycle) -> DeliveryEvent:
             self._running[one.thread] = (one.message, one.received_at, self._monotonic())
@@ -39,15 +39,15 @@ class HandlerTimes:
         """Return a description of a message whose handler has run longer than ``timeout`` seconds, or None."""
         for message, _, since in list(self._running.values()):
             if now - since > timeout:
-                return f"{_described(message, now - since)}, over its handler_timeout"
+                return f"{_described(message, now - since)}, longer than its handler_timeout"
         return None
 
     def unacknowledged(self, queue: str, now: float, timeout: float | None = None) -> str | None:
         """Return a description of the message whose handler exceeded the broker's ``consumer_timeout``, or None.
 
         ``queue`` is the queue of the message, or "" for any queue. ``timeout`` is the ``consumer_timeout`` in seconds,
-        or None if unknown. If the timeout is unknown, the message that was delivered first is described. A message that
-        waited longer than its handler has run is never described, because its next delivery may be handled in time.
+        or None if unknown. If the timeout is unknown, the oldest delivery is described. A message that waited longer
+        than its handler has been running is never described, because its next delivery may be handled in time.
         """
         running = [one for one in list(self._running.values()) if queue in ("", one[0].queue)]
         oldest = max((now - delivered for _, delivered, _ in running), default=0.0)
@@ -58,8 +58,9 @@ class HandlerTimes:
             if now - delivered >= least and now - since >= max(SHORTEST_TIMEOUT, (now - delivered) / 2)
         ]
         longest, message = max(late, key=lambda one: one[0], default=(0.0, None))
-        return None if message is None else f"{_described(message, longest)}, over the broker's consumer_timeout"
+        return None if message is None else f"{_described(message, longest)}, longer than the broker's consumer_timeout"
 
 
 def _described(message: Message, seconds: float) -> str:
-    return f"a handler has worked on message {message.id or 'without id'} of {message.queue} for {seconds:.1f} s"
+    id = message.id or "without id"
+    return f"a handler has been processing message {id} from {message.queue} for {seconds:.1f} s"

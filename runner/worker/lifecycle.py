@@ -1,4 +1,4 @@
-"""The lifecycle of a worker, which connects its parts, runs until the request to stop, and stops the parts in order."""
+"""The lifecycle of a worker: connecting its parts, running until a stop request, and stopping the parts in order."""
 
 from __future__ import annotations
 
@@ -37,21 +37,22 @@ from runner.worker.watchdog import Check, WatchdogPings
 if TYPE_CHECKING:
     from runner.history.worker_history import WorkerHistory
 
-#: Seconds of the stop timeout to reserve for closing the connections after the last message.
+#: Seconds of the stop timeout that are reserved for closing the connections after the last message.
 CLOSE_TIME = 0.5
-#: Seconds between a worker's own exit and the time at which the supervisor would kill it.
+#: Seconds by which a stopping worker exits before the supervisor would kill it.
 MARGIN = 0.5
-#: Seconds to wait for the confirm of a handler's event. The time is long, because no client waits for the answer. If
-#: the broker is only slow, publishing again would duplicate the event.
+#: Seconds to wait for the confirm of a handler's event. The wait is long, because no client is waiting for a response.
+#: If the broker is merely slow, publishing again would duplicate the event.
 CONFIRM_PATIENCE = 60.0
-#: Seconds of the stop timeout for the confirms of events from the outbox.
+#: Seconds of the stop timeout for the confirms of outbox events.
 OUTBOX_PATIENCE = 1.0
-#: Seconds to reach the broker at the start. After that, the worker exits, and the supervisor restarts it when the
-#: broker answers.
+#: Seconds within which a starting worker must reach the broker. Otherwise the worker exits, and the supervisor restarts
+#: it when the broker answers.
 CONNECT_TIMEOUT = 10.0
-#: Seconds to write the statuses of orders to the database. After that, the supervisor restarts the worker.
+#: Seconds within which the order statuses must be written to the database. Otherwise the supervisor restarts the
+#: worker.
 STATUSES_PATIENCE = 5.0
-#: Seconds that a service with a loop of its own, such as the order API, waits for its first connection.
+#: Seconds to wait for the first connection to the broker before the hook ``start`` or ``run`` is called.
 FIRST_CONNECTION = 2.0
 
 
@@ -71,7 +72,10 @@ class Worker:
         faults: Piece | None = None,
         history: WorkerHistory | None = None,
     ) -> None:
-        """``faults`` injects faults around the handler. ``history`` is None unless ``spec`` requires a history."""
+        """``faults`` is the wrapper that injects faults, or None.
+
+        ``history`` is None unless ``spec`` requires the event history.
+        """
         self._spec, self._plugin, self._options = spec, plugin, options
         self._lifeline, self._memory, self._log = lifeline, memory, log
         # The worker must give up before the supervisor counts the start as failed.
@@ -140,30 +144,31 @@ class Worker:
         return checks
 
     def stop(self, exit_code: int = EXIT_OK) -> None:
-        """Request the worker to stop. Any thread may call this method."""
+        """Ask the worker to stop. Any thread may call this method."""
         self._exit_code = self._exit_code or exit_code
         self._memory.leaving()
         self._stopping.set()
         if exit_code:
-            # The supervisor has not requested this stop and sets no deadline, and the plugin's loop may ignore it.
+            # The supervisor did not request this stop and sets no deadline, and the plugin's loop may ignore the
+            # request.
             timer = threading.Timer(self._stop_time, os._exit, (exit_code,))
             timer.daemon = True
             timer.start()
 
     def run(self) -> int:
-        """Run until ``stop`` is called, and return the exit code."""
+        """Run until ``stop`` is called and return the exit code."""
         self.io.start()
         self._watchdog.start()
         self._publisher.start()
         if self._is_opened_first:
-            # The store is opened before the first message, so that errors are reported at once.
+            # Open the store before the first message, so that errors are reported at once.
             store = self._storage.get()
             if self._history is not None and self._spec.statuses is not None:
                 store.commit(self._history.store_statuses, STATUSES_PATIENCE).result()
         if self._spec.inbox is not None:
             threading.Thread(target=self._prune_inbox, name="inbox", daemon=True).start()
         if "start" in self._plugin.implements:
-            # The hook may publish events. Without a broker, the service starts nevertheless.
+            # The hook may publish events, so wait for the broker. If no broker answers, the service starts anyway.
             self._connected.wait(FIRST_CONNECTION)
             self._resources = self._plugin.hook.start(options=self._options, context=self._context)
         if self._consumer is not None:
@@ -176,12 +181,13 @@ class Worker:
             hint = threading.Timer(0.5 * self._spec.start_timeout, self._warn_of_missing_ready)
             hint.daemon = True
             hint.start()
-            # The first request should find a connected broker. Without a broker, the service starts nevertheless.
+            # The first request may publish an event, so wait for the broker. If no broker answers, the service starts
+            # anyway.
             self._connected.wait(FIRST_CONNECTION)
             with self._context.own_loop():
                 self._plugin.hook.run(options=self._options, resources=self._resources, context=self._context)
             if not self._stopping.is_set():
-                self._log.info("the plugin's hook run has returned; stopping")
+                self._log.info("the plugin's run hook has returned; stopping")
                 self.stop()
         self._stopping.wait()
         self._shut_down()
@@ -189,7 +195,7 @@ class Worker:
 
     def _shut_down(self) -> None:
         self._deadline = time.monotonic() + self._stop_time
-        self._lifeline.send("STATUS=finishing the unacked messages")
+        self._lifeline.send("STATUS=finishing unacked messages")
         is_idle = True
         if self._consumer is not None:
             self._on_io(self._consumer.cancel, 2.0)
@@ -197,14 +203,16 @@ class Worker:
                 self._deadline - time.monotonic() - CLOSE_TIME - MARGIN
             )
             if not is_idle:
-                self._log.warning("stopped before all messages were handled; the broker will deliver the rest again")
+                self._log.warning(
+                    "stopped before all messages were handled; the broker will redeliver the unacked messages"
+                )
             self._on_io(self._consumer.close, 2.0)
         self._context.close_outbox(min(OUTBOX_PATIENCE, max(0.0, self._deadline - time.monotonic())))
         self._on_io(self._publisher.close, 2.0)
         self.io.stop(2.0)
         for storage in self._storages:
             storage.close(max(0.0, self._deadline - time.monotonic()))
-        # A running handler still uses the resources.
+        # A handler that is still running uses the resources.
         if is_idle and "stop" in self._plugin.implements:
             self._plugin.hook.stop(options=self._options, resources=self._resources)
 
@@ -229,7 +237,7 @@ class Worker:
             except StoreUnreachable:
                 continue  # the store reports the error
             except Exception:  # noqa: BLE001 - the error is logged, and the next attempt may succeed
-                self._log.exception("old rows of the inbox could not be deleted")
+                self._log.exception("inbox: cannot delete old rows; trying again later")
 
     def _handle(self, message: Message, store: DeliveryStore) -> Any:
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
@@ -260,7 +268,8 @@ class Worker:
         ]
         problem = problems[0] if problems else None
         if self._has_run:
-            # A service with its own loop also works without a broker, for example to report that none is reachable.
+            # A service with its own loop also works without a broker, for example to report that no broker is
+            # reachable.
             is_ready = self._run_status is not None and not self._problems.get("consumer")
         else:
             is_ready = problem is None
@@ -282,8 +291,8 @@ class Worker:
             self.stop(EXIT_CONFIG)
 
     def _timed_out(self, queue: str, timeout: float | None) -> None:
-        # The broker delivers the message again, and the handler can no longer acknowledge it. So the worker is killed:
-        # the handler then has no effect during the next attempt, and a message that always takes too long is
+        # The broker redelivers the message, and this worker can no longer acknowledge the first delivery. Killing the
+        # worker stops the handler before the next attempt. A message that always takes too long is eventually
         # dead-lettered.
         timeout = self._spec.consumer_timeouts.get(queue) if timeout is None else timeout
         if (problem := self._times.unacknowledged(queue, time.monotonic(), timeout)) is not None:
@@ -291,7 +300,9 @@ class Worker:
 
     def _warn_of_missing_ready(self) -> None:
         if self._run_status is None and not self._stopping.is_set():
-            self._log.warning("the plugin's hook run has not called context.ready(); without it, the start will fail")
+            self._log.warning(
+                "the plugin's run hook has not called context.ready(); without this call, the start will fail"
+            )
 
     def _give_up(self) -> None:
         consumer = self._consumer

@@ -1,4 +1,4 @@
-"""The message pipeline, which performs the actions for deliveries on several threads."""
+"""The message pipeline, which performs the actions of each delivery's lifecycle on several threads."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
 from runner.worker.runtime import Runtime
 
-#: Seconds between attempts while the broker or the database is unreachable. For the broker, the delay is doubled each
-#: time, up to ``LONGEST_DELAY``.
+#: Seconds between attempts while the broker or the database is unreachable. For the broker, the delay doubles after
+#: each attempt, up to ``LONGEST_DELAY``.
 RETRY_PAUSE, LONGEST_DELAY = 0.5, 10.0
 #: The states in which a stopping worker leaves a message unacked, so that the broker requeues it.
 _NOT_BEGUN = (DeliveryState.RECEIVED, DeliveryState.POSTPONED)
@@ -33,14 +33,14 @@ class Send(Protocol):
     """A function that publishes a message and reports the outcome. See ``Publisher.send``."""
 
     def __call__(self, encoded: Encoded, done: Done, *, may_wait: bool) -> None:
-        """Publish a message. ``may_wait`` is True if this thread may wait for space in the window."""
+        """Publish a message. ``may_wait`` is True if the calling thread may wait for space in the window."""
 
 
 class Pipeline:
-    """The handler threads of a worker, and the deliveries that wait for them.
+    """A worker's handler threads, and the deliveries that are waiting for a thread.
 
-    A handler thread does not wait for commits or confirms, but handles the next message. A message is acknowledged
-    after the last confirm.
+    A handler thread does not wait for commits or confirms, but continues with the next message. Each message is
+    acknowledged after the last confirm of its events.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Pipeline:
         on_missing: Callable[[str], None],
         log: logging.Logger,
     ) -> None:
-        """``on_missing`` gets an error if a retry queue or a dead-letter queue does not exist."""
+        """``on_missing`` is called with an error message if a retry queue or dead-letter queue does not exist."""
         self._handler, self._send, self._retries, self._recorder = handler, send, retries, recorder
         self._memory, self._runtime, self._on_missing = memory, runtime, on_missing
         self._unpublished, self._paused = (Repeated(log, runtime.monotonic) for _ in range(2))
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
-        #: The lock for the counters, and for the outcomes of several events from one message.
+        #: The lock for the counters, and for the confirms of messages with several events.
         self._lock = threading.Lock()
         self._idle = runtime.condition()
         self._log = log
@@ -90,16 +90,16 @@ class Pipeline:
             self._runtime.start(f"handler-{number + 1}", partial(self._run, number))
 
     def submit(self, delivery: Delivery) -> None:
-        """Queue a delivery for a handler thread. This never blocks."""
+        """Queue a delivery for a handler thread without blocking."""
         with self._lock:
             self._open += 1
             self._memory.in_hand(self._open)
         self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
-        """Finish the messages that handlers are processing. Return True if all are finished within ``timeout`` seconds.
+        """Finish the messages that handlers are processing. Return False if this takes longer than ``timeout`` seconds.
 
-        The broker delivers all other messages again when the channel closes.
+        The broker redelivers all other messages when the channel closes.
         """
         self._stopping = True
         with self._idle:
@@ -118,7 +118,7 @@ class Pipeline:
         try:
             self._perform[one.step(event)](one)
         except Exception:  # noqa: BLE001 - the error is logged, and the worker stops
-            # The I/O thread and the store's thread only log exceptions, and the message would remain unacked.
+            # The I/O thread and the store's thread only log exceptions, so the message would remain unacked.
             self._runtime.crash()
 
     def _handle(self, one: DeliveryLifecycle) -> None:
@@ -130,7 +130,7 @@ class Pipeline:
         self._continue(one, self._handler, one)
 
     def _continue(self, one: DeliveryLifecycle, outcome: Callable[[Any], DeliveryEvent], argument: Any) -> None:
-        """Call ``outcome``, and continue with the event that it returns, or with the event for its exception."""
+        """Call ``outcome``, and continue with the event that it returns or with the event for its exception."""
         try:
             event = outcome(argument)
         except StoreUnreachable as error:
@@ -141,10 +141,10 @@ class Pipeline:
 
     def _await_commit(self, one: DeliveryLifecycle) -> None:
         until, committed = one.until, one.committed
-        # The commit refers to the delivery. With a reference in both directions, only the garbage collector would free
-        # them.
+        # The commit refers to the delivery. If the delivery also referred to the commit, only the garbage collector
+        # could free these objects.
         del one.until, one.committed
-        # The store's thread continues, so that a slow handler does not delay the events of other messages.
+        # The store's thread calls this function, so that a slow handler does not delay the events of other messages.
         until(partial(self._continue, one, committed))
 
     def _handle_later(self, one: DeliveryLifecycle) -> None:
@@ -156,7 +156,7 @@ class Pipeline:
 
     def _decide(self, one: DeliveryLifecycle) -> None:
         if not one.delivery.is_alive:
-            self._feed(one, DeliveryEvent.LOST)  # the broker delivers it again, and a copy would duplicate it
+            self._feed(one, DeliveryEvent.LOST)  # the broker redelivers the message, so a copy would be a duplicate
             return
         one.failure = failure = self._retries.decide(one.message, one.problem)
         try:
@@ -177,7 +177,7 @@ class Pipeline:
 
     def _answered(self, one: DeliveryLifecycle, encoded: Encoded, error: BrokerError | None) -> None:
         if one.unanswered == 1:
-            event = one.answered(encoded, error)  # this is the last answer, so no other thread can be here
+            event = one.answered(encoded, error)  # this is the last answer, so no other thread calls this method
         else:
             with self._lock:
                 event = one.answered(encoded, error)
@@ -185,7 +185,7 @@ class Pipeline:
             self._feed(one, event)
 
     def _publish_later(self, one: DeliveryLifecycle) -> None:
-        self._unpublished.warn(f"a message is not published, {one.problem}; retrying")
+        self._unpublished.warn(f"a message could not be published, {one.problem}; retrying")
         delay = min(RETRY_PAUSE * 2.0 ** min(one.failed_publishes, 10), LONGEST_DELAY)
         one.failed_publishes += 1
         self._runtime.call_later(delay, partial(self._queue.put, one))
@@ -196,7 +196,7 @@ class Pipeline:
             self._feed(one, DeliveryEvent.UNRECORDED)
             return
         one.outgoing = [report]
-        # This may be the I/O thread. Only the I/O thread frees space in the window, so it must not wait for space.
+        # This may be the I/O thread, which must not wait for space in the window, because no other thread frees space.
         self._publish(one, may_wait=False)
 
     def _ack_unrecorded(self, one: DeliveryLifecycle) -> None:
@@ -211,14 +211,14 @@ class Pipeline:
         self._close(one, is_handled=True)
 
     def _reject(self, one: DeliveryLifecycle) -> None:
-        # The broker dead-letters the original message, without a header for the reason. So the reason is only logged.
+        # The broker dead-letters the original message without a header for the reason, so the reason is only logged.
         if one.failure is not None:
             one.failure.report(self._log, one.message, no_copy=one.problem)
         one.delivery.reject()
         self._close(one, is_handled=True)
 
     def _report_missing(self, one: DeliveryLifecycle) -> None:
-        # A retry queue or the dead-letter queue was deleted. The broker keeps the message.
+        # A retry queue or the dead-letter queue was deleted. The message remains in its original queue.
         self._close(one)
         self._on_missing(str(one.problem))
 
@@ -229,7 +229,8 @@ class Pipeline:
             if is_handled:
                 self._handled += 1
                 self._memory.handled(self._handled)
-        # ``stop`` sets the flag before it first checks the counter, so one of the two threads sees the other's change.
+        # ``stop`` sets the flag before it first checks the counter. So either ``stop`` sees the new counter, or this
+        # thread sees the flag.
         if self._stopping and self._open == 0:
             with self._idle:
                 self._idle.notify_all()

@@ -1,4 +1,4 @@
-"""Attempt reports, with the instance, the times and the outcome of each attempt."""
+"""Attempt reports, which contain the instance, times and outcome of each attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.worker.handler import Handler
 
 
 class AttemptRecorder:
-    """A wrapper that measures each attempt and creates a report about it."""
+    """A wrapper that times each attempt and creates the attempt report."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class AttemptRecorder:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``queue`` gets the reports through the default exchange. ``clock`` returns seconds since the epoch."""
+        """``queue`` receives the reports through the default exchange. ``clock`` returns seconds since the epoch."""
         self._service, self._instance, self._queue, self._clock = service, instance, queue, clock
         self._dropped, self._warning = 0, Repeated(log, monotonic)
 
@@ -44,7 +44,7 @@ class AttemptRecorder:
         return timed
 
     def report(self, one: DeliveryLifecycle) -> Encoded | None:
-        """Return the report about an attempt, with an id for the attempt, or None if the report cannot be encoded."""
+        """Return the encoded report of an attempt, with a unique id, or None if the report cannot be encoded."""
         message, failure = one.message, one.failure
         outcome, delay = "duplicate" if one.is_duplicate else "handled", None
         if failure is not None:
@@ -89,14 +89,14 @@ class AttemptRecorder:
                 )
             )
         except Exception as error:  # noqa: BLE001 - a sender can write values that no report can contain
-            self.drop(f"it cannot be written, {error}")
+            self.drop(f"cannot encode the report, {error}")
             return None
 
     def drop(self, why: str) -> None:
-        """Count a lost report, because a report must not prevent the acknowledgement of its message."""
+        """Count and log a lost report. A report must not prevent the acknowledgement of its message."""
         self._dropped += 1
-        count = "1 report" if self._dropped == 1 else f"{self._dropped} reports"
-        self._warning.warn(f"event history: {count} of attempts dropped, the last: {why}")
+        count = "1 attempt report" if self._dropped == 1 else f"{self._dropped} attempt reports"
+        self._warning.warn(f"event history: {count} dropped; last reason: {why}")
 
     def _milliseconds(self) -> int:
         return int(self._clock() * 1000)

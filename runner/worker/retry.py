@@ -1,4 +1,4 @@
-"""The decision after a failed attempt, between the next retry queue and the dead-letter queue."""
+"""The decision between the next retry queue and the dead-letter queue after a failed attempt."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ from runner.messages import Event, Message, Reject, Retry
 from runner.topology.model import RetryDelays
 from runner.worker.crash_protection import Crashed
 
-#: The maximum numbers of characters in a dead letter's headers. The log contains the complete traceback.
+#: The maximum lengths of the error and of the traceback in a dead letter's headers, in characters. The log contains the
+#: complete traceback.
 MAX_ERROR = 500
 MAX_TRACEBACK = 2000
 
@@ -49,18 +50,18 @@ class Failure:
     """The decision about a failed attempt."""
 
     error: BaseException
-    #: The error, with at most 500 characters.
+    #: The error as text, limited to 500 characters.
     text: str
     delays: RetryDelays
     #: Seconds until the next attempt. None if the message is dead-lettered.
     delay: float | None
 
     def report(self, log: logging.Logger, message: Message, no_copy: BaseException | None = None) -> None:
-        """Log the failure and the decision. ``no_copy`` is the reason if the broker must dead-letter the original."""
+        """Log the failure and the decision. ``no_copy`` is the error that prevented a copy, or None."""
         what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
         attempt = f"attempt {message.attempt} of {len(self.delays.steps) + 1} failed, "
         if isinstance(self.error, Crashed):
-            attempt = ""  # no handler had the message at this attempt
+            attempt = ""  # no handler processed the message in this attempt
         end = f"dead-lettered to {self.delays.dead_letter}"
         if no_copy is not None:
             end += f" by the broker, since no copy can be made: {shortened(no_copy)}"
@@ -75,7 +76,7 @@ class Failure:
 
 
 class Retries:
-    """The rules for the failed attempts of a service."""
+    """The rules for a service's failed attempts."""
 
     def __init__(self, service: str, retry_delays: Mapping[str, RetryDelays]) -> None:
         """``retry_delays`` contains the retry delays and the dead-letter queue of each queue."""
@@ -87,22 +88,22 @@ class Retries:
         return Failure(error, shortened(error), delays, delay_before(message, delays, error))
 
     def copy(self, message: Message, failure: Failure) -> Event:
-        """Return the copy of a message to publish. See ``failed_copy``."""
+        """Return the copy to publish for a failed message. See ``failed_copy``."""
         return failed_copy(message, failure.delays, failure.error, self._service)
 
 
 def delay_before(message: Message, delays: RetryDelays, error: BaseException) -> float | None:
-    """Return the seconds until the next attempt, or None if the message is dead-lettered."""
-    # A PluginError, such as for an event that `publishes` does not contain, would occur in every attempt.
+    """Return the number of seconds until the next attempt, or None if the message is dead-lettered."""
+    # A PluginError would recur in every attempt. An example is an event that `publishes` does not contain.
     if isinstance(error, Reject | PluginError) or message.attempt > len(delays.steps):
         return None
     return delays.steps[message.attempt - 1][0]
 
 
 def failed_copy(message: Message, delays: RetryDelays, error: BaseException, service: str) -> Event:
-    """Return the copy of ``message``, with the same id, for its next retry queue or its dead-letter queue.
+    """Return a copy of ``message``, with the same id, for the next retry queue or the dead-letter queue.
 
-    ``encode_copy`` takes all other properties from the original.
+    ``encode_copy`` copies all other properties from the original message.
     """
     text = shortened(error)
     headers: dict[str, Any] = copy_headers(message.headers)
@@ -110,7 +111,7 @@ def failed_copy(message: Message, delays: RetryDelays, error: BaseException, ser
     if not message.has_own_id:
         headers[MADE_ID] = True
     if (sent_at := milliseconds_of(message.headers.get(SENT_AT))) is not None:
-        # The copy is sent at another time, but the event's time must not change.
+        # The copy is sent later, but the time of the original event must not change.
         headers.setdefault(PUBLISHED_AT, sent_at)
     headers |= {
         LAST_ERROR: text,
@@ -130,7 +131,7 @@ def failed_copy(message: Message, delays: RetryDelays, error: BaseException, ser
             PID: os.getpid(),
             FAILED_AT: int(time.time()),
         }
-        if not isinstance(error, Crashed):  # its traceback would be the worker's own
+        if not isinstance(error, Crashed):  # the traceback of Crashed would be the worker's own
             headers[TRACEBACK] = _utf8(traceback_of(error)[-MAX_TRACEBACK:])
         else:
             headers |= {CRASHES: error.crashing.total, SIGNAL: error.crashing.signal}
@@ -152,12 +153,15 @@ def failed_copy(message: Message, delays: RetryDelays, error: BaseException, ser
 
 
 def _utf8(text: str) -> str:
-    # A sender's text may contain lone surrogates, which an AMQP header cannot contain.
+    # A sender's text may contain lone surrogates, which are not allowed in an AMQP header.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shortened(error: BaseException) -> str:
-    """Return a text such as ``ValueError: no such currency``, up to 500 characters. Retry and Reject are not named."""
+    """Return an error as text of at most 500 characters, such as ``ValueError: no such currency``.
+
+    The text of Retry and Reject does not contain the name of the class.
+    """
     try:
         words = _utf8(str(error)) or type(error).__name__
     except Exception:  # noqa: BLE001 - `str` of a plugin's exception may fail too

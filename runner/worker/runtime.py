@@ -1,4 +1,4 @@
-"""The threads and the clock of the message pipeline. The simulation replaces them."""
+"""The threads and the clock of the message pipeline, which the simulation replaces."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Runtime:
         on_crash: Callable[[], None],
         log: logging.Logger,
     ) -> None:
-        """``call_later`` calls a function after a number of seconds. ``on_crash`` is called if a thread fails."""
+        """``call_later`` calls a function after a number of seconds. ``on_crash`` is called when a thread fails."""
         self.call_later, self._on_crash, self._log = call_later, on_crash, log
 
     def monotonic(self) -> float:
-        """Return the seconds of a monotonic clock."""
+        """Return the monotonic time in seconds."""
         return time.monotonic()
 
     def condition(self) -> threading.Condition:
@@ -45,9 +45,9 @@ class Runtime:
             self.crash()
 
     def crash(self) -> None:
-        """Log the exception that is being handled, and stop the worker.
+        """Log the current exception and stop the worker.
 
-        Otherwise a worker without a handler thread, or with a lost delivery, would look healthy.
+        Otherwise a worker that has lost a handler thread or a delivery would look healthy.
         """
         self._log.exception("a handler thread crashed")
         self._on_crash()

@@ -1,6 +1,6 @@
-"""The specification of a worker, which the supervisor writes to its standard input as JSON.
+"""A worker's specification, which the supervisor writes to the worker's standard input as JSON.
 
-The supervisor has already checked the specification, so a restarted worker does not read files that are being edited.
+The specification has already been checked, so a restarted worker does not read files that are being edited.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from runner.topology.model import RetryDelays
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """The settings of one service for its workers."""
+    """The settings of one service, as its workers get them."""
 
     service: str
     plugin: str
@@ -23,14 +23,14 @@ class WorkerSpec:
     folder: str
     urls: tuple[str, ...]
     consumes: tuple[str, ...]
-    #: The exchange and the template of the routing key, by event type.
+    #: The exchange and the routing key template for each event type.
     publishes: Mapping[str, tuple[str, str]]
-    #: The retry delays and the dead-letter queue, by queue.
+    #: The retry delays and the dead-letter queue for each queue.
     retry_delays: Mapping[str, RetryDelays]
     prefetch: int
     concurrency: int
     options: Mapping[str, Any]
-    #: The address of the database, which is opened only if the service needs it.
+    #: The address of the database. A worker opens the database only if the service needs it.
     store: str
     #: Seconds for which the inbox keeps a message. None for a service without an inbox.
     inbox: float | None
@@ -38,13 +38,14 @@ class WorkerSpec:
     trace: str
     #: The number of crashes after which a message is dead-lettered.
     max_crashes: int
-    #: The database with the event history, for a service with its own loop. Empty if no service records events.
+    #: The address of the event history's database, for a service with its own loop. Empty if no service records events.
     history: str
-    #: The status of an order after each event type, for a service that records the event history. None otherwise.
+    #: The status of an order after each event type, for a service that records the event history. None for other
+    #: services.
     statuses: Mapping[str, str] | None
-    #: Seconds that a handler may need for one message, or 0 for no limit.
+    #: Seconds that a handler may spend on one message, or 0 for no limit.
     handler_timeout: float
-    #: Seconds until the service must be ready, and seconds that it has to stop.
+    #: Seconds within which the service must be ready after its start, and within which it must stop.
     start_timeout: float
     stop_timeout: float
     #: True if fault injection is allowed.
@@ -53,20 +54,23 @@ class WorkerSpec:
     log_format: str
     #: ``debug``, ``info``, ``warning`` or ``error``.
     log_level: str
-    #: The queue for attempt reports. Its own deliveries are logged only at debug level.
+    #: The queue for attempt reports. Deliveries from this queue are logged only at debug level.
     quiet_queue: str
-    #: The shortest possible ``consumer_timeout`` in seconds, by queue. Queues with an unknown timeout are left out.
+    #: The shortest possible ``consumer_timeout`` of each queue, in seconds. Queues with an unknown timeout are omitted.
     consumer_timeouts: Mapping[str, float]
-    #: The previous names of renamed queues, by their current names, for a service with an inbox.
+    #: The previous name of each renamed queue by its current name, for a service with an inbox.
     formerly: Mapping[str, str]
 
     def to_json(self) -> bytes:
-        """Return the specification as JSON. It contains passwords, so it must not be an argument or a variable."""
+        """Return the specification as JSON.
+
+        The JSON contains passwords, so never pass it as an argument or a variable.
+        """
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, raw: bytes) -> WorkerSpec:
-        """Return the specification from the JSON of ``to_json``."""
+        """Return the specification that ``to_json`` converted to JSON."""
         data = json.loads(raw)
         data["retry_delays"] = {
             queue: RetryDelays(tuple((delay, name) for delay, name in delays["steps"]), delays["dead_letter"])

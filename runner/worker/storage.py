@@ -1,4 +1,4 @@
-"""The store of a worker, which is opened when it is first used, and a handler's writes in the store's transactions."""
+"""A worker's store, which is opened when first used, and a handler's writes in the store's transactions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from runner.store.process_store import Store
 
 
-#: Seconds that a database may need to answer a commit, even if ``handler_timeout`` is shorter.
+#: Seconds that the database may take to answer a commit, even if ``handler_timeout`` is shorter.
 PATIENCE = 60.0
 
 
 class Storage:
-    """A store that is opened when it is first used, because its imports are slow and most services do not need it."""
+    """A store that is opened when first used, because its imports are slow and most services need no store."""
 
     def __init__(
         self,
@@ -32,7 +32,10 @@ class Storage:
         owned: OwnedTables | None = None,
         plugin: str = "",
     ) -> None:
-        """``owned`` contains the plugin's tables. ``plugin`` names the lock for deciding transactions."""
+        """``owned`` contains the plugin's tables.
+
+        ``plugin`` is the name of the lock for transactions that return events.
+        """
         self.plugin, self._owned = plugin, owned
         self._address, self._folder, self._on_state = address, folder, on_state
         self._lock = threading.Lock()
@@ -48,18 +51,18 @@ class Storage:
             return self._store
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """Return an error if a commit has waited for an answer longer than ``timeout`` seconds, or None.
+        """Return an error message if a commit has waited for an answer longer than ``timeout`` seconds, else None.
 
-        A commit always has at least one minute. ``now`` is in seconds of the monotonic clock.
+        Every commit is allowed at least one minute. ``now`` is in seconds of the monotonic clock.
         """
         since = None if self._store is None else self._store.asked_since
-        # A commit includes the wait for a lock of another connection, or for an unreachable server.
+        # A commit may have to wait for another connection's lock, or for an unreachable server.
         if since is None or now - since <= max(timeout, PATIENCE):
             return None
         return f"the database has not answered a commit for {now - since:.1f} s"
 
     def close(self, timeout: float) -> None:
-        """Finish the waiting commits within ``timeout`` seconds, and close the store. Unfinished commits fail."""
+        """Finish waiting commits within ``timeout`` seconds and close the store. Unfinished commits fail."""
         with self._lock:
             if self._store is not None:
                 self._store.close(timeout)
@@ -73,8 +76,8 @@ class DeliveryStore:
         self.inbox = inbox
         #: The functions to call in the message's transaction, in order.
         self.work: list[Callable[[Connection], object]] = []
-        #: The function of ``work`` that returns the message's events, and a function that accepts its result. None if
-        #: the handler has returned the events itself.
+        #: The function in ``work`` that returns the message's events, and a function that accepts these events. None if
+        #: the handler itself has returned the events.
         self.deciding: tuple[Callable[[Connection], object], Callable[[object], None]] | None = None
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
@@ -91,18 +94,18 @@ class DeliveryStore:
         return TransactionResult(work)
 
     def decide(self, result: TransactionResult, accept: Callable[[object], None]) -> None:
-        """Call ``accept`` with the result of the work in the transaction.
+        """Pass the result of the work to ``accept`` in the transaction.
 
         Raises BadOutcome if the work belongs to another message.
         """
         if not any(result.work is one for one in self.work):
             raise BadOutcome(
-                "handle: returned the result of another message's store.transact; allowed: the result of its own store"
+                "handle: returned a store.transact result of another message; allowed: a result for the same message"
             )
         self.deciding = result.work, accept
 
     def run(self, connection: Connection) -> None:
-        """Call all functions of ``work``, and accept the result of the deciding function."""
+        """Call all functions in ``work``, and accept the events that the deciding function returns."""
         work, accept = self.deciding or (None, None)
         for write in self.work:
             result = write(connection)

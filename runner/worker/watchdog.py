@@ -1,4 +1,4 @@
-"""The worker's watchdog pings. The I/O loop sends them while every part of the worker makes progress."""
+"""The worker's watchdog pings, which the I/O loop sends while every part of the worker makes progress."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runner.ipc.lifeline import Lifeline
 #: The longest and the shortest time between checks, in seconds.
 LONGEST_INTERVAL, SHORTEST_INTERVAL = 10.0, 0.1
 
-#: A function that gets the monotonic time. It returns the reason if a part makes no progress, or None.
+#: A function that gets the monotonic time. The function returns a problem if a part makes no progress, else None.
 Check = Callable[[float], str | None]
 
 
 class WatchdogPings:
-    """A timer that checks all parts, and sends ``WATCHDOG=1`` or, if a part is stuck, ``WATCHDOG=trigger``."""
+    """A timer that checks all parts and sends ``WATCHDOG=1``, or ``WATCHDOG=trigger`` if a part is stuck."""
 
     def __init__(
         self,
@@ -26,10 +26,10 @@ class WatchdogPings:
         shortest: float,
         log: logging.Logger,
     ) -> None:
-        """``shortest`` is the shortest time in seconds after which a check may report a problem, or 0 for never."""
+        """``shortest`` is the shortest time limit of a check in seconds, or 0 without a limit."""
         self._lifeline, self._call_later, self._checks, self._log = lifeline, call_later, checks, log
         times = [one for one in (lifeline.watchdog, shortest) if one]
-        # Three checks in each timeout, so that one late ping does not kill a healthy worker.
+        # Check three times within each timeout, so that one late ping does not kill a healthy worker.
         self._interval = max(SHORTEST_INTERVAL, min(LONGEST_INTERVAL, min(times) / 3)) if times else 0.0
 
     def start(self) -> None:
@@ -47,6 +47,6 @@ class WatchdogPings:
         self._call_later(self._interval, self._ping)
 
     def fail(self, problem: str) -> None:
-        """Make the supervisor kill this process at once, and attribute a crash to the messages of its handlers."""
+        """Make the supervisor kill this process at once and blame the messages that are being handled."""
         self._log.error("%s", problem)
         self._lifeline.send(f"STATUS={problem}", "WATCHDOG=trigger")

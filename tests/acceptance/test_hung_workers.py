@@ -190,10 +190,11 @@ def test_a_handler_over_its_timeout_is_killed_with_its_stack_logged_and_its_mess
     runner, vhost = misbehaving.runner, misbehaving.vhost
     misbehaving.publish("overtime", ["{}"])
     runner.wait_for(
-        r"overtime.1 +\| ERROR: a handler has worked on message m-0 of overtime for 1\.\d s, over its handler_timeout"
+        r"overtime.1 +\| ERROR: a handler has been processing message m-0 from overtime for 1\.\d s,"
+        " longer than its handler_timeout"
     )
     runner.wait_for("overtime.1 +.* in wait_for_the_card_gateway")
-    runner.wait_for("overtime.1 killed by SIGABRT, a handler has worked on message m-0 .*: restarting now")
+    runner.wait_for("overtime.1 killed by SIGABRT, a handler has been processing message m-0 .*: restarting now")
     wait_until(lambda: vhost.ready("overtime.done"), 10)
 
 
@@ -219,9 +220,9 @@ def test_a_worker_that_lost_its_consumer_is_replaced(misbehaving: Misbehaving) -
 def test_a_service_whose_own_loop_hangs_is_killed(misbehaving: Misbehaving) -> None:
     runner = misbehaving.runner
     (misbehaving.project.folder / "hang").touch()
-    runner.wait_for(r"looping.1 +\| ERROR: its loop has not called wait_stop for 1\.\d s")
+    runner.wait_for(r"looping.1 +\| ERROR: the plugin's loop has not called wait_stop for 1\.\d s")
     runner.wait_for("looping.1 +.* in the_place_where_it_hangs")
-    runner.wait_for(r"looping.1 killed by SIGABRT, its loop has not called wait_stop .*: restarting now")
+    runner.wait_for(r"looping.1 killed by SIGABRT, the plugin's loop has not called wait_stop .*: restarting now")
     runner.pid_of("looping.1", count=2)
 
 

@@ -54,7 +54,7 @@ WAYS = {
     # Another process may have killed the worker, so only every fourth kill counts.
     "killed": ("killed by SIGKILL", "SIGKILL", 4),
 }
-HUNG = {"hang": ("killed by SIGABRT, a handler has worked on message hang", "SIGABRT", 1)}
+HUNG = {"hang": ("killed by SIGABRT, a handler has been processing message hang", "SIGABRT", 1)}
 INNOCENT = "killed 2 times"
 MANY_FAILURES = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 100}}
 #: A second counted failure would stop these services.
