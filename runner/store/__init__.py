@@ -1,6 +1,6 @@
-"""The database of a service: deduplication, outbox and the tables of plugins, in SQLite or PostgreSQL."""
+"""A service's database in SQLite or PostgreSQL, for deduplication, the outbox and plugin tables."""
 
 from __future__ import annotations
 
-#: The latest migration. It is defined here because ``runner.history.reader`` must not import SQLAlchemy.
+#: The latest migration, defined here because ``runner.history.reader`` must not import SQLAlchemy.
 REVISION = "0004"

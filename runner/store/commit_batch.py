@@ -1,4 +1,4 @@
-"""The batch of jobs that one commit makes durable."""
+"""A batch of jobs that share one commit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.store.database import is_passing, is_timeout
 from runner.store.prepared import Prepared, Values
 
 T = TypeVar("T")
-#: The first key of FastCommerce's advisory locks for decisions in PostgreSQL.
+#: The first key of the PostgreSQL advisory locks for jobs with a ``lock``.
 _DECISIONS = 0x0FA57C04
 
 
@@ -32,34 +32,34 @@ class Insertion(Generic[T]):
 
 @dataclass(slots=True)
 class Job:
-    """A function that writes to the database, and a future for its commit."""
+    """A function that writes to the database, and the future of its commit."""
 
     work: Callable[[Connection], Any]
     future: Future[Any]
-    #: The deadline in seconds of the monotonic clock. None for no deadline.
+    #: The deadline as monotonic time in seconds. None for no deadline.
     deadline: float | None
     new: Insertion[Any] | None = None
-    #: The name of a lock. Jobs with the same lock run one after the other, even in different processes. An exception
-    #: from such a job is a decision rather than an error, so the job always has a savepoint.
+    #: The name of a lock. Jobs with the same lock run one after another, even in different processes. Exceptions from a
+    #: job with a lock are expected, so the job always has a savepoint.
     lock: str | None = None
     result: Any = None
     error: BaseException | None = None
 
     def run(self, connection: Connection) -> Any:
-        """Insert the row, and call the job's function. Return its result."""
+        """Insert the row, call the job's function, and return the function's result."""
         if self.new is not None and not self.new.statement.execute(connection, self.new.row):
             return self.new.otherwise(connection)
         return self.work(connection)
 
 
 class BatchFailure(Exception):
-    """The failure of a batch because a job raised an exception, or because a job's row exists."""
+    """The failure of a batch because a job raised an exception or a job's row already exists."""
 
 
 def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
     """Run all jobs in the transaction of ``connection``.
 
-    With ``is_careful``, each job has a savepoint, so its failure does not affect other jobs. Raises BatchFailure.
+    With ``is_careful``, each job has a savepoint, so that a failed job does not affect other jobs. Raises BatchFailure.
     """
     for name in sorted({job.lock for job in batch if job.lock is not None}):
         _lock(connection, name)
@@ -79,16 +79,16 @@ def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
 
 
 def _lock(connection: Connection, name: str) -> None:
-    """Acquire the lock with this name. The end of the transaction releases the lock."""
-    # Locks are acquired before rows are written, because transactions that have written rows could wait for each
-    # other's locks. SQLite needs no lock, because only one transaction can write.
+    """Acquire the lock called ``name``, which is released at the end of the transaction."""
+    # Locks are acquired before rows are written, so that two transactions cannot deadlock. SQLite needs no lock,
+    # because it allows only one writing transaction.
     if connection.dialect.name == "postgresql":
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], signed=True)
         connection.execute(text("SELECT pg_advisory_xact_lock(:kind, :key)"), {"kind": _DECISIONS, "key": key})
 
 
 def _insert(batch: list[Job], connection: Connection) -> None:
-    """Insert the first rows of all jobs, with one call for each statement. Raises BatchFailure if a row exists."""
+    """Insert the first rows of all jobs, with one call per statement. Raises BatchFailure if a row already exists."""
     rows: dict[Prepared, list[Values]] = {}
     for job in batch:
         if job.new is not None:
@@ -101,15 +101,15 @@ def _insert(batch: list[Job], connection: Connection) -> None:
         except BaseException as error:
             raise BatchFailure from error
         if count != len(some):
-            # An existing row is rare, because a worker checks for the row before it submits the job.
+            # A row rarely exists, because a worker checks for the row before it submits the job.
             raise BatchFailure
 
 
 def _run_apart(job: Job, connection: Connection, *, is_careful: bool) -> None:
     """Run a job in a savepoint, so that its failure affects no other job.
 
-    Raises an error that is due to an unreachable database. Without ``is_careful``, also raises a timeout, which may be
-    due to the lock of another transaction.
+    Raises the error if the database is unreachable. Without ``is_careful``, also raises a timeout, because another
+    transaction's lock may be the cause.
     """
     job.error = None
     savepoint = connection.begin_nested()

@@ -19,24 +19,24 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from runner.errors import StoreError, StoreUnreachable
 from runner.store import REVISION
 
-#: Seconds to wait for another process's lock, and for a connection to the server.
+#: Seconds to wait for another process's lock and for a connection to the server.
 LOCK_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5
-#: Seconds after which unacknowledged data is considered lost (TCP_USER_TIMEOUT, tcp(7)).
+#: Seconds after which a connection with unacknowledged data is closed (TCP_USER_TIMEOUT, tcp(7)).
 NETWORK_TIMEOUT = 30.0
-#: The number of threads per process that may read a SQLite file at once, which is the maximum number of handlers.
+#: The number of threads in a process that can read a SQLite file at the same time. No process has more handlers.
 MOST_READERS = 64
-#: The option that marks a connection for single SELECTs, which neither wait for locks nor acquire any.
+#: The option that marks a connection for single SELECTs, which neither acquire locks nor wait for locks.
 _READS = "runner_reads"
-#: The SQLSTATE prefixes of temporary errors: connections, deadlocks and serialization, resources, a shutdown, an
-#: unavailable lock, a temporarily read-only server, and system errors.
+#: The SQLSTATE prefixes of temporary errors: connection failures, deadlocks and serialization failures, insufficient
+#: resources, shutdowns, unavailable locks, a temporarily read-only server, and system errors.
 _PASSING = ("08", "40", "53", "57P0", "55P03", "25006", "58")
-#: The key of FastCommerce's advisory lock for migrations in PostgreSQL.
+#: The key of the PostgreSQL advisory lock for migrations.
 _MIGRATION_LOCK = 0x0FA57C03
 
 
 def open_database(address: str, folder: Path) -> Engine:
-    """Open a database, and upgrade its schema. The path of a SQLite file is relative to ``folder``.
+    """Open a database and upgrade its schema. The path of a SQLite file is relative to ``folder``.
 
     Raises StoreUnreachable if the database is unreachable, and StoreError if it cannot be used.
     """
@@ -45,8 +45,8 @@ def open_database(address: str, folder: Path) -> Engine:
         if url.get_backend_name() == "sqlite":
             path = Path(str(url.database))
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The database contains customer data, so only its owner may read it. The files that SQLite adds get the
-            # same permissions.
+            # The database contains customer data, so only the owner may read the file. SQLite gives the same
+            # permissions to its additional files.
             path.touch(0o600)
         engine = _engine(url)
         _upgrade(engine)
@@ -61,7 +61,7 @@ def reading(engine: Engine) -> Engine:
 
 
 def location(address: str, folder: Path) -> URL:
-    """Return the URL of a database, with the driver that FastCommerce uses."""
+    """Return the URL of a database with the driver that FastCommerce uses."""
     url = make_url(address)
     if url.get_backend_name() == "sqlite":
         return url.set(database=str(folder / str(url.database)))
@@ -74,9 +74,9 @@ def is_passing(error: BaseException) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
-    # The lowest byte of SQLite's code is the primary code (SQLite: "Result and Error Codes"), and SQLSTATE starts with
-    # a class (PostgreSQL: "Error Codes"). OperationalError alone is not sufficient, because the drivers also use it for
-    # errors in statements.
+    # The lowest byte of SQLite's result code is the primary code (SQLite: "Result and Error Codes"). An SQLSTATE starts
+    # with a class (PostgreSQL: "PostgreSQL Error Codes"). Checking for OperationalError is not enough, because the
+    # drivers also raise it for incorrect statements.
     if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
         return isinstance(error, OperationalError) and code & 0xFF != sqlite3.SQLITE_ERROR
     state = getattr(error.orig, "sqlstate", None)
@@ -91,7 +91,7 @@ def is_timeout(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of a database error. The statement is left out, because its values may be secret."""
+    """Return the first line of a database error. The SQL statement is omitted, because its values may be secret."""
     words = str(getattr(error, "orig", None) or error).strip().splitlines()
     return words[0] if words else type(error).__name__
 
@@ -109,7 +109,7 @@ def _engine(url: URL) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
-    # A listener starts each transaction, because the driver would start it late, and only for writing.
+    # A listener starts each transaction, because the driver would start one only before the first write.
     connection.isolation_level = None
     cursor = connection.cursor()
     _use_write_ahead_log(cursor)
@@ -119,15 +119,15 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """Turn on the write-ahead log, which is a permanent setting of the file."""
+    """Turn on the write-ahead log, a setting that SQLite stores in the file."""
     deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            # If another process is doing the same, the statement fails at once instead of waiting for the lock (SQLite:
-            # "Write-Ahead Logging", section on SQLITE_BUSY in WAL mode).
+            # If another process turns on the log at the same time, the statement fails at once instead of waiting
+            # (SQLite: "Write-Ahead Logging", section on SQLITE_BUSY in WAL mode).
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
@@ -135,7 +135,7 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     if not connection.get_execution_options().get(_READS):
-        # A transaction that started with a read fails if it needs another transaction's lock for a write.
+        # A transaction that starts with a read fails at its first write if another transaction has the lock.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -143,10 +143,10 @@ def _upgrade(engine: Engine) -> None:
     found = _revision(engine)
     if found == REVISION:
         return
-    # Alembic's progress and its list of plugins are of no use in the log.
+    # Keep Alembic's progress messages and its list of plugins out of the log.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Imported here, because the schema is up to date at nearly every start. The import precedes the lock, because other
-    # processes wait for the lock.
+    # Alembic is imported here, because the schema is up to date at nearly every start. The import precedes the lock, so
+    # that other processes do not wait for the import.
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -160,14 +160,14 @@ def _upgrade(engine: Engine) -> None:
         if found is not None and found not in known:
             raise StoreError(
                 f"store.url: schema {found} belongs to a newer version of FastCommerce; allowed: schemas up to"
-                f" {REVISION}, so run the newer version, or use another database"
+                f" {REVISION}; run the newer version or use another database"
             )
         command.upgrade(config, "head")
 
 
 @contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction that only one process can have at a time. An exception rolls the transaction back."""
+    """Wait until no other process is migrating, then open a transaction. An exception rolls back the transaction."""
     if engine.dialect.name == "sqlite":
         lock = os.open(f"{engine.url.database}.migration", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -197,14 +197,14 @@ def _revision_on(connection: Connection) -> str | None:
 @contextmanager
 def explained(url: URL) -> Iterator[None]:
     """Convert database errors to StoreUnreachable or StoreError."""
-    # The message shows the URL as in config.yaml, without the driver.
+    # The error message shows the URL as in config.yaml, without the driver.
     shown = url.set(drivername=url.get_backend_name())
     where = f"store.url: {shown.render_as_string(hide_password=True)}"
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
         reason = reason_of(error)
-        # SQLite reports a missing folder or missing permissions with this message.
+        # SQLite reports "unable to open" or "readonly" if a folder or a permission is missing.
         is_hopeless = isinstance(error, OSError) or "unable to open" in reason or "readonly" in reason
         is_hopeless = is_hopeless or "not a database" in reason or "authentication failed" in reason
         is_hopeless = is_hopeless or "does not exist" in reason

@@ -1,4 +1,4 @@
-"""The lossless conversion of events to bytes for a database, and back."""
+"""Lossless conversion between events and the bytes that a database stores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _OPTIONAL = ("exchange", "routing_key", "correlation_id", "causation_id", "times
 
 
 def to_bytes(events: Sequence[Event]) -> bytes:
-    """Encode events with their ids, exchanges and routing keys. Raises TypeError for a header unfit for AMQP."""
+    """Encode events with their ids, exchanges and routing keys.
+
+    Raises TypeError if AMQP does not support the type of a header.
+    """
     return _ENCODER.encode([_fields(one) for one in events]).encode()
 
 
@@ -29,7 +32,7 @@ def _fields(event: Event) -> dict[str, Any]:
     found["body"] = event.encoded()
     if event.headers:
         found["headers"] = event.headers
-    # Missing properties are left out, because each byte is written to disk twice.
+    # Missing properties are omitted, because each byte is written to disk twice.
     for name in _OPTIONAL:
         value = getattr(event, name)
         if value is not None:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 BATCH = 500
 #: The delays between attempts while the database is unreachable, in seconds.
 RETRY_DELAYS = Backoff(0.1, max=2.0, jitter=0.0)
-#: Seconds for which a timed-out statement is repeated, because a lock may be the cause. After that, the job fails.
+#: Seconds for which a timed-out statement is retried, because a lock may be the cause. After that, the job fails.
 TIMEOUTS = 60.0
 #: Seconds between warnings about the same problem.
 WARNING_INTERVAL = 10.0
@@ -36,22 +36,24 @@ class GroupCommit:
     """A thread that commits many jobs in each transaction.
 
     The failure of a job does not affect other jobs. While the database is unreachable, jobs wait. A job may run more
-    than once, and only its last run is committed. So a job may only write to its connection, without other effects.
+    than once, and only its last run is committed. So a job must write only to its connection and must have no other
+    effects.
     """
 
     def __init__(self, engine: Engine, on_state: Callable[[str | None], None] = lambda _: None) -> None:
-        """``on_state`` gets the reason when the database is unreachable, and None when it is reachable again."""
+        """``on_state`` gets the reason when the database becomes unreachable, and None when it is reachable again."""
         self._engine, self._on_state = engine, on_state
-        #: The connection of the previous commit, which is reused because the pool takes as long as a commit.
+        #: The connection of the previous commit. It is reused, because a connection from the pool takes as long as a
+        #: commit.
         self._connection: Connection | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        #: Set when ``close`` has timed out, and when the thread has stopped.
+        #: The first is set when ``close`` has waited for the thread, and the second when the thread has stopped.
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
         self._warn_again = 0.0
-        #: True if the thread has read the end mark of the queue.
+        #: True after the thread has read the end marker from the queue.
         self._ends = False
-        #: The start of the current transaction, in seconds of the monotonic clock. None between transactions.
+        #: The start of the current transaction as monotonic time in seconds. None between transactions.
         self.asked_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
@@ -63,9 +65,9 @@ class GroupCommit:
         new: Insertion[T] | None = None,
         lock: str | None = None,
     ) -> Future[T]:
-        """Run ``work`` in a transaction, after the insertion ``new``. After the commit, the future has the result.
+        """Run ``work`` in a transaction, after the insertion ``new``. The future has the result after the commit.
 
-        Only one transaction with the same ``lock`` runs at a time, even in different processes.
+        Transactions with the same ``lock`` run one at a time, even in different processes.
 
         The future fails with the exception of ``work``, or with StoreUnreachable if the database is unreachable for
         ``timeout`` seconds.
@@ -78,7 +80,7 @@ class GroupCommit:
         return future
 
     def close(self, timeout: float) -> None:
-        """Commit the waiting jobs, and stop. Jobs that are not committed within ``timeout`` seconds fail."""
+        """Commit the waiting jobs and stop. Jobs that are not committed within ``timeout`` seconds fail."""
         self._jobs.put(None)
         self._thread.join(timeout)
         self._is_closed.set()
@@ -106,11 +108,11 @@ class GroupCommit:
                 self._commit(batch)
             except BaseException as error:
                 # The callers must get the error, and the thread must continue with the next jobs.
-                log.exception("unexpected error in the thread of the store")
+                log.exception("unexpected error in the store's thread")
                 self._fail([one for one in batch if not one.future.done()], error)
 
     def _take(self, batch: list[Job], most: int | None = None) -> None:
-        """Add the waiting jobs to a batch, up to ``most`` jobs in all."""
+        """Add the waiting jobs to a batch, up to a total of ``most`` jobs."""
         with contextlib.suppress(Empty):
             while not self._ends and (most is None or len(batch) < most):
                 job = self._jobs.get_nowait()
@@ -128,8 +130,8 @@ class GroupCommit:
                 self._ask(part, is_careful=is_careful)
             except SQLAlchemyError as error:
                 if not is_passing(error) and not (is_timeout(error) and time.monotonic() < patience):
-                    # One job has failed. The next attempt finds it with savepoints, which take time. If the commit
-                    # fails although each job succeeded, all jobs fail.
+                    # A job has failed. The next attempt uses savepoints, which are slower, to find the failed job. If
+                    # the commit fails although every job succeeded, all jobs fail.
                     if is_careful:
                         self._fail(part, error)
                         del batch[:BATCH]
@@ -163,7 +165,7 @@ class GroupCommit:
         except DBAPIError as error:
             if not (was_kept and error.connection_invalidated):
                 raise
-            # The server may have closed the connection while it was idle.
+            # The server may have closed the idle connection.
             self._transact(batch, is_careful=is_careful)
         finally:
             self.asked_since = None
@@ -179,7 +181,7 @@ class GroupCommit:
         self._connection = connection
 
     def _waiting(self, batch: list[Job], reason: str) -> list[Job]:
-        """Return the jobs that can wait longer, and fail the other jobs."""
+        """Return the jobs that can wait longer and fail the other jobs."""
         self._report(reason)
         now = time.monotonic()
         left = [] if self._is_closed.is_set() else [job for job in batch if job.deadline is None or now < job.deadline]

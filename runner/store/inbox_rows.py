@@ -1,4 +1,4 @@
-"""The inbox rows, which store the events of each handled message, so that a second delivery has no effect."""
+"""Inbox rows, which record handled messages and their events, so that a second delivery has no effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.store.schema import inbox
 PRUNED = 1000
 
 _KEY = ("service", "queue", "message_id")
-#: The insertion of a row, which has no effect if the message already has a row.
+#: An insertion of a row, which has no effect if the message already has a row.
 INSERT = insertion(inbox, (*_KEY, "events", "done_at"))
 _SAME = [inbox.c[name] == bindparam(name) for name in _KEY]
 _SET_EVENTS = prepared(update(inbox).where(*_SAME).values(events=bindparam("made", type_=LargeBinary)))
@@ -37,12 +37,12 @@ def outcome(store: Store, service: str, message: Message, formerly: str | None =
 
 
 def row(service: str, message: Message, events: Sequence[Event]) -> dict[str, Any]:
-    """Return the row of a handled message. Raises TypeError for a header that cannot be stored."""
+    """Return the row for a handled message. Raises TypeError for a header that cannot be stored."""
     return {**_key(service, message), "events": to_bytes(events), "done_at": int(time.time() * 1000)}
 
 
 def set_events(connection: Connection, service: str, message: Message, events: Sequence[Event]) -> None:
-    """Store the events of a message in its row, after its transaction has determined the events."""
+    """Store a message's events in its row after the transaction has determined these events."""
     _SET_EVENTS.execute(connection, {**_key(service, message), "made": to_bytes(events)})
 
 

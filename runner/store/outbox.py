@@ -22,16 +22,16 @@ from runner.store.prepared import insert_new
 from runner.store.process_store import Store
 from runner.store.schema import leases, outbox
 
-#: Seconds for one commit.
+#: The default timeout of a commit, in seconds.
 COMMIT_TIMEOUT = 5.0
 #: The maximum number of unconfirmed events.
 BATCH = 500
-#: Seconds between reads of the outbox, to which other instances also add events, and seconds to wait after an error.
+#: Seconds between reads of the outbox, and seconds to wait after an error. A read also finds events of other instances.
 POLL, PAUSE = 0.2, 0.5
-#: The duration of the relaying process's lease, and the time between renewals, in seconds. If the process dies,
-#: another process can relay after the lease expires.
+#: The duration of the relaying process's lease and the time between renewals, in seconds. If the process dies, another
+#: process can relay events after the lease has expired.
 LEASE, RENEW = 5.0, 1.5
-#: Seconds for which sent events are stored, and seconds between deletions of older events.
+#: The retention time of sent events, and the time between deletions of older events, in seconds.
 RETENTION, PRUNE_INTERVAL = 7 * 86400.0, 60.0
 #: Seconds between warnings about the same problem.
 WARNING_INTERVAL = 10.0
@@ -48,13 +48,13 @@ class WaitingEvent:
 
 
 def put(connection: Connection, service: str, event: Event) -> None:
-    """Add an event, which is published after the commit. An event whose id exists is not added again."""
+    """Add an event to be published after the commit. An event whose id already exists is not added again."""
     row = {"service": service, "event_id": event.id, "event": to_bytes([event]), "created_at": _now()}
     insert_new(connection, outbox, row)
 
 
 def waiting(store: Store, service: str, after: int, limit: int) -> list[WaitingEvent]:
-    """Return up to ``limit`` waiting events with a number above ``after``, in order. Raises StoreUnreachable."""
+    """Return up to ``limit`` waiting events with numbers above ``after``, in order. Raises StoreUnreachable."""
     rows = store.read(
         select(outbox.c.number, outbox.c.event)
         .where(outbox.c.service == service, outbox.c.sent_at.is_(None), outbox.c.number > after)
@@ -71,7 +71,7 @@ def count_waiting(store: Store, service: str) -> int:
 
 
 def mark_sent(connection: Connection, numbers: Collection[int]) -> None:
-    """Mark events that the broker has confirmed."""
+    """Mark confirmed events as sent."""
     connection.execute(update(outbox).where(outbox.c.number.in_(numbers)).values(sent_at=_now()))
 
 
@@ -83,7 +83,7 @@ def prune(connection: Connection, service: str, keep: float) -> int:
 
 
 def lease(connection: Connection, name: str, holder: str, seconds: float) -> bool:
-    """Acquire or renew a lease for ``seconds``. Return False if another process has the lease."""
+    """Acquire or renew a lease that lasts ``seconds``. Return False if another process has the lease."""
     now = _now()
     row = {"name": name, "holder": holder, "until": now + int(seconds * 1000)}
     if insert_new(connection, leases, row):
@@ -103,10 +103,10 @@ def _now() -> int:
 
 
 class Relay:
-    """A thread that publishes the outbox of one service. Only one instance's thread is active at a time.
+    """A thread that publishes the events in a service's outbox. Only one instance's thread is active at a time.
 
-    Each event is published at least once. If the process is killed between the broker's confirm and the mark, the event
-    is published again with the same id.
+    Each event is published at least once. If the process is killed after the confirm but before the event is marked as
+    sent, the event is published again with the same id.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class Relay:
         self._thread.start()
 
     def wake(self) -> None:
-        """Make the thread read the outbox at once, because an event was added."""
+        """Make the thread read the outbox at once after an event was added."""
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds for confirms, and release the lease for another instance."""
+        """Wait at most ``timeout`` seconds for confirms, then release the lease for another instance."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(timeout)
@@ -153,7 +153,7 @@ class Relay:
                 self._warn(str(error) or "the database does not answer")
                 pause = PAUSE
             except Exception:  # noqa: BLE001 - the relay must continue
-                self._log.exception("unexpected error in the relay of the outbox; retrying")
+                self._log.exception("unexpected error in the outbox relay; retrying")
                 pause = PAUSE
             self._wake.wait(pause)
             self._wake.clear()
@@ -168,16 +168,19 @@ class Relay:
         return self._leased_until > now
 
     def _relay(self, batch: Sequence[WaitingEvent]) -> int:
-        """Publish events, wait for their confirms, and mark the confirmed events. Return their number."""
+        """Publish events, wait for their confirms, and mark the confirmed events.
+
+        Return the number of confirmed events.
+        """
         futures, sent = [], []
         for one in batch:
             try:
                 futures.append((one.number, self._publish(one.event)))
             except (RunnerError, TypeError, ValueError) as error:
-                self._warn(str(error))  # for example, the service may no longer publish to the exchange
+                self._warn(str(error))  # for example, `publishes` may no longer contain the exchange
         for number, future in futures:
             try:
-                future.result()  # the publisher ends the future after its confirm timeout
+                future.result()  # the publisher's confirm timeout limits the wait
                 sent.append(number)
             except BrokerError as error:
                 self._warn(str(error))
@@ -195,7 +198,7 @@ class Relay:
         now = time.monotonic()
         if now >= self._warn_again:
             self._warn_again = now + WARNING_INTERVAL
-            self._log.warning("events wait in the outbox: %s; retrying", reason)
+            self._log.warning("events are waiting in the outbox: %s; retrying", reason)
 
 
 class EventOutbox:
@@ -211,7 +214,7 @@ class EventOutbox:
         broker_problem: Callable[[], str | None],
         log: logging.Logger,
     ) -> None:
-        """Start to publish the waiting events of an earlier process. ``Store.commit`` describes ``lock``."""
+        """Start publishing the events that an earlier process has left. See ``GroupCommit.commit`` for ``lock``."""
         self._store, self._service, self._lock, self._routed = store, service, lock, routed
         self._relay = Relay(store, service, publish, broker_problem, log)
 
@@ -220,10 +223,10 @@ class EventOutbox:
     ) -> Future[list[Event]]:
         """Commit the writes of ``work`` together with the events that it returns, then publish the events.
 
-        The future's result is the list of committed events. Each event is published at least once, even if this
-        process dies. ``work`` may be called more than once, and the plugin runs only one such function at a time.
+        The future's result is the list of committed events. Each event is published at least once, even if this process
+        dies. ``work`` may be called more than once, but never at the same time as another such function of the plugin.
 
-        If the future fails with one of these errors, nothing is written:
+        If the future fails with one of the following errors, no row and no event is written:
 
         - the exception of ``work``
         - PluginError for an event that the service may not publish
@@ -241,9 +244,12 @@ class EventOutbox:
         return future
 
     def waiting(self) -> int:
-        """Return the number of events that the broker has not confirmed yet. Raises StoreUnreachable."""
+        """Return the number of events that the broker has not yet confirmed. Raises StoreUnreachable."""
         return count_waiting(self._store, self._service)
 
     def stop(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds for confirms. Another instance or a later process publishes other events."""
+        """Wait at most ``timeout`` seconds for confirms.
+
+        Another instance or a later process publishes the remaining events.
+        """
         self._relay.stop(timeout)

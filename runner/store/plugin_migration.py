@@ -1,4 +1,4 @@
-"""The migration of a plugin's tables. The table ``plugin_tables`` records the number of completed steps."""
+"""The migration of plugin tables. The table ``plugin_tables`` records the number of completed steps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from runner.store.schema import RESERVED_TABLES, plugin_tables
 
 
 class _Recorded(NamedTuple):
-    """The content of a row of ``plugin_tables``."""
+    """The contents of a row in ``plugin_tables``."""
 
     steps: int
     columns: Mapping[str, Sequence[str]]
 
 
 def migrate(engine: Engine, owned: OwnedTables) -> None:
-    """Create or migrate the tables of a plugin, unless the database records them as up to date.
+    """Create or migrate a plugin's tables, unless ``plugin_tables`` shows that they are up to date.
 
     - Raises StoreError if the database cannot be used, or if a newer version of the plugin has used it.
     - Raises StoreError if the database contains a table with the same name and another owner.
@@ -48,13 +48,13 @@ def _upgrade(owned: OwnedTables, connection: Connection) -> None:
     _check_owners(owned, recorded)
     existing = set(inspect(connection).get_table_names())
     steps = len(tables.steps)
-    # Existing tables without a record were created before plugins had steps.
+    # Existing tables without a record were created before plugins had migration steps.
     is_new = plugin not in recorded and existing.isdisjoint(tables.columns)
     done = recorded[plugin].steps if plugin in recorded else steps if is_new else 0
     if done > steps:
         raise StoreError(
-            f"plugin {plugin!r}: its tables are at step {done}, of a newer version of the plugin than this one, which"
-            f" has {steps} steps; run the newer version, or use another database"
+            f"plugin {plugin!r}: tables: step {done} belongs to a newer version of the plugin; allowed: steps up to"
+            f" {steps}; run the newer version or use another database"
         )
     _run_steps(owned, done, connection)
     tables.metadata.create_all(connection)
@@ -69,19 +69,19 @@ def _recorded(connection: Connection) -> dict[str, _Recorded]:
 
 
 def _check_owners(owned: OwnedTables, recorded: Mapping[str, _Recorded]) -> None:
-    # SQLite ignores the case of table names.
+    # Table names in SQLite are not case-sensitive.
     owners = {name.lower(): "FastCommerce" for name in RESERVED_TABLES}
     owners |= {name.lower(): f"plugin {other!r}" for other, one in recorded.items() for name in one.columns}
     for name in owned.tables.columns:
         if owners.get(name.lower(), other := f"plugin {owned.plugin!r}") != other:
-            text = f"a table of {owners[name.lower()]}, {name!r}; allowed: another name, such as {owned.plugin}_{name}"
-            raise StoreError(f"plugin {owned.plugin!r}: tables: {text}")
+            text = f"table {name!r} belongs to {owners[name.lower()]}; allowed: another name"
+            raise StoreError(f"plugin {owned.plugin!r}: tables: {text}, such as {owned.plugin}_{name}")
 
 
 def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
     if done == len(owned.tables.steps):
         return
-    # Imported here, because the tables are up to date at nearly every start.
+    # Alembic is imported here, because the tables are up to date at nearly every start.
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
@@ -93,7 +93,7 @@ def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
             if is_passing(error):
                 raise
             said = f"{type(error).__name__}: {reason_of(error)}"
-            text = f"step {number} failed and is undone, {said}; fix the step"
+            text = f"step {number} failed and was rolled back, {said}; fix the step"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}") from error
         if transaction is None or not transaction.is_active:
             # The committed changes remain, but the step is not recorded as completed.
@@ -107,5 +107,5 @@ def _check_columns(owned: OwnedTables, connection: Connection) -> None:
         there = {one["name"] for one in found.get_columns(table.name, table.schema)}
         missing = sorted({column.name for column in table.columns} - there)
         if missing:
-            text = f"table {name!r} has no column {missing[0]!r} in the database; add a step that adds it"
+            text = f"table {name!r} has no column {missing[0]!r} in the database; add a step for the column"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}, such as op.add_column({name!r}, Column(…))")

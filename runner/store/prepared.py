@@ -1,7 +1,7 @@
-"""Statements that are compiled once per kind of database, and executed many times with new values.
+"""Statements that are compiled once per database dialect and executed many times with different values.
 
-At each execution, SQLAlchemy creates a result, a context and, for some statements, the text. For one or two rows, this
-takes ten times as long as the database itself needs.
+For each execution, SQLAlchemy creates a context, a result and, for some statements, the SQL text. For one or two rows,
+this work takes ten times as long as the database itself.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _rowcount: Callable[[Any], int] = attrgetter("rowcount")
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A statement in the form that a driver needs."""
+    """A statement in the form that a database driver needs."""
 
     text: str
-    #: The order of the values, if the driver has positional parameters.
+    #: The order of the values if the driver uses positional parameters, else None.
     order: tuple[str, ...] | None
-    #: The conversions of values for the driver, for example of JSON values to text.
+    #: The functions that convert values for the driver, for example JSON values to text.
     processors: tuple[tuple[str, Callable[[Any], Any]], ...]
 
     def given(self, values: Values) -> Any:
@@ -42,25 +42,25 @@ class _Compiled:
 
 
 class Prepared:
-    """One statement with named parameters. Its methods raise SQLAlchemy's DBAPIError."""
+    """A statement with named parameters, whose methods raise SQLAlchemy's DBAPIError."""
 
     def __init__(self, compiled_for: Callable[[Dialect], SQLCompiler]) -> None:
-        """``compiled_for`` returns the statement for a kind of database."""
+        """``compiled_for`` returns the compiled statement for a database dialect."""
         self._compiled_for = compiled_for
         self._compiled: dict[str, _Compiled] = {}
 
     def read(self, connection: Connection, values: Values) -> Sequence[tuple[Any, ...]]:
-        """Return all rows of a SELECT, with the values as the driver returns them."""
+        """Return all rows of a SELECT, with unconverted values from the driver."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "execute", compiled.given(values), _fetchall)
 
     def execute(self, connection: Connection, values: Values) -> int:
-        """Execute the statement in the connection's transaction. Return the number of written rows."""
+        """Execute the statement in the connection's transaction. Return the number of rows written."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "execute", compiled.given(values), _rowcount)
 
     def execute_all(self, connection: Connection, values: Sequence[Values]) -> int:
-        """Execute the statement once for each set of values. Return the number of written rows."""
+        """Execute the statement once for each set of values. Return the number of rows written."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "executemany", [compiled.given(one) for one in values], _rowcount)
 
@@ -79,24 +79,24 @@ class Prepared:
 
 
 def prepared(statement: Executable) -> Prepared:
-    """Return the prepared form of a statement whose parameters are ``bindparam``s."""
+    """Prepare a statement whose parameters are ``bindparam`` objects."""
     return Prepared(lambda dialect: _compile(statement, dialect))
 
 
 @lru_cache
 def insertion(table: Table, columns: tuple[str, ...]) -> Prepared:
-    """Return an INSERT for one row, which has no effect if the key or another unique value exists."""
+    """Prepare an INSERT for one row, which has no effect if the key or another unique value already exists."""
 
     def compiled_for(dialect: Dialect) -> SQLCompiler:
         insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-        # Inline, because the generated number of the row is not needed.
+        # The INSERT is inline, because the row's generated number is not needed.
         return _compile(insert(table).inline().on_conflict_do_nothing(), dialect, columns)
 
     return Prepared(compiled_for)
 
 
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert ``row``. Return False if its key or another unique value exists."""
+    """Insert ``row``. Return False if the row's key or another unique value already exists."""
     return insertion(table, tuple(row)).execute(connection, row) == 1
 
 

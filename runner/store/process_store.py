@@ -20,12 +20,12 @@ from runner.store.plugin_migration import migrate
 from runner.store.prepared import Prepared
 
 T = TypeVar("T")
-#: The maximum number of idle connections for reading. It is below the size of the pool.
+#: The maximum number of idle connections for reading, which must be below the pool size.
 MOST_KEPT = 4
 
 
 class Store:
-    """An open database, for use from any thread."""
+    """An open database that any thread can use."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Store:
         on_state: Callable[[str | None], None] = lambda _: None,
         owned: OwnedTables | None = None,
     ) -> None:
-        """Open the database, and migrate the plugin tables ``owned``. ``GroupCommit`` describes ``on_state``.
+        """Open the database and migrate the plugin tables ``owned``. See ``GroupCommit`` for ``on_state``.
 
         Raises the errors of ``open_database`` and ``migrate``.
         """
@@ -69,7 +69,7 @@ class Store:
             except BaseException as error:
                 connection.close()
                 if is_kept and isinstance(error, DBAPIError) and error.connection_invalidated:
-                    continue  # the server has closed the idle connection, and a read can be repeated
+                    continue  # the server has closed the idle connection, but a read can be repeated
                 raise
             if len(self._kept) < MOST_KEPT:
                 self._kept.append(connection)
@@ -89,11 +89,11 @@ class Store:
 
     @property
     def asked_since(self) -> float | None:
-        """The start of the current transaction, in seconds of the monotonic clock. None between transactions."""
+        """The start of the current transaction as monotonic time in seconds. None between transactions."""
         return self._writer.asked_since
 
     def close(self, timeout: float) -> None:
-        """Commit the waiting jobs within ``timeout`` seconds, and close all connections."""
+        """Commit the waiting jobs within ``timeout`` seconds and close all connections."""
         self._writer.close(timeout)
         while self._kept:
             self._kept.pop().close()

@@ -1,6 +1,6 @@
-"""The tables for deduplication and the outbox, and the record of the plugins' tables.
+"""The tables for deduplication, for the outbox, and for the record of plugin tables.
 
-Each change needs a migration in ``migrations/versions``, and the migration's name in ``runner.store.REVISION``.
+Each change requires a migration in ``migrations/versions`` and a new ``runner.store.REVISION``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
-#: SQLite generates numbers only for the type INTEGER.
+#: SQLite generates numbers only for columns of type INTEGER.
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 _UNSENT = text("sent_at IS NULL")
 
-#: The handled messages of each service, with their events. A second delivery publishes the same events.
+#: The handled messages of each service, with their events. A second delivery publishes the same events again.
 inbox = Table(
     "inbox",
     metadata,
@@ -33,7 +33,7 @@ inbox = Table(
     Column("message_id", Text),
     #: The events that the handler returned, as encoded by ``runner.store.event_bytes``.
     Column("events", LargeBinary, nullable=False),
-    #: The time in milliseconds since the epoch, like all times here.
+    #: The time in milliseconds since the epoch, like all times in this module.
     Column("done_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("service", "queue", "message_id"),
     Index("inbox_by_age", "done_at"),

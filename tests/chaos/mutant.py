@@ -159,7 +159,7 @@ MUTANTS = [
     Mutant(
         "the relay does not wait for confirms",
         RELAY,
-        "                future.result()  # the publisher ends the future after its confirm timeout\n",
+        "                future.result()  # the publisher's confirm timeout limits the wait\n",
         "",
         Point("order_api", "before", "publish"),
         is_simulated=False,

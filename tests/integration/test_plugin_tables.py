@@ -222,14 +222,17 @@ def leave(op: Operations) -> None:
 @pytest.mark.parametrize(
     ("declared", "words"),
     [
-        (stock(steps=(fail,)), r"plugin 'warehouse': tables: step 1 failed and is undone, \w+: .*stok.*; fix the step"),
-        (stock(steps=(double, leave)), "step 2 failed and is undone, KeyError: 'cup'; fix the step"),
+        (
+            stock(steps=(fail,)),
+            r"plugin 'warehouse': tables: step 1 failed and was rolled back, \w+: .*stok.*; fix the step",
+        ),
+        (stock(steps=(double, leave)), "step 2 failed and was rolled back, KeyError: 'cup'; fix the step"),
         (
             stock("reserved"),
-            r"table 'stock' has no column 'reserved' in the database; add a step that adds it, such as",
+            r"table 'stock' has no column 'reserved' in the database; add a step for the column, such as",
         ),
         (stock("a", "b", steps=(double,)), "table 'stock' has no column 'a' in the database"),
-        (stock("reserved", steps=(add_reserved, add_reserved)), "step 2 failed and is undone, "),
+        (stock("reserved", steps=(add_reserved, add_reserved)), "step 2 failed and was rolled back, "),
     ],
     ids=["bad SQL", "an error of its own", "no step", "a step that adds no column", "a step given twice"],
 )
@@ -270,11 +273,11 @@ def test_a_table_of_another_owner_is_refused(name: str, owner: str, tmp_path: Pa
         migrate(store.engine, OwnedTables("mine", Tables(metadata)))
     store.close(5)
     assert str(caught.value) == (
-        f"plugin 'mine': tables: a table of {owner}, '{name}'; allowed: another name, such as mine_{name}"
+        f"plugin 'mine': tables: table '{name}' belongs to {owner}; allowed: another name, such as mine_{name}"
     )
 
 
 def test_tables_of_a_newer_version_of_the_plugin_are_refused(engine: Engine) -> None:
     migrate(engine, stock("reserved", steps=(add_reserved, double)))
-    with pytest.raises(StoreError, match=r"its tables are at step 2, of a newer version .*which has 1 steps"):
+    with pytest.raises(StoreError, match=r"tables: step 2 belongs to a newer version .*allowed: steps up to 1; run"):
         migrate(engine, stock("reserved", steps=(add_reserved,)))

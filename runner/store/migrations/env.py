@@ -1,4 +1,4 @@
-"""The Alembic environment, which runs each migration on the given connection and in its transaction."""
+"""The Alembic environment, which runs each migration in the given connection's transaction."""
 
 from alembic import context
 

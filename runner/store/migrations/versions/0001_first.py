@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create all tables, except the tables that have belonged to plugins since 0003."""
+    """Create all tables, except the tables that plugins have owned since 0003."""
     op.create_table(
         "attempts",
         sa.Column("id", sa.Text(), nullable=False),

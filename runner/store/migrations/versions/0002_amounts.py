@@ -1,4 +1,4 @@
-"""Amounts of charges with four decimal places, because some currencies have three or four (ISO 4217).
+"""Charge amounts with four decimal places, because some currencies have three or four (ISO 4217).
 
 Revision ID: 0002
 """
@@ -11,7 +11,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Rename the column, and convert its values."""
+    """Rename the column for amounts and convert its values."""
     if not inspect(op.get_bind()).has_table("charges"):
         return  # the table has belonged to a plugin since 0003
     op.execute("ALTER TABLE charges RENAME COLUMN hundredths TO ten_thousandths")

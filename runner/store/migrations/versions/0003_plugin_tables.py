@@ -1,7 +1,7 @@
-"""The record of each plugin's tables and completed steps, and the statuses of orders.
+"""The record of each plugin's tables and completed steps, and the order statuses.
 
-The tables ``charges``, ``emails`` and ``orders`` of the first schema now belong to plugins. If one of these tables is
-empty, it is dropped, and its plugin recreates it. Otherwise it keeps every row.
+The tables ``charges``, ``emails`` and ``orders`` of the first schema now belong to plugins. An empty table is dropped,
+and its plugin recreates the table. A table with rows remains unchanged.
 
 Revision ID: 0003
 """
@@ -15,7 +15,7 @@ STATUSES = [("order.created", "accepted"), ("payment.success", "paid"), ("paymen
 
 
 def upgrade() -> None:
-    """Create the two tables, and drop empty tables of plugins."""
+    """Create the two tables and drop empty plugin tables."""
     op.create_table(
         "plugin_tables",
         sa.Column("plugin", sa.Text(), nullable=False),
@@ -31,8 +31,8 @@ def upgrade() -> None:
     )
     connection = op.get_bind()
     if connection.scalar(sa.select(sa.exists().select_from(sa.table("events")))):
-        # The order statuses from before plugins declared them. The recording service replaces these rows at its
-        # next start.
+        # These order statuses were fixed before plugins declared statuses. The recording service replaces these rows at
+        # its next start.
         op.bulk_insert(statuses, [{"event_type": event, "status": status} for event, status in STATUSES])
     existing = sa.inspect(connection).get_table_names()
     for name in ("charges", "emails", "orders"):

@@ -1,4 +1,4 @@
-"""The attempt outcome ``dead_lettered``, which was ``parked`` in previous versions.
+"""The attempt outcome ``dead_lettered``, which earlier versions called ``parked``.
 
 Revision ID: 0004
 """
