@@ -1,4 +1,4 @@
-"""Record every event, and every attempt to handle a message, in the event history."""
+"""Record every event and every attempt to handle a message in the event history."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from runner import Contract, Message, MessageStore, hookimpl, record_message
 
 
 class Options(BaseModel):
-    """The options of the ``audit`` plugin. ``store`` in config.yaml sets the database."""
+    """The options of the ``audit`` plugin. ``store`` in config.yaml selects the database."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    attempts: bool = Field(True, description="Record each attempt to handle a message, not only events.")
+    attempts: bool = Field(True, description="Record not only events, but also each attempt to handle a message.")
 
 
 @hookimpl
@@ -23,5 +23,5 @@ def contract(options: Options) -> Contract:
 
 @hookimpl
 def handle(message: Message, store: MessageStore) -> None:
-    """Record one event, or the report about one attempt."""
+    """Record one event or one attempt report."""
     record_message(message, store)

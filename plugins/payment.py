@@ -1,10 +1,10 @@
-"""Charge each new order at a simulated card gateway.
+"""Charge each new order through a simulated card gateway.
 
 The outcome depends only on the order's id and the ``seed``, never on chance. So a message that is delivered twice has
 the same outcome both times.
 
-With ``inbox: true``, the service stores each charge permanently in the ``charges`` table. The service never sends an
-order with a stored charge to the gateway again.
+With ``inbox: true``, the service stores each charge permanently in the ``charges`` table. An order with a stored charge
+is never sent to the gateway again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     failure_rate: Rate = Field(0.0, description="The share of orders whose card is declined, from 0 to 1.")
-    timeout_rate: Rate = Field(0.0, description="The share of attempts without an answer of the gateway, from 0 to 1.")
+    timeout_rate: Rate = Field(0.0, description="The share of attempts that the gateway does not answer, from 0 to 1.")
     latency: Duration = Field(0.05, ge=0, le=60, description="The time until the gateway answers.")
     seed: int = Field(0, description="Selects the orders to decline; the same seed always declines the same orders.")
     decline_over: Decimal | None = Field(None, gt=0, description="Decline larger amounts; null: no limit.")
@@ -83,7 +83,7 @@ class Gateway:
         if self.options.latency:
             # Even ``sleep(0)`` waits 50 to 100 µs for the kernel's timer.
             time.sleep(self.options.latency)
-        # The draw depends on the attempt, so that a later attempt for the same order can succeed.
+        # The random draw depends on the attempt, so that a later attempt for the same order can succeed.
         timeout_rate, failure_rate = self.options.timeout_rate, self.options.failure_rate
         if timeout_rate and self._draw("timeout", order.order_id, attempt) < timeout_rate:
             raise Retry("gateway timed out")
@@ -94,7 +94,10 @@ class Gateway:
         return None
 
     def _draw(self, *what: object) -> float:
-        """Return a pseudo-random number from 0 up to, but not including, 1. Equal arguments give equal numbers."""
+        """Return a pseudo-random number from 0 up to, but not including, 1.
+
+        The same arguments always give the same number.
+        """
         digest = hashlib.sha256(repr((self.options.seed, *what)).encode()).digest()
         # A float stores 53 bits exactly, so no result is rounded to 1.
         return (int.from_bytes(digest[:8]) >> 11) / 2**53
@@ -102,7 +105,7 @@ class Gateway:
 
 @hookimpl
 def contract() -> Contract:
-    """Declare that the service pays or declines each order."""
+    """Declare that each order is paid or declined."""
     return Contract(
         handles={"order.created": OrderToPay},
         publishes={"payment.success": ChargeOutcome, "payment.failed": ChargeOutcome},
@@ -112,7 +115,7 @@ def contract() -> Contract:
 
 @hookimpl
 def tables(inbox: bool) -> Tables | None:
-    """Declare the table of charges, which only a service with an inbox has."""
+    """Declare the table of charges, which is used only with an inbox."""
     return Tables(charges().metadata) if inbox else None
 
 
@@ -124,7 +127,7 @@ def start(options: Options, context: Context) -> Gateway:
 
 @hookimpl
 def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
-    """Charge one order, and return the event with the outcome."""
+    """Charge one order and return the event with the outcome."""
     order = read_order(message)
     charged = find_charge(order, store) if store.inbox else None
     if charged is not None:
@@ -148,7 +151,7 @@ def ten_thousandths(order: OrderToPay) -> int:
 
 
 def payment_id(order: OrderToPay) -> str:
-    """Return the id of an order's payment. It is always the same for an order."""
+    """Return the id of an order's payment. An order always has the same payment id."""
     return str(uuid.uuid5(PAYMENT_NAMESPACE, order.order_id))
 
 
@@ -177,14 +180,14 @@ class Charged(NamedTuple):
 
 
 def find_charge(order: OrderToPay, store: MessageStore) -> Charged | None:
-    """Return the stored charge of an order, or None. It is found even years later, under any message id."""
+    """Return the stored charge of an order, or None. A charge is found even years later, under any message id."""
     rows = store.read(_charge_of(), {"order_id": order.order_id})
     return Charged(*rows[0]) if rows else None
 
 
 @cache
 def charges() -> Table:
-    """Return the table ``charges``, which permanently contains a row for each order."""
+    """Return the ``charges`` table, which permanently contains a row for each order."""
     # Imported here because only a service with an inbox needs SQLAlchemy.
     from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 
@@ -196,7 +199,7 @@ def charges() -> Table:
         #: The amount in ten-thousandths, because no currency has more decimal places (ISO 4217).
         Column("ten_thousandths", BigInteger, nullable=False),
         Column("currency", Text, nullable=False),
-        Column("reason", Text),  # of a declined order
+        Column("reason", Text),  # only for a declined order
         Column("message_id", Text, nullable=False),
         Column("charged_at", BigInteger, nullable=False),  # milliseconds since the epoch
     )
@@ -213,7 +216,7 @@ def _charge_of() -> Prepared:
 
 
 def keep_charge(order: OrderToPay, reason: str | None, message: Message, store: MessageStore) -> None:
-    """Store the charge, in the transaction of the message."""
+    """Store the charge in the message's transaction."""
     from runner import insert_new
 
     row = {
@@ -228,7 +231,7 @@ def keep_charge(order: OrderToPay, reason: str | None, message: Message, store: 
 
     def write(connection: Connection) -> None:
         if not insert_new(connection, charges(), row):
-            # Another delivery of the order was handled while this delivery waited for the gateway.
+            # Another delivery of the order was handled while this delivery was waiting for the gateway.
             (found,) = _charge_of().read(connection, {"order_id": order.order_id})
             check_amount(order, Charged(*found))
 

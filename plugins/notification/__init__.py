@@ -1,12 +1,12 @@
-"""Inform customers about their orders by e-mail.
+"""Send customers e-mails about their orders.
 
-``templates/<event type>.txt`` is the template of an e-mail, in Jinja2. The first line is the subject, and the text
-follows after an empty line. To change an e-mail, put a file with the same name into your own folder, and set the option
-``templates`` to this folder. A file for another event type adds an e-mail for events of this type.
+``templates/<event type>.txt`` is the Jinja2 template of the e-mail for an event type. A template contains the subject
+line, an empty line, and the text. To change an e-mail, put a file with the same name into your own folder, and set the
+``templates`` option to this folder. A file for another event type adds an e-mail for that type.
 
-With ``inbox: true``, the service stores a row for each e-mail in the table ``emails``, so that a second delivery of an
-event sends no second e-mail. There is one exception. If a worker dies after the mail server has accepted an e-mail and
-before the row is committed, the e-mail is sent again, with the same Message-ID.
+With ``inbox: true``, the service stores a row for each e-mail in the ``emails`` table. So a second delivery of an event
+sends no second e-mail. An e-mail is sent twice only if a worker dies after the mail server has accepted the e-mail but
+before the row is committed. Both copies have the same Message-ID.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class Smtp(BaseModel):
 
     host: str = Field("127.0.0.1", min_length=1, description="The name or address of the mail server.")
     port: int = Field(25, ge=1, le=65535, description="The port of the mail server; 587 for most servers with a login.")
-    starttls: bool = Field(False, description="Encrypt the connection, and check the server's certificate.")
+    starttls: bool = Field(False, description="Encrypt the connection and check the server's certificate.")
     username: str | None = Field(None, min_length=1, description="The user name, if the server requires a login.")
     password: SecretStr | None = Field(None, description="The password; use a variable such as ${SMTP_PASSWORD}.")
     timeout: float = Field(10.0, gt=0, le=120, description="The number of seconds to wait for each answer.")
 
     @model_validator(mode="after")
     def check_login(self) -> Self:
-        """Refuse an incomplete login, and a login that would be sent over the network without encryption."""
+        """Refuse an incomplete login, or a login that would be sent over the network without encryption."""
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password belong together; set both or neither")
         if self.username and not self.starttls and self.host not in {"localhost", "127.0.0.1", "::1"}:
-            raise ValueError("a password is only sent over an encrypted connection; set starttls: true")
+            raise ValueError("the password would be sent without encryption; set starttls: true")
         return self
 
 
@@ -57,7 +57,7 @@ class Options(BaseModel):
 
     transport: Literal["log", "smtp"] = Field("log", description="log: write each e-mail to the log; smtp: send it.")
     templates: Path | None = Field(
-        None, description="A folder with files <event type>.txt, which replace the templates of the plugin."
+        None, description="A folder with files <event type>.txt that replace the plugin's templates."
     )
     sender: Annotated[str, AfterValidator(check_sender)] = Field(
         "FastCommerce <shop@example.com>", description="The sender of the e-mails."
@@ -66,7 +66,7 @@ class Options(BaseModel):
 
 
 class Recipient(BaseModel):
-    """The fields that every e-mail needs in its event's body. A template may need further fields."""
+    """The fields of an event's body that every e-mail needs. A template may need more fields."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,7 +75,7 @@ class Recipient(BaseModel):
 
 @hookimpl
 def contract(options: Options) -> Contract:
-    """Declare that the service handles each event with a template."""
+    """Declare that the service handles every event type that has a template."""
     folders = [SHIPPED] if options.templates is None else [SHIPPED, options.templates]
     return Contract(handles={path.stem: Recipient for folder in folders for path in folder.glob("*.txt")})
 
@@ -90,7 +90,7 @@ def tables(inbox: bool) -> Tables | None:
 
 @hookimpl
 def start(options: Options, context: Context) -> Notifier:
-    """Read the templates, and create the transport."""
+    """Read the templates and create the transport."""
     # Imported here, because commands such as ``check`` import the options but send no e-mails.
     from .notifier import LogTransport, Notifier, Transport
     from .template import load_templates

@@ -1,4 +1,4 @@
-"""The e-mail for an event. The contents of the event cannot forge the e-mail's headers."""
+"""The e-mail for an event, whose contents cannot forge the e-mail's headers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runner import ENCODED_WORD, Message, Reject, plain_domain, seconds_of, vali
 if TYPE_CHECKING:
     from email.headerregistry import Address
 
-#: A pattern for event ids that may be part of a Message-ID.
+#: The pattern of event ids that are allowed in a Message-ID.
 TOKEN = re.compile(r"[A-Za-z0-9-]{1,128}")
-#: The maximum number of characters to quote from a subject in an error.
+#: The maximum number of characters that an error message quotes from a subject.
 MAX_SHOWN = 200
 
 
@@ -28,7 +28,7 @@ class Email:
     recipient: str
     subject: str
     text: str
-    #: The date in the form of RFC 5322.
+    #: The date in the format of RFC 5322.
     date: str
     #: The part of the Message-ID before the @.
     token: str
@@ -37,17 +37,17 @@ class Email:
 
 
 def parse_address(text: str, *, may_have_name: bool = False) -> Address:
-    """Return the parts of an address. Raises the ValueError of ``validate_mailbox``."""
+    """Return the parts of an address. Raises the same ValueError as ``validate_mailbox``."""
     # Imported here, because commands such as ``check`` import the options but send no e-mails.
     from email.headerregistry import Address
 
     found = validate_mailbox(text, globally_deliverable=False, allow_display_name=may_have_name)
-    # With the ASCII form of the domain, the server needs SMTPUTF8 only for other characters before the @.
+    # The domain is in ASCII form, so the server needs SMTPUTF8 only for non-ASCII characters before the @.
     return Address(found.display_name or "", found.local_part or "", found.ascii_domain)
 
 
 def check_sender(text: str) -> str:
-    """Return the sender unchanged if it is an address. Raises ValueError if it is not."""
+    """Return a valid sender unchanged. Raises ValueError for an invalid sender."""
     try:
         parse_address(text, may_have_name=True)
     except ValueError as error:
@@ -56,8 +56,8 @@ def check_sender(text: str) -> str:
 
 
 def read_recipient(text: str) -> str:
-    """Return the address in the form that a header needs. Raises the ValueError of ``parse_address``."""
-    # In most addresses only the domain needs a closer check, and many addresses share a domain.
+    """Return the address in the form that a header needs. Raises the same ValueError as ``parse_address``."""
+    # In most addresses, only the domain needs a thorough check, and the result of this check is cached.
     domain = plain_domain(text)
     if domain is not None and _is_plain_domain(domain):
         return text
@@ -75,10 +75,10 @@ def _is_plain_domain(domain: str) -> bool:
 
 
 def read_subject(text: str) -> str:
-    """Return the subject on one line, with single spaces.
+    """Return the subject on one line with single spaces.
 
     Raises ValueError for a line break, which would start another header, and for an encoded word (RFC 2047), which mail
-    programs decode.
+    programs would decode.
     """
     if len(f"{text}.".splitlines()) > 1:
         raise ValueError("contains a line break")
@@ -86,12 +86,15 @@ def read_subject(text: str) -> str:
     if not subject.isprintable():
         subject = "".join(c if c.isprintable() else " " for c in subject)
     if word := ENCODED_WORD.search(subject):
-        raise ValueError(f"contains an encoded word (RFC 2047), {word[0][:MAX_SHOWN]!r}; allowed: the text itself")
+        raise ValueError(f"contains an encoded word (RFC 2047), {word[0][:MAX_SHOWN]!r}; allowed: plain text")
     return subject
 
 
 def compose(message: Message, sender: str, recipient: str, subject: str, text: str) -> Email:
-    """Return the e-mail for an event, which is always the same. Raises Reject for an invalid recipient or subject."""
+    """Return the e-mail for an event.
+
+    The same event always results in the same e-mail. Raises Reject for an invalid recipient or subject.
+    """
     where = f"message {message.id or 'without id'}"
     try:
         address = read_recipient(recipient)
@@ -100,7 +103,7 @@ def compose(message: Message, sender: str, recipient: str, subject: str, text: s
     try:
         subject = read_subject(subject)
     except ValueError as error:
-        raise Reject(f"{where}: the subject of its e-mail, {subject[:MAX_SHOWN]!r}, {error}") from None
+        raise Reject(f"{where}: the e-mail subject {subject[:MAX_SHOWN]!r} {error}") from None
     return Email(
         sender=sender,
         recipient=address,
@@ -114,7 +117,7 @@ def compose(message: Message, sender: str, recipient: str, subject: str, text: s
 
 
 def _token(message: Message) -> str:
-    """Return the event's id, or a hash if the id cannot be part of a Message-ID. Duplicates have the same token."""
+    """Return the event's id, or a hash if the id is not allowed in a Message-ID. Duplicates have the same token."""
     if TOKEN.fullmatch(message.id):
         return message.id
     return hashlib.sha256(message.id.encode(errors="replace") + message.body).hexdigest()

@@ -21,7 +21,7 @@ class Transport(Protocol):
 
 
 class LogTransport:
-    """A transport without a mail server. It writes each e-mail to the log, with its text only at debug level."""
+    """A transport that writes e-mails to the log. The text of an e-mail is logged only at debug level."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -36,7 +36,7 @@ class LogTransport:
 
 @dataclass(frozen=True)
 class Notifier:
-    """The templates by event type, the sender, and the transport of the e-mails."""
+    """The template for each event type, the sender and the transport."""
 
     templates: dict[str, Template]
     sender: str
@@ -53,17 +53,17 @@ class Notifier:
             raise Reject(f"message {message.id or 'without id'}: the body is not a JSON object")
         recipient = body.get("customer_email")
         if not isinstance(recipient, str):
-            raise Reject(f"message {message.id or 'without id'}: customer_email: is missing")
+            raise Reject(f"message {message.id or 'without id'}: customer_email is missing or not a string")
         try:
             subject, text = template.render(body)
         except TemplateFault as error:
             raise Reject(f"message {message.id or 'without id'}: {error}") from None
         mail = compose(message, self.sender, recipient, subject, text)
-        # The id is made storable before the e-mail is sent. If the table refused the id afterwards, each attempt would
+        # Make the id storable before sending the e-mail. If the table refused the id afterwards, each attempt would
         # send the e-mail again.
         order_id = storable(str(body.get("order_id", message.correlation_id)), MOST_INDEXED)
         if store.inbox and was_sent(message, store):
-            return  # the inbox no longer contains the delivery that has sent the e-mail
+            return  # an earlier delivery, whose inbox row is deleted, has sent the e-mail
         self.transport.send(mail, order=order_id)
         if store.inbox:
             keep(mail, message, order_id, store)

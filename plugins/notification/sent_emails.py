@@ -1,4 +1,4 @@
-"""The table ``emails``, which has a row for each event whose e-mail was sent."""
+"""The ``emails`` table, which contains a row for each event whose e-mail was sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def was_sent(message: Message, store: MessageStore) -> bool:
 
 @cache
 def emails() -> Table:
-    """Return the table ``emails``."""
+    """Return the ``emails`` table."""
     # Imported here because only a service with an inbox needs SQLAlchemy.
     from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 
@@ -50,7 +50,7 @@ def _sent_at() -> Prepared:
 
 
 def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> None:
-    """Store the e-mail in the table, in the transaction of the message."""
+    """Store the e-mail in the table in the message's transaction."""
     from runner import insert_new
 
     row = {

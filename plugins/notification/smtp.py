@@ -1,6 +1,6 @@
 """The transport to a mail server (RFC 5321), and the format of e-mails (RFC 5322).
 
-This module is imported only if it is used, because the import of Python's header classes is slow.
+This module is imported only when needed, because importing Python's header classes is slow.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .mail import Email, parse_address
 if TYPE_CHECKING:
     from . import Smtp
 
-#: The lowest SMTP code of a permanent error. Lower error codes are temporary (RFC 5321, section 4.2.1).
+#: The lowest SMTP code of a permanent error. Lower error codes are for temporary errors (RFC 5321, section 4.2.1).
 PERMANENT = 500
 
 
 class _Registry(HeaderRegistry):
-    """A cache of header classes. Python's own registry creates a class for each header."""
+    """A cache of header classes. Python's own registry creates a new class for each header."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ _POLICY = EmailPolicy(header_factory=_Registry())
 
 
 def as_message(mail: Email) -> EmailMessage:
-    """Return the e-mail with all its headers, which is the same each time.
+    """Return the e-mail with all headers. The same e-mail always results in the same message.
 
     Raises Reject if a header would differ from the contents of the e-mail.
     """
@@ -56,7 +56,7 @@ def as_message(mail: Email) -> EmailMessage:
     message["Subject"] = mail.subject
     message["Date"] = mail.date
     message["Message-ID"] = f"<{mail.token}@{domain}>"
-    # With this header, mail programs send no automatic replies (RFC 3834).
+    # The header Auto-Submitted prevents automatic replies (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(mail.text)
     _check_headers(message, mail)
@@ -66,10 +66,12 @@ def as_message(mail: Email) -> EmailMessage:
 def _check_headers(message: EmailMessage, mail: Email) -> None:
     """Raise Reject if Python has changed a header, or if a header contains a line break.
 
-    If a text in a header looks like an encoded word, Python decodes the text. The result depends on the Python version.
+    Python decodes header text that looks like an encoded word. The decoded text depends on the Python version.
     """
     if (str(message["To"]), str(message["Subject"])) != (mail.recipient, mail.subject):
-        raise Reject(f"e-mail to {mail.recipient!r}: its headers would be decoded to other text; allowed: plain text")
+        raise Reject(
+            f"e-mail to {mail.recipient!r}: the headers would be decoded to different text; allowed: plain text"
+        )
     for name, value in message.items():
         if "\n" in value or "\r" in value:
             raise Reject(f"e-mail to {mail.recipient!r}: header {name!r} would contain a line break")
@@ -77,7 +79,10 @@ def _check_headers(message: EmailMessage, mail: Email) -> None:
 
 @lru_cache(maxsize=8)
 def _origin(sender: str) -> tuple[BaseHeader, str]:
-    """Return the header "From" and the domain of a sender. All e-mails of a service have the same sender."""
+    """Return the header "From" and the domain of a sender.
+
+    Cached, because all e-mails of a service have the same sender.
+    """
     address = parse_address(sender, may_have_name=True)
     return _POLICY.header_factory("From", address), address.domain
 
@@ -100,7 +105,8 @@ class SmtpTransport:
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             raise self._refusal(error.smtp_code, error.smtp_error) from None
         except smtplib.SMTPResponseException as error:
-            # The server has refused the login or the greeting, not the e-mail, which can be sent after a correction.
+            # The server has refused the login or the greeting, not the e-mail. So the e-mail can be sent after a
+            # correction.
             raise Retry(f"{self._server}: {error.smtp_code} {_decode(error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise Retry(f"{self._server}: cannot send, {error}") from None
@@ -119,7 +125,8 @@ class SmtpTransport:
                 session.send_message(mail)
             except smtplib.SMTPNotSupportedError as error:
                 raise Reject(f"{self._server}: does not accept the address {mail['To']!r}, {error}") from None
-            # The server has accepted the e-mail. An error in QUIT must not lead to a retry, which would send it again.
+            # The server has accepted the e-mail. An error in QUIT must not cause a retry, which would send the e-mail
+            # again.
             with contextlib.suppress(smtplib.SMTPException, OSError):
                 session.quit()
         finally:

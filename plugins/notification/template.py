@@ -1,4 +1,4 @@
-"""The e-mail templates, which are files that a user may edit and that the service reads once at its start."""
+"""E-mail templates, which users can edit and which the service reads once at its start."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .template_sandbox import Sandbox, begin
 #: The event types that always need a template.
 NEEDED = ("order.created", "payment.success", "payment.failed")
 SUBJECT = "Subject:"
-#: The maximum number of bytes in a template, or in a file that it includes.
+#: The maximum number of bytes in a template or in an included file.
 MAX_BYTES = 64 * 1024
 
 
 class TemplateFault(Exception):
-    """A template cannot be filled in with the fields of an event."""
+    """The error for a template that cannot be filled in with an event's fields."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """The template of the e-mail for one event type."""
+    """The e-mail template for one event type."""
 
     path: Path
     subject: jinja2.Template
     text: jinja2.Template
 
     def render(self, values: Mapping[str, Any]) -> tuple[str, str]:
-        """Return the subject and the text. Raises TemplateFault, for example for a field that the event lacks."""
+        """Return the subject and the text. Raises TemplateFault, for example if the event lacks a field."""
         try:
             begin(values)
-            # With keyword arguments, a field with the name "self" would be an error.
+            # With keyword arguments, a field called "self" would be an error.
             return self.subject.render(values), self.text.render(values).strip() + "\n"
         except RecursionError:
             raise TemplateFault(f"{self.path.name}: nested too deeply") from None
@@ -48,9 +48,9 @@ class Template:
 
 
 def load_templates(folder: Path | None) -> dict[str, Template]:
-    """Read the templates of the plugin and of ``folder``, which has priority. Raises PluginError."""
+    """Read the plugin's templates and the templates in ``folder``, which take priority. Raises PluginError."""
     if folder is not None and not folder.is_dir():
-        raise PluginError(f"{folder}: is not a folder; the option 'templates' names a folder with *.txt files")
+        raise PluginError(f"{folder}: is not a folder; allowed for the option 'templates': a folder with *.txt files")
     folders = [SHIPPED] if folder is None else [SHIPPED, folder]
     # In the sandbox, a template cannot run code. Plain text needs no escaping.
     environment = Sandbox(
@@ -63,7 +63,7 @@ def load_templates(folder: Path | None) -> dict[str, Template]:
     files = {path.stem: path for place in folders for path in sorted(place.glob("*.txt"))}
     for event_type in NEEDED:
         if event_type not in files:
-            raise PluginError(f"{SHIPPED / event_type}.txt: is missing; each event needs a template")
+            raise PluginError(f"{SHIPPED / event_type}.txt: is missing; each event type needs a template")
     return {event_type: _read(path, environment) for event_type, path in files.items()}
 
 
@@ -82,14 +82,14 @@ def _read(path: Path, environment: jinja2.Environment) -> Template:
     except (OSError, UnicodeDecodeError) as error:
         raise PluginError(f"{path}: cannot be read as UTF-8 text, {error}") from None
     if not lines or not lines[0].startswith(SUBJECT) or not lines[0].removeprefix(SUBJECT).strip():
-        raise PluginError(f"{path}:1: the subject is missing; the first line is 'Subject: …'")
+        raise PluginError(f"{path}:1: the subject is missing; the first line must be 'Subject: …'")
     if len(lines) > 1 and lines[1].strip():
-        raise PluginError(f"{path}:2: the line after the subject is not empty, {lines[1]!r}")
+        raise PluginError(f"{path}:2: the line after the subject is not empty, {lines[1]!r}; allowed: an empty line")
     if word := ENCODED_WORD.search(lines[0]):
         raise PluginError(
-            f"{path}:1: the subject contains an encoded word (RFC 2047), {word[0]!r}; write the text itself"
+            f"{path}:1: the subject contains an encoded word (RFC 2047), {word[0]!r}; allowed: plain text"
         )
-    # An empty line replaces the subject, so that errors name the right line of the file.
+    # An empty line replaces the subject, so that errors report the correct line of the file.
     parts = lines[0].removeprefix(SUBJECT).strip(), "\n".join(["", *lines[1:]])
     try:
         subject, text = (environment.from_string(part) for part in parts)

@@ -1,8 +1,8 @@
-"""A template sandbox that limits the work of any template for any event.
+"""A template sandbox that limits the work of a template, whatever the event contains.
 
-Jinja2's sandbox prevents a template from running code, but not from computing ``'a' * n`` with an ``n`` from an event.
-This sandbox counts the characters in each result before the result is created. A template that exceeds ``MAX_WORK``
-characters fails. Each loop iteration is counted too, so the time is also limited.
+Jinja2's sandbox prevents a template from running code, but not from computing ``'a' * n`` with a huge ``n`` from an
+event. This sandbox counts the characters in each result before the result is created. A template that would create more
+than ``MAX_WORK`` characters fails. Each loop iteration is counted too, so the time is also limited.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from jinja2.visitor import NodeTransformer
 
 #: The maximum number of characters that a template may create, including all intermediate results.
 MAX_WORK = 1_000_000
-#: The maximum number of bits of an integer, and of digits before or after the decimal point of a fraction.
+#: The maximum number of bits in an integer, and of digits before or after the decimal point in a decimal number.
 MAX_BITS, MAX_DIGITS = 4096, 1000
-#: The filters, and the methods of strings, whose results may be larger than their arguments.
+#: The filters and string methods whose results may be larger than their arguments.
 GROWING_FILTERS = frozenset(
     {"batch", "center", "format", "indent", "join", "pprint", "replace", "slice", "tojson", "urlize", "wordwrap"}
 )
@@ -42,17 +42,17 @@ GROWING_METHODS = frozenset(
         "zfill",
     }
 )
-#: A placeholder with its width in an argument, such as ``%*d`` or ``{:{}}``.
+#: A placeholder whose width is an argument, such as ``%*d`` or ``{:{}}``.
 _GIVEN_WIDTH = re.compile(r"%[^a-zA-Z%]*\*|\{[^{}]*\{")
 _work = threading.local()
 
 
 class TooMuchWork(jinja2.TemplateError):
-    """A template exceeds a limit of this module."""
+    """The error for a template that exceeds a limit in this module."""
 
 
 def begin(values: Mapping[str, Any]) -> None:
-    """Reset the count of this thread. Raises TooMuchWork if the values themselves exceed the limit."""
+    """Reset the current thread's count. Raises TooMuchWork if the values themselves exceed the limit."""
     _work.left = MAX_WORK
     _take(_size(values))
 
@@ -62,11 +62,11 @@ def _take(characters: int) -> None:
     _work.left = getattr(_work, "left", MAX_WORK) - characters
     if _work.left < 0:
         _work.left = MAX_WORK
-        raise TooMuchWork(f"makes too much text; allowed: {MAX_WORK} characters")
+        raise TooMuchWork(f"the template creates too much text; allowed: {MAX_WORK} characters")
 
 
 def _size(value: Any) -> int:
-    """Return the number of characters in a value. A number or another object counts as one character."""
+    """Return the number of characters in a value. Numbers and other objects count as one character."""
     if isinstance(value, str | bytes):
         return 1 + len(value)
     if isinstance(value, Decimal):
@@ -96,7 +96,7 @@ def _times(argument: Any) -> int:
 
 
 def _take_format(text: str, arguments: Any) -> None:
-    """Count the largest possible result of a text with placeholders."""
+    """Count the characters of the largest possible result of a text with placeholders."""
     widths = sum(int(number[:9]) for number in re.findall("[0-9]+", text))
     if _GIVEN_WIDTH.search(text):
         widths += sum(abs(one) for one in _flat(arguments) if isinstance(one, int))
@@ -121,7 +121,7 @@ def _take_growth(name: str, value: Any, arguments: tuple[Any, ...], named: Mappi
 
 
 def _guarded(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that counts the characters of its result before it creates the result."""
+    """Return a filter that counts the characters of its result before creating the result."""
     skipped = 1 if hasattr(make, "jinja_pass_arg") else 0
 
     @wraps(make)
@@ -148,7 +148,7 @@ def _counted(values: Iterable[Any], characters: int) -> Iterator[Any]:
 
 
 def _shown(value: Any) -> Any:
-    """Count the characters of a value that is inserted into the text, and return the value."""
+    """Count the characters of a value that is inserted into the text and return the value."""
     _take(_size(value))
     return value
 
@@ -179,7 +179,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - jinja2's names
-        """Call a function of a template. Raises TooMuchWork if the result would exceed a limit."""
+        """Call a function that a template uses. Raises TooMuchWork if the result would exceed a limit."""
         method = getattr(__obj, "__wrapped__", __obj)
         name = getattr(method, "__name__", "")
         if name in GROWING_METHODS:
@@ -194,7 +194,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Counting(NodeTransformer):
-    """A transformer that adds filters to loops and to ``a ~ b``, which a sandbox cannot intercept."""
+    """A transformer that adds counting filters to loops and to ``a ~ b``, which a sandbox cannot intercept."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - jinja2's name
         self.generic_visit(node)

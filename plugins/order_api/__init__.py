@@ -1,11 +1,11 @@
-"""Accept orders over HTTP, and publish each order as ``order.created``.
+"""Accept orders over HTTP and publish each order as ``order.created``.
 
-``POST /orders`` answers 202 only after the broker has confirmed and routed the event. With ``outbox: true``, it answers
-after the order and the event are committed. An accepted order is therefore never lost.
+``POST /orders`` answers 202 only after the broker has routed and confirmed the event. With ``outbox: true``, the API
+answers after the order and its event are committed. An accepted order is therefore never lost.
 
 - ``order.py`` contains the model of an order, its ids and its event.
-- ``api.py`` answers each URL, and looks up the history of an order. ``openapi.json`` describes the API.
-- ``problems.py`` contains the refusals.
+- ``api.py`` answers each URL and looks up the history of an order. ``openapi.json`` describes the API.
+- ``problems.py`` contains the error responses.
 - ``order_outbox.py`` commits orders with their events.
 """
 
@@ -24,11 +24,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0: all addresses.")
-    port: int = Field(8000, ge=0, le=65535, description="The TCP port to listen on; 0: any free port.")
+    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0 means all addresses.")
+    port: int = Field(8000, ge=0, le=65535, description="The TCP port to listen on; 0 means any free port.")
     outbox: bool = Field(
         False,
-        description="Accept orders while the broker is unreachable: answer 202 after a commit and send events later.",
+        description="Accept orders even without a broker: answer 202 after a commit, and publish the events later.",
     )
     direct: bool = Field(True, description="Accept plain orders without a thread; has no effect with `outbox`.")
     threads: int = Field(
@@ -39,7 +39,7 @@ class Options(BaseModel):
     )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],
-        description="The allowed values of the Host header, besides `host`; '*': any value.",
+        description="The allowed values of the Host header, in addition to `host`; '*' allows any value.",
     )
 
 
@@ -57,7 +57,7 @@ class OrderCreated(BaseModel):
 
 @hookimpl
 def contract(options: Options) -> Contract:
-    """Declare that the service publishes each accepted order, and listens on its address."""
+    """Declare that the service publishes each accepted order and listens on its address."""
     return Contract(
         publishes={"order.created": OrderCreated},
         listens=[(options.host, options.port)],

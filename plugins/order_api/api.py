@@ -1,4 +1,4 @@
-"""The answers for each URL: a Flask application, the direct route for plain orders, and the look-up of orders."""
+"""The responses for each URL: a Flask application, the direct route for plain orders, and order look-ups."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SHARE = 4
 #: Seconds that a look-up waits for a thread.
 PATIENCE = 1.0
 OFF = (
-    "audit is off, so no order history is recorded; add a service audit: {consumes: [audit.events]}, "
+    "audit is off, so no order history is recorded; add the service audit: {consumes: [audit.events]} "
     "and a queue audit.events that is bound to the exchanges, as in docs/audit.md"
 )
-#: The form of order ids. Other text is not looked up, because a database may refuse it.
+#: The form of order ids. Other text is not looked up, because a database may refuse the text.
 ORDER_ID = re.compile(r"[!-~]{1,64}")
 JSON = "application/json"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -45,7 +45,7 @@ def describe() -> dict[str, Any]:
 
 
 def create_app(options: Options, context: Context, outbox: OrderOutbox | None = None) -> Flask:
-    """Create the application. With an outbox, it accepts orders even while the broker is unreachable."""
+    """Create the application. With an outbox, the application accepts orders even while the broker is unreachable."""
     app = Flask("order_api", static_folder=None)
     # An unknown URL must be a 404, not a redirect to a similar URL.
     app.url_map.merge_slashes = False
@@ -96,12 +96,12 @@ def create_app(options: Options, context: Context, outbox: OrderOutbox | None = 
 
 
 def answer(value: Any, headers: dict[str, str] | None = None) -> Response:
-    """Return a 200 with ``value`` as JSON."""
+    """Return a 200 response with ``value`` as JSON."""
     return Response(json.dumps(value) + "\n", 200, headers, content_type=JSON)
 
 
 def accepted(order: Order, key: str | None) -> DirectReply:
-    """Return a new order's event, with the answer and the log line to send after the event's confirm."""
+    """Return a new order's event, with the response and the log line for the time after the event's confirm."""
     order_id = order_id_for(key, order)
     event = created_event(order, order_id)
     body = f'{{"order_id": "{order_id}", "status": "accepted", "event_id": "{event.id}"}}\n'.encode()
@@ -110,9 +110,12 @@ def accepted(order: Order, key: str | None) -> DirectReply:
 
 
 def place_directly(request: DirectRequest) -> DirectReply | None:
-    """Accept a plain order on the server's loop. Return None for any other request, which the application answers."""
+    """Accept a plain order on the server's loop.
+
+    Return None for any other request, so that the application answers the request.
+    """
     key, text = request.headers.get("IDEMPOTENCY_KEY"), request.body.lower()
-    # The check of an address beyond ASCII, in any notation, may take milliseconds.
+    # Checking a non-ASCII address, in any notation, may take milliseconds.
     if not text.isascii() or b"\\u" in text or b"xn--" in text or not (key is None or IDEMPOTENCY_KEY.fullmatch(key)):
         return None
     try:
@@ -122,7 +125,7 @@ def place_directly(request: DirectRequest) -> DirectReply | None:
 
 
 class OrderLookup:
-    """The look-up of orders, which leaves most threads of the server to requests that place orders."""
+    """The look-up of orders, which leaves most of the server's threads to requests that place orders."""
 
     def __init__(self, context: Context, threads: int) -> None:
         """``threads`` is the number of requests that the server can answer at the same time."""
@@ -133,18 +136,18 @@ class OrderLookup:
     def show(self, order_id: str) -> dict[str, Any]:
         """Return the id, status and history of an order.
 
-        Raises Problem: a 404 for an unknown order, a 501 without audit, or a 503 if the database is unreachable.
+        Raises a Problem with status 404 for an unknown order, 501 without audit, or 503 if the database is unreachable.
         """
         if not self._context.has_history:
             raise Problem(501, OFF, type=AUDIT_OFF)
         found = self._found(order_id) if ORDER_ID.fullmatch(order_id) else None
         if found is None:
-            raise Problem(404, "unknown order; an order that was accepted just now is known a moment later")
+            raise Problem(404, "unknown order; a newly accepted order may take a moment to appear")
         return {name: found[name] for name in ("order_id", "status", "history")}
 
     def _found(self, order_id: str) -> dict[str, Any] | None:
         if not self._places.acquire(timeout=PATIENCE):
-            raise unavailable("too many look-ups of orders at the same time", STORE_UNAVAILABLE, "; try again")
+            raise unavailable("too many order look-ups at the same time", STORE_UNAVAILABLE, "; try again")
         try:
             return self._context.order_history(order_id)
         except StoreError as error:

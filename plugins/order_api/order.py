@@ -1,4 +1,4 @@
-"""The model of an order, with its fields, checks, JSON Schema, ids and event."""
+"""The order model, with its fields, checks, JSON Schema, ids and event."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from pydantic_core import PydanticCustomError
 
 from runner import EmailAddress, Event
 
-#: The namespaces of ids (RFC 9562, section 5.5). There are two, so that an order and its event never share an id.
+#: The namespaces of ids (RFC 9562, section 5.5). Two namespaces ensure that an order and its event never share an id.
 ORDER_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d01")
 EVENT_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d02")
 
 MAX_AMOUNT = 1_000_000
 AMOUNT = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?")
 REGION = re.compile(r"[A-Za-z0-9_-]{1,32}")
-#: The number of decimal places of each currency (ISO 4217, list one, column "Mnr unt"). Codes without a number, such as
-#: gold and test codes, are left out, because no customer can pay with them.
+#: The number of decimal places of each currency (ISO 4217, list one, column "Mnr unt"). Codes without this number, such
+#: as gold and test codes, are omitted, because no customer can pay with such a code.
 MINOR_UNITS = {currency.code: currency.exponent for currency in iso4217.Currency if currency.exponent is not None}
-#: An encoder for all calls, because json.dumps with options would create an encoder for each call.
+#: A shared encoder, because json.dumps with options would create a new encoder for each call.
 _COMPACT_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-#: The smallest unit of an amount, by the number of decimal places.
+#: The smallest unit of an amount for each number of decimal places.
 UNITS = {places: Decimal(1).scaleb(-places) for places in sorted(set(MINOR_UNITS.values()))}
 
 
 def refuse(message: str) -> NoReturn:
-    """Refuse a value. pydantic keeps this message unchanged, unlike the message of a ValueError."""
+    """Refuse a value. Unlike the message of a ValueError, ``message`` is not changed by pydantic."""
     raise PydanticCustomError("order", message)
 
 
 def check_amount(value: Any, info: ValidationInfo) -> Decimal:
-    """Return the amount with the decimal places of its currency, without any conversion to a float."""
+    """Return the amount with its currency's number of decimal places, without any conversion to a float."""
     currency = info.data.get("currency")
     # An order without a valid currency is refused in any case.
     places = max(UNITS) if currency is None else MINOR_UNITS[currency]
     if isinstance(value, str) and AMOUNT.fullmatch(value):
         value = Decimal(value)
-    # ``True`` is an int in Python, but it is not an amount.
+    # ``True`` is an int in Python, but not a valid amount.
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         number = Decimal(value)
         if number.is_finite() and 0 < number <= MAX_AMOUNT and number == (rounded := number.quantize(UNITS[places])):
@@ -61,14 +61,14 @@ def check_currency(value: Any) -> str:
 
 
 def check_region(value: Any) -> str | None:
-    """Return the region, or None if the order has none."""
+    """Return the region, or None if the order has no region."""
     if value is None or (isinstance(value, str) and REGION.fullmatch(value)):
         return value
     refuse("must be 1 to 32 letters, digits, - or _")
 
 
 def describe_amounts(schema: dict[str, Any]) -> None:
-    """Add the allowed amounts of each currency to the JSON Schema of an order, because pydantic cannot derive them."""
+    """Add each currency's allowed amounts to an order's JSON Schema, because pydantic cannot derive these limits."""
     for one in (schema, *schema["properties"].values()):
         one.pop("title", None)
         one.pop("default", None)
@@ -89,17 +89,17 @@ def describe_amounts(schema: dict[str, Any]) -> None:
 CURRENCY = {"type": "string", "description": "An active ISO 4217 code with a minor unit, in upper or lower case."}
 ANY_AMOUNT = {
     "type": ["number", "string"],
-    "description": "At most as many decimal places as the currency has. The amount is never read as a binary float.",
+    "description": "No more decimal places than the currency has. The amount is never read as a binary float.",
 }
 
 
 class Order(BaseModel):
-    """An order of a customer."""
+    """A customer's order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=describe_amounts)
 
     customer_email: EmailAddress
-    # Before ``amount``, because the decimal places of the amount depend on the currency.
+    # Checked before ``amount``, whose decimal places depend on the currency.
     currency: Annotated[str, BeforeValidator(check_currency), WithJsonSchema(CURRENCY)]
     amount: Annotated[Decimal, BeforeValidator(check_amount), WithJsonSchema(ANY_AMOUNT)]
     region: Annotated[
@@ -110,16 +110,16 @@ class Order(BaseModel):
 
 
 def fields_of(order: Order, amount: str) -> dict[str, str | None]:
-    """Return the order's fields for JSON, with this text as the amount."""
+    """Return the order's fields for JSON, with the given text as the amount."""
     email, currency = order.customer_email, order.currency
     return {"customer_email": email, "amount": amount, "currency": currency, "region": order.region}
 
 
 def identity(order: Order) -> str:
-    """Return the canonical JSON of an order. Two orders are the same if their JSON is equal.
+    """Return the canonical JSON of an order. Two orders are the same if their canonical JSON is equal.
 
-    Stored ids depend on this JSON, so its form must never change. The names have this order, and the amount always has
-    two decimal places or more.
+    Stored ids depend on the canonical JSON, so the format must never change. The order of the names is fixed, and the
+    amount has at least two decimal places.
     """
     has_more = order.amount.as_tuple().exponent < -2  # type: ignore[operator]
     amount = str(order.amount) if has_more else f"{order.amount:.2f}"
@@ -129,7 +129,7 @@ def identity(order: Order) -> str:
 def order_id_for(idempotency_key: str | None, order: Order) -> str:
     """Return the id of a new order. The same order with the same key always gets the same id, so no key is stored.
 
-    The id also depends on the order itself. So two clients with the same key cannot merge their orders.
+    The id also depends on the order itself, so two clients that use the same key still get two orders.
     """
     if idempotency_key is None:
         return str(uuid.uuid4())
@@ -137,7 +137,7 @@ def order_id_for(idempotency_key: str | None, order: Order) -> str:
 
 
 def created_event(order: Order, order_id: str) -> Event:
-    """Return the event ``order.created``. Its id is derived from the order's id."""
+    """Return the ``order.created`` event, whose id is derived from the order's id."""
     return Event(
         type="order.created",
         body={"order_id": order_id, **fields_of(order, str(order.amount))},

@@ -1,4 +1,4 @@
-"""The outbox of the order API, which accepts orders even while the broker is unreachable.
+"""The order API's outbox, for accepting orders even while the broker is unreachable.
 
 Each order is committed together with its event. The event is published afterwards.
 """
@@ -19,13 +19,13 @@ from .problems import INVALID_ORDER, STORE_UNAVAILABLE, unavailable
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-#: Seconds to wait for a commit, a little over the 5 s after which the outbox gives up.
+#: Seconds to wait for a commit, slightly longer than the 5 s after which the outbox gives up.
 WAIT_SECONDS = 6.0
 
 
 @cache
 def orders() -> Table:
-    """Return the table ``orders``. It contains all accepted orders, even if their events still wait in the outbox."""
+    """Return the ``orders`` table, which contains all accepted orders, even if their events are still in the outbox."""
     # Imported here, because only an API with an outbox needs SQLAlchemy.
     from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 
@@ -34,7 +34,7 @@ def orders() -> Table:
         MetaData(),
         Column("order_id", Text, primary_key=True),
         Column("idempotency_key", Text, unique=True),
-        #: The SHA-256 of the order. It distinguishes a repeated request from another order with the same key.
+        #: The order's SHA-256 hash, which distinguishes a repeated request from another order with the same key.
         Column("fingerprint", Text, nullable=False),
         #: Milliseconds since the epoch.
         Column("accepted_at", BigInteger, nullable=False),
@@ -42,23 +42,23 @@ def orders() -> Table:
 
 
 class OrderOutbox:
-    """The accepted orders and their waiting events."""
+    """Accepted orders and their waiting events."""
 
     def __init__(self, context: Context) -> None:
-        """Start to publish the waiting events. Raises StoreUnreachable and StoreError."""
+        """Start publishing the waiting events. Raises StoreUnreachable or StoreError."""
         self._outbox = context.outbox
 
     def waiting(self) -> int:
-        """Return the number of waiting events. Raises Problem, a 503, if the database is unreachable."""
+        """Return the number of waiting events. Raises a Problem with status 503 if the database is unreachable."""
         try:
             return self._outbox.waiting()
         except StoreUnreachable as error:
             raise unavailable(str(error), STORE_UNAVAILABLE) from None
 
     def accept(self, order: Order, key: str | None, event: Event) -> None:
-        """Commit an order, unless it was accepted before.
+        """Commit an order, unless the order was already accepted.
 
-        Raises Problem: a 422 if the key belongs to another order, or a 503 if the database is unreachable.
+        Raises a Problem with status 422 if the key belongs to another order, or 503 if the database is unreachable.
         """
         order_id, fingerprint = event.body["order_id"], hashlib.sha256(identity(order).encode()).hexdigest()
         row = {"order_id": order_id, "idempotency_key": key, "fingerprint": fingerprint}
@@ -70,8 +70,8 @@ class OrderOutbox:
 
             if insert_new(connection, orders(), row | {"accepted_at": int(time.time() * 1000)}):
                 return event
-            # There is already a row with this id or key. It may come from an earlier run of this transaction whose
-            # answer was lost.
+            # A row with the same id or key already exists. An earlier run of the same transaction may have inserted the
+            # row before its result was lost.
             of = orders().c
             is_same = of.order_id == order_id
             found = select(of.fingerprint).where(is_same if key is None else or_(is_same, of.idempotency_key == key))

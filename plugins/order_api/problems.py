@@ -1,4 +1,4 @@
-"""The refusals of the order API. ``openapi.json`` describes each refusal."""
+"""The error responses of the order API. ``openapi.json`` describes each response."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ INVALID_ORDER, AUDIT_OFF, BROKER_UNAVAILABLE, STORE_UNAVAILABLE = (
     f"/openapi.json#/components/responses/{name}"
     for name in ("InvalidOrder", "AuditOff", "BrokerUnavailable", "StoreUnavailable")
 )
-#: Advice for the client. After a lost confirm the broker may have the order, so only a key makes a repetition safe.
-TRY_AGAIN = "; try again, with the same Idempotency-Key if the order had one"
+#: Advice for the client. After a lost confirm, the broker may have the event, so a repetition is safe only with a key.
+TRY_AGAIN = "; try again, with the same Idempotency-Key if the request had one"
 
 
 def unavailable(reason: str, type: str = BROKER_UNAVAILABLE, advice: str = TRY_AGAIN) -> Problem:

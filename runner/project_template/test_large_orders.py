@@ -1,4 +1,4 @@
-"""Tests of the plugin large_orders. A hook is a function, so a test can call it without a broker."""
+"""Tests of the ``large_orders`` plugin. Hooks are ordinary functions, so tests can call hooks without a broker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDER = {"order_id": "o1", "customer_email": "alice@example.com", "amount": "149
 
 
 def handle_order(body: Any, limit: int) -> None:
-    """Pass an order with this body to the plugin."""
+    """Pass an order with the given body to the plugin."""
     message = Message(json.dumps(body).encode(), queue="large_orders.created", type="order.created", id="m1")
     handle(message, Options(limit=limit), SimpleNamespace(log=logging.getLogger("test")))
 

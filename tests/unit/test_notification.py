@@ -211,14 +211,14 @@ def test_no_text_of_an_event_can_add_a_header(order_id, amount):
 def test_an_encoded_word_is_part_of_neither_an_address_nor_a_subject(encoded):
     with pytest.raises(Reject, match=r"message event-1: customer_email: .* contains an encoded word \(RFC 2047\)$"):
         mail_for(message(customer_email=f"{encoded}@example.com"))
-    with pytest.raises(Reject, match=r"message event-1: the subject of its e-mail, .* contains an encoded word"):
+    with pytest.raises(Reject, match=r"message event-1: the e-mail subject .* contains an encoded word"):
         mail_for(message(order_id=f"1 {encoded} 2"))
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
 def test_a_line_break_in_a_subject_is_rejected(end):
     for order_id in (f"1{end}Bcc: all@example.com", f"1{end}", f"{end}1"):
-        with pytest.raises(Reject, match=r"message event-1: the subject of its e-mail, .* contains a line break"):
+        with pytest.raises(Reject, match=r"message event-1: the e-mail subject .* contains a line break"):
             mail_for(message(order_id=order_id))
 
 

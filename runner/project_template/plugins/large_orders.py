@@ -1,7 +1,7 @@
-"""Report each large order in the log.
+"""Log each large order.
 
 A handler publishes an event with ``return Event("order.large", {"order_id": ...})``. ``publishes`` in config.yaml lists
-the events of a service, as in ``publishes: {orders.topic: [order.large]}``.
+the events of a service, for example ``publishes: {orders.topic: [order.large]}``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: Decimal = Field(Decimal(1000), gt=0, description="An order over this amount is large, in any currency.")
+    limit: Decimal = Field(Decimal(1000), gt=0, description="An order over this amount, in any currency, is large.")
 
 
 class IncomingOrder(BaseModel):
@@ -31,23 +31,26 @@ class IncomingOrder(BaseModel):
 
 @hookimpl
 def contract() -> Contract:
-    """Declare the events that this service handles, so that ``check`` compares them with the publishers."""
+    """Declare the events that this service handles, so that ``check`` can compare these events with the publishers."""
     return Contract(handles={"order.created": IncomingOrder})
 
 
 @hookimpl
 def start(context: Context) -> Context:
-    """Return the resources for ``handle``: the context, which contains the logger."""
+    """Return the context, whose logger ``handle`` uses."""
     return context
 
 
 @hookimpl
 def handle(message: Message, options: Options, resources: Context) -> None:
-    """Handle one order. ``Reject`` dead-letters the message at once. After any other exception it is retried."""
+    """Handle one order.
+
+    ``Reject`` dead-letters the message at once. After any other exception, the message is retried.
+    """
     try:
         order = IncomingOrder.model_validate(message.json())
     except ValidationError as error:
-        raise Reject(f"not an order: {error.error_count()} wrong fields") from None
+        raise Reject(f"not an order; number of invalid fields: {error.error_count()}") from None
     if order.amount > options.limit:
         text = "order %s is large: %s %s"
         resources.log.info(text, order.order_id, order.amount, order.currency, extra={"order": order.order_id})
