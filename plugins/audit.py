@@ -1,4 +1,4 @@
-"""Record every event and every attempt to handle a message in the event history."""
+"""Record every event and every handling attempt in the event history."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class LogTransport:
 
 @dataclass(frozen=True)
 class Notifier:
-    """The template for each event type, the sender and the transport."""
+    """An e-mail service: the template for each event type, the sender, and the transport."""
 
     templates: dict[str, Template]
     sender: str
@@ -63,7 +63,7 @@ class Notifier:
         # send the e-mail again.
         order_id = storable(str(body.get("order_id", message.correlation_id)), MOST_INDEXED)
         if store.inbox and was_sent(message, store):
-            return  # an earlier delivery, whose inbox row is deleted, has sent the e-mail
+            return  # an earlier delivery, whose inbox row no longer exists, sent the e-mail
         self.transport.send(mail, order=order_id)
         if store.inbox:
             keep(mail, message, order_id, store)

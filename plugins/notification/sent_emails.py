@@ -50,7 +50,7 @@ def _sent_at() -> Prepared:
 
 
 def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> None:
-    """Store the e-mail in the table in the message's transaction."""
+    """Add the e-mail to the table within the message's transaction."""
     from runner import insert_new
 
     row = {

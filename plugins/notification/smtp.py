@@ -22,7 +22,7 @@ from .mail import Email, parse_address
 if TYPE_CHECKING:
     from . import Smtp
 
-#: The lowest SMTP code of a permanent error. Lower error codes are for temporary errors (RFC 5321, section 4.2.1).
+#: The lowest SMTP code of a permanent error. Lower error codes mean temporary errors (RFC 5321, section 4.2.1).
 PERMANENT = 500
 
 
@@ -81,7 +81,7 @@ def _check_headers(message: EmailMessage, mail: Email) -> None:
 def _origin(sender: str) -> tuple[BaseHeader, str]:
     """Return the header "From" and the domain of a sender.
 
-    Cached, because all e-mails of a service have the same sender.
+    The result is cached, because all e-mails of a service have the same sender.
     """
     address = parse_address(sender, may_have_name=True)
     return _POLICY.header_factory("From", address), address.domain

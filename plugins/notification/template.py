@@ -1,4 +1,4 @@
-"""E-mail templates, which users can edit and which the service reads once at its start."""
+"""E-mail templates, which users can edit and the service reads once at its start."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Template:
 
 
 def load_templates(folder: Path | None) -> dict[str, Template]:
-    """Read the plugin's templates and the templates in ``folder``, which take priority. Raises PluginError."""
+    """Read the plugin's templates and the templates in ``folder`` that override them. Raises PluginError."""
     if folder is not None and not folder.is_dir():
-        raise PluginError(f"{folder}: is not a folder; allowed for the option 'templates': a folder with *.txt files")
+        raise PluginError(f"{folder}: is not a folder; the option 'templates' must name a folder with *.txt files")
     folders = [SHIPPED] if folder is None else [SHIPPED, folder]
     # In the sandbox, a template cannot run code. Plain text needs no escaping.
     environment = Sandbox(

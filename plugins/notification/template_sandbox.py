@@ -21,7 +21,7 @@ from jinja2.visitor import NodeTransformer
 
 #: The maximum number of characters that a template may create, including all intermediate results.
 MAX_WORK = 1_000_000
-#: The maximum number of bits in an integer, and of digits before or after the decimal point in a decimal number.
+#: The maximum size of an integer in bits, and of a decimal number in digits before or after the decimal point.
 MAX_BITS, MAX_DIGITS = 4096, 1000
 #: The filters and string methods whose results may be larger than their arguments.
 GROWING_FILTERS = frozenset(
@@ -96,7 +96,7 @@ def _times(argument: Any) -> int:
 
 
 def _take_format(text: str, arguments: Any) -> None:
-    """Count the characters of the largest possible result of a text with placeholders."""
+    """Count the characters of a format string's largest possible result."""
     widths = sum(int(number[:9]) for number in re.findall("[0-9]+", text))
     if _GIVEN_WIDTH.search(text):
         widths += sum(abs(one) for one in _flat(arguments) if isinstance(one, int))
@@ -148,7 +148,7 @@ def _counted(values: Iterable[Any], characters: int) -> Iterator[Any]:
 
 
 def _shown(value: Any) -> Any:
-    """Count the characters of a value that is inserted into the text and return the value."""
+    """Count the characters of a value that is inserted into the text, and return the value."""
     _take(_size(value))
     return value
 

@@ -27,10 +27,10 @@ SHARE = 4
 #: Seconds that a look-up waits for a thread.
 PATIENCE = 1.0
 OFF = (
-    "audit is off, so no order history is recorded; add the service audit: {consumes: [audit.events]} "
-    "and a queue audit.events that is bound to the exchanges, as in docs/audit.md"
+    "audit is off, so no order history is recorded; add the service 'audit: {consumes: [audit.events]}' "
+    "and a queue 'audit.events' that is bound to the exchanges, as described in docs/audit.md"
 )
-#: The form of order ids. Other text is not looked up, because a database may refuse the text.
+#: The format of order ids. Other text is not looked up, because a database may refuse the text.
 ORDER_ID = re.compile(r"[!-~]{1,64}")
 JSON = "application/json"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -101,7 +101,7 @@ def answer(value: Any, headers: dict[str, str] | None = None) -> Response:
 
 
 def accepted(order: Order, key: str | None) -> DirectReply:
-    """Return a new order's event, with the response and the log line for the time after the event's confirm."""
+    """Return a new order's event, with the response and the log line to use after the event's confirm."""
     order_id = order_id_for(key, order)
     event = created_event(order, order_id)
     body = f'{{"order_id": "{order_id}", "status": "accepted", "event_id": "{event.id}"}}\n'.encode()
@@ -112,7 +112,7 @@ def accepted(order: Order, key: str | None) -> DirectReply:
 def place_directly(request: DirectRequest) -> DirectReply | None:
     """Accept a plain order on the server's loop.
 
-    Return None for any other request, so that the application answers the request.
+    Return None if the Flask application must answer the request instead.
     """
     key, text = request.headers.get("IDEMPOTENCY_KEY"), request.body.lower()
     # Checking a non-ASCII address, in any notation, may take milliseconds.

@@ -89,7 +89,7 @@ def describe_amounts(schema: dict[str, Any]) -> None:
 CURRENCY = {"type": "string", "description": "An active ISO 4217 code with a minor unit, in upper or lower case."}
 ANY_AMOUNT = {
     "type": ["number", "string"],
-    "description": "No more decimal places than the currency has. The amount is never read as a binary float.",
+    "description": "An amount with no more decimal places than its currency. It is never read as a binary float.",
 }
 
 
@@ -118,8 +118,8 @@ def fields_of(order: Order, amount: str) -> dict[str, str | None]:
 def identity(order: Order) -> str:
     """Return the canonical JSON of an order. Two orders are the same if their canonical JSON is equal.
 
-    Stored ids depend on the canonical JSON, so the format must never change. The order of the names is fixed, and the
-    amount has at least two decimal places.
+    Stored ids depend on the canonical JSON, so the format must never change. The sequence of the fields is fixed, and
+    the amount has at least two decimal places.
     """
     has_more = order.amount.as_tuple().exponent < -2  # type: ignore[operator]
     amount = str(order.amount) if has_more else f"{order.amount:.2f}"

@@ -1,6 +1,6 @@
 """The order API's outbox, for accepting orders even while the broker is unreachable.
 
-Each order is committed together with its event. The event is published afterwards.
+Each order is committed together with its event, which is published afterwards.
 """
 
 from __future__ import annotations

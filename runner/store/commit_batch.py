@@ -101,15 +101,15 @@ def _insert(batch: list[Job], connection: Connection) -> None:
         except BaseException as error:
             raise BatchFailure from error
         if count != len(some):
-            # A row rarely exists, because a worker checks for the row before it submits the job.
+            # The row rarely exists already, because a worker checks for the row before submitting the job.
             raise BatchFailure
 
 
 def _run_apart(job: Job, connection: Connection, *, is_careful: bool) -> None:
     """Run a job in a savepoint, so that its failure affects no other job.
 
-    Raises the error if the database is unreachable. Without ``is_careful``, also raises a timeout, because another
-    transaction's lock may be the cause.
+    If the database is unreachable, the error is raised. Without ``is_careful``, a timeout is also raised, because
+    another transaction's lock may be the cause.
     """
     job.error = None
     savepoint = connection.begin_nested()

@@ -167,7 +167,10 @@ def _upgrade(engine: Engine) -> None:
 
 @contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
-    """Wait until no other process is migrating, then open a transaction. An exception rolls back the transaction."""
+    """Wait until no other process is migrating the database, then open a transaction.
+
+    An exception rolls back the transaction.
+    """
     if engine.dialect.name == "sqlite":
         lock = os.open(f"{engine.url.database}.migration", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -47,7 +47,7 @@ class GroupCommit:
         #: commit.
         self._connection: Connection | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        #: The first is set when ``close`` has waited for the thread, and the second when the thread has stopped.
+        #: Two events that are set when ``close`` has waited for the thread, and when the thread has stopped.
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
         self._warn_again = 0.0
@@ -65,7 +65,9 @@ class GroupCommit:
         new: Insertion[T] | None = None,
         lock: str | None = None,
     ) -> Future[T]:
-        """Run ``work`` in a transaction, after the insertion ``new``. The future has the result after the commit.
+        """Run ``work`` in a transaction, after the insertion ``new``.
+
+        After the commit, the future's result is the return value of ``work``.
 
         Transactions with the same ``lock`` run one at a time, even in different processes.
 
@@ -138,7 +140,7 @@ class GroupCommit:
                     is_careful = not is_careful
                     continue
                 if is_passing(error):
-                    patience = time.monotonic() + TIMEOUTS  # the error is not a timeout
+                    patience = time.monotonic() + TIMEOUTS  # only consecutive timeouts count
                 batch[:] = self._waiting(batch, reason_of(error))
                 attempt += 1
                 self._is_closed.wait(RETRY_DELAYS.delay(attempt, draw=1.0))

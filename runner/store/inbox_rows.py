@@ -18,7 +18,7 @@ from runner.store.schema import inbox
 PRUNED = 1000
 
 _KEY = ("service", "queue", "message_id")
-#: An insertion of a row, which has no effect if the message already has a row.
+#: The insertion of a message's row, which has no effect if the row already exists.
 INSERT = insertion(inbox, (*_KEY, "events", "done_at"))
 _SAME = [inbox.c[name] == bindparam(name) for name in _KEY]
 _SET_EVENTS = prepared(update(inbox).where(*_SAME).values(events=bindparam("made", type_=LargeBinary)))

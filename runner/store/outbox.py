@@ -26,7 +26,8 @@ from runner.store.schema import leases, outbox
 COMMIT_TIMEOUT = 5.0
 #: The maximum number of unconfirmed events.
 BATCH = 500
-#: Seconds between reads of the outbox, and seconds to wait after an error. A read also finds events of other instances.
+#: Seconds between reads of the outbox, and seconds to wait after an error. Regular reads also find the events of other
+#: instances.
 POLL, PAUSE = 0.2, 0.5
 #: The duration of the relaying process's lease and the time between renewals, in seconds. If the process dies, another
 #: process can relay events after the lease has expired.
@@ -105,8 +106,8 @@ def _now() -> int:
 class Relay:
     """A thread that publishes the events in a service's outbox. Only one instance's thread is active at a time.
 
-    Each event is published at least once. If the process is killed after the confirm but before the event is marked as
-    sent, the event is published again with the same id.
+    Each event is published at least once. If the process is killed between the confirm and the marking, the event is
+    published again with the same id.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Relay:
         self._thread.start()
 
     def wake(self) -> None:
-        """Make the thread read the outbox at once after an event was added."""
+        """Wake the thread to publish a newly added event."""
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
@@ -214,7 +215,10 @@ class EventOutbox:
         broker_problem: Callable[[], str | None],
         log: logging.Logger,
     ) -> None:
-        """Start publishing the events that an earlier process has left. See ``GroupCommit.commit`` for ``lock``."""
+        """Start publishing the events that an earlier process left in the outbox.
+
+        See ``GroupCommit.commit`` for ``lock``.
+        """
         self._store, self._service, self._lock, self._routed = store, service, lock, routed
         self._relay = Relay(store, service, publish, broker_problem, log)
 
@@ -226,7 +230,7 @@ class EventOutbox:
         The future's result is the list of committed events. Each event is published at least once, even if this process
         dies. ``work`` may be called more than once, but never at the same time as another such function of the plugin.
 
-        If the future fails with one of the following errors, no row and no event is written:
+        If the future fails with one of the following errors, neither rows nor events are written:
 
         - the exception of ``work``
         - PluginError for an event that the service may not publish

@@ -34,9 +34,9 @@ class Store:
         on_state: Callable[[str | None], None] = lambda _: None,
         owned: OwnedTables | None = None,
     ) -> None:
-        """Open the database and migrate the plugin tables ``owned``. See ``GroupCommit`` for ``on_state``.
+        """Open the database and migrate the plugin's tables in ``owned``. See ``GroupCommit`` for ``on_state``.
 
-        Raises the errors of ``open_database`` and ``migrate``.
+        Raises the same errors as ``open_database`` and ``migrate``.
         """
         self.engine = open_database(address, folder)
         if owned is not None:

@@ -1,4 +1,4 @@
-"""The tables for deduplication, for the outbox, and for the record of plugin tables.
+"""The tables for deduplication, the outbox and the migration of plugin tables.
 
 Each change requires a migration in ``migrations/versions`` and a new ``runner.store.REVISION``.
 """

@@ -38,7 +38,7 @@ def main() -> int:
     slot = sys.argv[1]
     spec = WorkerSpec.from_json(sys.stdin.buffer.read())
     log = logs.set_up(slot, spec.log_format, spec.log_level)
-    # Relative paths in options are relative to the project's folder, not to the shell's current folder.
+    # Relative paths in options are resolved against the project's folder, not the shell's current folder.
     os.chdir(spec.folder)
     stop_requested = _stop_signals()
     try:

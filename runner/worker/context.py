@@ -108,7 +108,7 @@ class WorkerContext:
         self._on_ready(status, needs_broker)
 
     def broker_problem(self) -> str | None:
-        """Return the reason why events currently cannot be published, or None."""
+        """Return the reason why events cannot be published at the moment, or None if they can."""
         problem = self._publisher.problem()
         return None if problem is None else str(problem)
 

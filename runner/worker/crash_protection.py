@@ -13,9 +13,10 @@ from runner.messages import Message, Reject
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: Seconds within which the supervisor always notices that a worker has died. Only crashing messages wait this long.
+#: The longest time that the supervisor needs to notice a worker's death, in seconds. Only crashing messages wait this
+#: long.
 NOTICE_TIME = 0.2
-#: The maximum number of replays that fits into shared memory.
+#: The largest replay count that fits into shared memory.
 MOST_REPLAYS = 2**32 - 1
 
 
@@ -60,9 +61,9 @@ class CrashProtection:
         return protected
 
     def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
-        """Return a context manager that records the message of handler thread ``thread``, counted from 0.
+        """Return a context manager that records the current message of a handler thread.
 
-        Entering the context can raise Crashed.
+        Handler threads are numbered from 0. Entering the context can raise Crashed.
         """
         one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._crashing_messages.get(one) is None:
@@ -76,7 +77,7 @@ class CrashProtection:
         while True:
             with self._beside_others(is_alone=is_alone):
                 if is_alone:
-                    # The broker may redeliver the message before the supervisor notices that the worker has crashed.
+                    # The broker may redeliver the message before the supervisor notices the crash.
                     self._sleep(NOTICE_TIME)
                 # Read after the wait, because another delivery of the message may have crashed a worker in the
                 # meantime.
@@ -115,7 +116,7 @@ class _Noted:
 
 
 class Turn:
-    """A lock that lets either several handlers run at the same time or one handler run alone.
+    """A lock under which either several handlers run at the same time, or one handler runs alone.
 
     If a worker crashes while a message is handled alone, that message is certainly the cause.
     """

@@ -43,8 +43,7 @@ class Deduplication:
         self._service, self._storage, self._keep, self._router = service, storage, keep, router
         self._formerly = formerly or {}
         self._lock = threading.Lock()
-        #: The messages that this process is handling, each with the callbacks of deliveries that wait for the same
-        #: message.
+        #: The messages that this process is handling, each with the callbacks of other deliveries of the same message.
         self._handling: dict[_Key, list[Callable[[], None]]] = {}
 
     def around(self, handler: Handler) -> Handler:
@@ -94,7 +93,7 @@ class Deduplication:
         return self._repeat(one, found)
 
     def _after(self, key: _Key, callback: Callable[[], None]) -> None:
-        """Call ``callback`` as soon as the message is no longer being handled, possibly immediately."""
+        """Call ``callback`` when the message is no longer being handled, or immediately if no thread is handling it."""
         with self._lock:
             if key in self._handling:
                 self._handling[key].append(callback)
@@ -120,11 +119,10 @@ class Deduplication:
         return DeliveryEvent.DUPLICATE
 
     def _commit(self, one: DeliveryLifecycle) -> Future[Sequence[Event] | None] | None:
-        """Start to commit the handler's writes. Return a future, or None if there are no writes.
+        """Start committing the handler's writes. Return a future, or None if there are no writes.
 
-        If another process has handled the message in the meantime, the future's result is the events of that earlier
-        delivery. Otherwise the result is None. If the database refuses the handler's writes, the future fails with the
-        database's error.
+        The future's result is None, or the events of an earlier delivery that another process has handled in the
+        meantime. If the database refuses the handler's writes, the future fails with the database's error.
         """
         message, store = one.message, one.store
         is_known = self._knows(message)

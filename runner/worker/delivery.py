@@ -44,9 +44,10 @@ class DeliveryState(StrEnum):
     RECORDING = "recording"
     #: The final state of a delivery that the worker has acknowledged.
     ACKED = "acked"
-    #: The final state if no copy could be published. The broker itself dead-letters the message.
+    #: The final state of a rejected delivery. No copy could be published, so the broker itself dead-letters the
+    #: message.
     REJECTED = "rejected"
-    #: The final state of a delivery that was not acknowledged. The broker redelivers the message.
+    #: The final state of a delivery that remains unacknowledged, so that the broker redelivers the message.
     REQUEUED = "requeued"
 
 
@@ -200,11 +201,11 @@ class DeliveryLifecycle:
         #: The number of the delivery's handler thread, counted from 0.
         self.thread = 0
         self.store: DeliveryStore
-        #: A function that registers a callback for the end of the commit or of the other delivery.
+        #: A function that registers a callback for the end of the awaited commit or delivery.
         self.until: Callable[[Callable[..., None]], None]
         #: A function that returns the event for a finished commit, or raises the commit's error.
         self.committed: Callable[[Future[Any]], DeliveryEvent]
-        #: The messages to publish before the next state, the number that still has no answer, and the failed messages.
+        #: The messages to publish in this state, how many have no answer yet, and the failed messages.
         self.outgoing: Sequence[Encoded] = ()
         self.unanswered = 0
         self.unconfirmed: list[tuple[Encoded, BrokerError]] = []

@@ -12,13 +12,14 @@ from runner.errors import PluginError
 from runner.messages import Event
 
 log = logging.getLogger("runner.routing")
-#: The missing fields that have been reported, so that each warning is logged only once.
+#: The missing fields that were already reported, so that each warning is logged only once.
 _warned: set[str] = set()
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NOT_IN_WORD = re.compile(r"[^a-z0-9_-]+")
 #: The word that replaces a missing field, so that all routing keys have the same number of words.
 MISSING_WORD = "none"
-#: The maximum number of characters in a field's word. The limit is lower if the routing key would be too long for AMQP.
+#: The maximum number of characters that a field adds to a routing key. The limit is lower if the routing key would be
+#: too long for AMQP.
 LONGEST_WORD = 60
 
 

@@ -1,4 +1,4 @@
-"""The handler of a service, and the wrappers that each add one feature to the handler."""
+"""A service's handler and its wrappers, each of which adds one feature."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PluginHandler:
         """Handle a delivery."""
         outcome = self._call(one.message, one.store)
         if isinstance(outcome, TransactionResult):
-            one.outgoing = []  # drops the events of an attempt that was not committed
+            one.outgoing = []  # drops the events of an uncommitted attempt
             one.store.decide(outcome, partial(self._make_events, one))
         else:
             self._make_events(one, outcome)

@@ -20,7 +20,7 @@ class HandlerTimes:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        #: The message, the delivery time and the handler's start time for each handler thread.
+        #: For each handler thread: the message, the time of its delivery, and the start time of its handler.
         self._running: dict[int, tuple[Message, float, float]] = {}
 
     def around(self, handler: Handler) -> Handler:

@@ -37,22 +37,22 @@ from runner.worker.watchdog import Check, WatchdogPings
 if TYPE_CHECKING:
     from runner.history.worker_history import WorkerHistory
 
-#: Seconds of the stop timeout that are reserved for closing the connections after the last message.
+#: The part of the stop timeout that is reserved for closing the connections, in seconds.
 CLOSE_TIME = 0.5
-#: Seconds by which a stopping worker exits before the supervisor would kill it.
+#: The margin between a worker's own exit and the kill by the supervisor, in seconds.
 MARGIN = 0.5
 #: Seconds to wait for the confirm of a handler's event. The wait is long, because no client is waiting for a response.
 #: If the broker is merely slow, publishing again would duplicate the event.
 CONFIRM_PATIENCE = 60.0
-#: Seconds of the stop timeout for the confirms of outbox events.
+#: The longest time that a stopping worker waits for the confirms of outbox events, in seconds.
 OUTBOX_PATIENCE = 1.0
-#: Seconds within which a starting worker must reach the broker. Otherwise the worker exits, and the supervisor restarts
-#: it when the broker answers.
+#: The time limit for reaching the broker at the start, in seconds. After this time, the worker exits, and the
+#: supervisor restarts the worker when the broker answers.
 CONNECT_TIMEOUT = 10.0
-#: Seconds within which the order statuses must be written to the database. Otherwise the supervisor restarts the
-#: worker.
+#: The time limit for writing the order statuses to the database, in seconds. After this time, the supervisor restarts
+#: the worker.
 STATUSES_PATIENCE = 5.0
-#: Seconds to wait for the first connection to the broker before the hook ``start`` or ``run`` is called.
+#: Seconds to wait for the first connection to the broker before the ``start`` or ``run`` hook is called.
 FIRST_CONNECTION = 2.0
 
 
@@ -149,7 +149,7 @@ class Worker:
         self._memory.leaving()
         self._stopping.set()
         if exit_code:
-            # The supervisor did not request this stop and sets no deadline, and the plugin's loop may ignore the
+            # The supervisor sets no deadline for a stop that it did not request, and the plugin's loop may ignore the
             # request.
             timer = threading.Timer(self._stop_time, os._exit, (exit_code,))
             timer.daemon = True
@@ -212,7 +212,7 @@ class Worker:
         self.io.stop(2.0)
         for storage in self._storages:
             storage.close(max(0.0, self._deadline - time.monotonic()))
-        # A handler that is still running uses the resources.
+        # A handler that is still running may use the resources.
         if is_idle and "stop" in self._plugin.implements:
             self._plugin.hook.stop(options=self._options, resources=self._resources)
 

@@ -33,7 +33,10 @@ class Send(Protocol):
     """A function that publishes a message and reports the outcome. See ``Publisher.send``."""
 
     def __call__(self, encoded: Encoded, done: Done, *, may_wait: bool) -> None:
-        """Publish a message. ``may_wait`` is True if the calling thread may wait for space in the window."""
+        """Publish a message.
+
+        ``may_wait`` is True if the calling thread may wait for space in the publisher's window.
+        """
 
 
 class Pipeline:
@@ -97,7 +100,7 @@ class Pipeline:
         self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
-        """Finish the messages that handlers are processing. Return False if this takes longer than ``timeout`` seconds.
+        """Finish the messages that handlers are processing. Return False if they take longer than ``timeout`` seconds.
 
         The broker redelivers all other messages when the channel closes.
         """

@@ -39,8 +39,8 @@ from runner.messages import Event, Message, Reject, Retry
 from runner.topology.model import RetryDelays
 from runner.worker.crash_protection import Crashed
 
-#: The maximum lengths of the error and of the traceback in a dead letter's headers, in characters. The log contains the
-#: complete traceback.
+#: The maximum number of characters in an error or traceback header of a dead letter. The log contains the complete
+#: traceback.
 MAX_ERROR = 500
 MAX_TRACEBACK = 2000
 
@@ -64,7 +64,7 @@ class Failure:
             attempt = ""  # no handler processed the message in this attempt
         end = f"dead-lettered to {self.delays.dead_letter}"
         if no_copy is not None:
-            end += f" by the broker, since no copy can be made: {shortened(no_copy)}"
+            end += f" by the broker, because no copy could be published: {shortened(no_copy)}"
         elif self.delay is not None:
             end = f"again in {format_duration(self.delay)}"
         is_final = no_copy is not None or self.delay is None

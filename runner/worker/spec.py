@@ -15,7 +15,7 @@ from runner.topology.model import RetryDelays
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """The settings of one service, as its workers get them."""
+    """The settings that all workers of a service get."""
 
     service: str
     plugin: str
@@ -45,7 +45,7 @@ class WorkerSpec:
     statuses: Mapping[str, str] | None
     #: Seconds that a handler may spend on one message, or 0 for no limit.
     handler_timeout: float
-    #: Seconds within which the service must be ready after its start, and within which it must stop.
+    #: The time limits for becoming ready after a start and for stopping, in seconds.
     start_timeout: float
     stop_timeout: float
     #: True if fault injection is allowed.
@@ -58,13 +58,13 @@ class WorkerSpec:
     quiet_queue: str
     #: The shortest possible ``consumer_timeout`` of each queue, in seconds. Queues with an unknown timeout are omitted.
     consumer_timeouts: Mapping[str, float]
-    #: The previous name of each renamed queue by its current name, for a service with an inbox.
+    #: The previous name of each renamed queue, keyed by its current name, for a service with an inbox.
     formerly: Mapping[str, str]
 
     def to_json(self) -> bytes:
         """Return the specification as JSON.
 
-        The JSON contains passwords, so never pass it as an argument or a variable.
+        The JSON contains passwords, so never pass it as an argument or an environment variable.
         """
         return json.dumps(asdict(self)).encode()
 

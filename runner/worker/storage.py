@@ -94,18 +94,18 @@ class DeliveryStore:
         return TransactionResult(work)
 
     def decide(self, result: TransactionResult, accept: Callable[[object], None]) -> None:
-        """Pass the result of the work to ``accept`` in the transaction.
+        """Pass the work's result to ``accept`` within the transaction.
 
         Raises BadOutcome if the work belongs to another message.
         """
         if not any(result.work is one for one in self.work):
             raise BadOutcome(
-                "handle: returned a store.transact result of another message; allowed: a result for the same message"
+                "handle: returned the store.transact result of another message; allowed: the result of this message"
             )
         self.deciding = result.work, accept
 
     def run(self, connection: Connection) -> None:
-        """Call all functions in ``work``, and accept the events that the deciding function returns."""
+        """Call all functions in ``work`` and pass the deciding function's events on."""
         work, accept = self.deciding or (None, None)
         for write in self.work:
             result = write(connection)

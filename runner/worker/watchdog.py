@@ -11,7 +11,7 @@ from runner.ipc.lifeline import Lifeline
 #: The longest and the shortest time between checks, in seconds.
 LONGEST_INTERVAL, SHORTEST_INTERVAL = 10.0, 0.1
 
-#: A function that gets the monotonic time. The function returns a problem if a part makes no progress, else None.
+#: A function that takes the monotonic time and returns a problem if a part makes no progress, else None.
 Check = Callable[[float], str | None]
 
 
@@ -26,7 +26,7 @@ class WatchdogPings:
         shortest: float,
         log: logging.Logger,
     ) -> None:
-        """``shortest`` is the shortest time limit of a check in seconds, or 0 without a limit."""
+        """``shortest`` is the shortest time limit of a check, in seconds, or 0 if no check has a limit."""
         self._lifeline, self._call_later, self._checks, self._log = lifeline, call_later, checks, log
         times = [one for one in (lifeline.watchdog, shortest) if one]
         # Check three times within each timeout, so that one late ping does not kill a healthy worker.

@@ -228,7 +228,7 @@ def test_a_message_that_cannot_be_copied_is_dead_lettered_by_the_broker(lasting:
     foreign = lasting.send(queue, '{"do": "fail"}', headers={"at": "x" * 131_000})
     lasting.events_of(lasting.send(queue, WORK))
     lasting.dead_letters(queue, foreign)
-    lasting.runner.wait_for(f"dead-lettered to {queue}.dlq by the broker, since no copy can be made")
+    lasting.runner.wait_for(f"dead-lettered to {queue}.dlq by the broker, because no copy could be published")
     assert lasting.pid() == pid
 
 

@@ -31,7 +31,7 @@ def upgrade() -> None:
     )
     connection = op.get_bind()
     if connection.scalar(sa.select(sa.exists().select_from(sa.table("events")))):
-        # These order statuses were fixed before plugins declared statuses. The recording service replaces these rows at
+        # These order statuses were fixed before plugins declared statuses. The recording service replaces the rows at
         # its next start.
         op.bulk_insert(statuses, [{"event_type": event, "status": status} for event, status in STATUSES])
     existing = sa.inspect(connection).get_table_names()
