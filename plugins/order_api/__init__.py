@@ -35,7 +35,7 @@ class Options(BaseModel):
         16,
         ge=1,
         le=MAX_THREADS,
-        description="The number of threads for look-ups, refusals and orders with `outbox`; other orders need none.",
+        description="The number of threads for lookups, refusals and orders with `outbox`; other orders need none.",
     )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],

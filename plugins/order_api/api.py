@@ -1,4 +1,4 @@
-"""The responses for each URL: a Flask application, the direct route for plain orders, and order look-ups."""
+"""The responses for each URL: a Flask application, the direct route for plain orders, and order lookups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: One in four threads may look up orders.
 SHARE = 4
-#: Seconds that a look-up waits for a thread.
+#: Seconds that a lookup waits for a thread.
 PATIENCE = 1.0
 OFF = (
     "audit is off, so no order history is recorded; add the service 'audit: {consumes: [audit.events]}' "
@@ -125,7 +125,7 @@ def place_directly(request: DirectRequest) -> DirectReply | None:
 
 
 class OrderLookup:
-    """The look-up of orders, which leaves most of the server's threads to requests that place orders."""
+    """The lookup of orders, which leaves most of the server's threads to requests that place orders."""
 
     def __init__(self, context: Context, threads: int) -> None:
         """``threads`` is the number of requests that the server can answer at the same time."""
@@ -147,7 +147,7 @@ class OrderLookup:
 
     def _found(self, order_id: str) -> dict[str, Any] | None:
         if not self._places.acquire(timeout=PATIENCE):
-            raise unavailable("too many order look-ups at the same time", STORE_UNAVAILABLE, "; try again")
+            raise unavailable("too many order lookups at the same time", STORE_UNAVAILABLE, "; try again")
         try:
             return self._context.order_history(order_id)
         except StoreError as error:

@@ -89,7 +89,7 @@ def describe_amounts(schema: dict[str, Any]) -> None:
 CURRENCY = {"type": "string", "description": "An active ISO 4217 code with a minor unit, in upper or lower case."}
 ANY_AMOUNT = {
     "type": ["number", "string"],
-    "description": "An amount with no more decimal places than its currency. It is never read as a binary float.",
+    "description": "An amount with no more decimal places than the currency allows. Never read as a binary float.",
 }
 
 

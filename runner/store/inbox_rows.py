@@ -26,7 +26,7 @@ _EVENTS = prepared(select(inbox.c.events).where(*_SAME))
 
 
 def outcome(store: Store, service: str, message: Message, formerly: str | None = None) -> list[Event] | None:
-    """Return the events of an already handled message, or None for a new message. Raises StoreUnreachable.
+    """Return the events of a message that was already handled, or None for a new message. Raises StoreUnreachable.
 
     ``formerly`` is the previous name of the message's queue.
     """
@@ -47,7 +47,7 @@ def set_events(connection: Connection, service: str, message: Message, events: S
 
 
 def earlier(connection: Connection, service: str, message: Message) -> list[Event]:
-    """Return the events of a message that has a row."""
+    """Return the stored events of a message that was already handled."""
     return from_bytes(_EVENTS.read(connection, _key(service, message))[0][0])
 
 

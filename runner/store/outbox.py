@@ -233,7 +233,7 @@ class EventOutbox:
         If the future fails with one of the following errors, neither rows nor events are written:
 
         - the exception of ``work``
-        - PluginError for an event that the service may not publish
+        - PluginError for an event that is missing under ``publishes``
         - StoreUnreachable if the database is unreachable for ``timeout`` seconds
         """
 

@@ -63,7 +63,7 @@ class CrashProtection:
     def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
         """Return a context manager that records the current message of a handler thread.
 
-        Handler threads are numbered from 0. Entering the context can raise Crashed.
+        ``thread`` is the number of the thread, counted from 0. Entering the context can raise Crashed.
         """
         one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._crashing_messages.get(one) is None:

@@ -8,8 +8,8 @@ from runner.messages import Message
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: The shortest ``consumer_timeout``, in seconds, that is assumed to be the reason for a cancelled consumer. RabbitMQ
-#: advises against values below one minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
+#: The shortest ``consumer_timeout``, in seconds, to which a cancelled consumer is attributed. RabbitMQ advises against
+#: values below one minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
 SHORTEST_TIMEOUT = 1.0
 #: The fraction of a ``consumer_timeout`` that may pass before a delivery reaches the worker.
 TIMEOUT_TOLERANCE = 0.1
@@ -46,8 +46,8 @@ class HandlerTimes:
         """Return a description of the message whose handler exceeded the broker's ``consumer_timeout``, or None.
 
         ``queue`` is the queue of the message, or "" for any queue. ``timeout`` is the ``consumer_timeout`` in seconds,
-        or None if unknown. If the timeout is unknown, the oldest delivery is described. A message that waited longer
-        than its handler has been running is never described, because its next delivery may be handled in time.
+        or None if unknown. If the timeout is unknown, the oldest delivery is described. A message that mostly waited
+        for a handler is never described, because its next delivery may be handled in time.
         """
         running = [one for one in list(self._running.values()) if queue in ("", one[0].queue)]
         oldest = max((now - delivered for _, delivered, _ in running), default=0.0)

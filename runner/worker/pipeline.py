@@ -100,7 +100,9 @@ class Pipeline:
         self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
-        """Finish the messages that handlers are processing. Return False if they take longer than ``timeout`` seconds.
+        """Finish the messages that handlers are processing.
+
+        Return False if the messages are not finished within ``timeout`` seconds.
 
         The broker redelivers all other messages when the channel closes.
         """

@@ -40,7 +40,7 @@ class WorkerSpec:
     max_crashes: int
     #: The address of the event history's database, for a service with its own loop. Empty if no service records events.
     history: str
-    #: The status of an order after each event type, for a service that records the event history. None for other
+    #: The status of an order after each event type, for a service that records the event history. None for all other
     #: services.
     statuses: Mapping[str, str] | None
     #: Seconds that a handler may spend on one message, or 0 for no limit.
