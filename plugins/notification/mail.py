@@ -28,7 +28,7 @@ class Email:
     recipient: str
     subject: str
     text: str
-    #: The date in the format of RFC 5322.
+    #: The date in RFC 5322 format.
     date: str
     #: The part of the Message-ID before the @.
     token: str

@@ -70,8 +70,8 @@ class OrderOutbox:
 
             if insert_new(connection, orders(), row | {"accepted_at": int(time.time() * 1000)}):
                 return event
-            # A row with the same id or key already exists. An earlier run of the same transaction may have inserted the
-            # row before its result was lost.
+            # A row with the same id or key already exists. The row may come from an earlier run of this transaction
+            # whose result was lost.
             of = orders().c
             is_same = of.order_id == order_id
             found = select(of.fingerprint).where(is_same if key is None else or_(is_same, of.idempotency_key == key))

@@ -21,7 +21,7 @@ _DECISIONS = 0x0FA57C04
 
 @dataclass(frozen=True, slots=True)
 class Insertion(Generic[T]):
-    """A row that a job inserts first. The job continues only if the row is new."""
+    """A row that a job inserts before its work. The job continues only if the row is new."""
 
     #: A statement of ``runner.store.prepared.insertion``.
     statement: Prepared

@@ -201,7 +201,7 @@ class DeliveryLifecycle:
         #: The number of the delivery's handler thread, counted from 0.
         self.thread = 0
         self.store: DeliveryStore
-        #: A function that registers a callback for the end of the awaited commit or delivery.
+        #: A function that registers a callback, which is called when the awaited commit or delivery has finished.
         self.until: Callable[[Callable[..., None]], None]
         #: A function that returns the event for a finished commit, or raises the commit's error.
         self.committed: Callable[[Future[Any]], DeliveryEvent]

@@ -64,7 +64,7 @@ class Pipeline:
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
-        #: The lock for the counters, and for the confirms of messages with several events.
+        #: The lock for the counters and for messages with several unconfirmed events.
         self._lock = threading.Lock()
         self._idle = runtime.condition()
         self._log = log
