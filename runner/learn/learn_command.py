@@ -15,10 +15,11 @@ from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
 from runner.learn.checker import check_exercise
 from runner.learn.classroom import Classroom
 from runner.learn.classroom_broker import ClassroomBroker
-from runner.learn.dev_command import class_command, dev, export_command
+from runner.learn.dev_command import dev
 from runner.learn.exercise import Exercise
 from runner.learn.result_file import FORMATS, GRADERS
 from runner.learn.result_text import result_lines
+from runner.learn.teacher_commands import class_command, export_command
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 from runner.learn.workspace import FOLDER, Workspace
 
