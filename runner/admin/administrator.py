@@ -18,9 +18,9 @@ from runner.topology.model import Binding, Objects, Policy, Queue
 from runner.topology.plan import counted
 from runner.topology.rename import Rename
 
-#: Seconds to declare thousands of objects.
+#: Seconds within which thousands of objects must be declared.
 DECLARE_TIMEOUT = 300.0
-#: Seconds for a busy quorum queue to report its messages.
+#: Seconds within which a busy quorum queue must report its messages.
 ANSWER_TIMEOUT = 8.0
 
 
@@ -60,20 +60,20 @@ class Administrator:
         self._management.delete_exchange(name)
 
     def in_use(self, name: str) -> str | None:
-        """Return why a queue must not be deleted (messages, a consumer, or no answer), or None if it may be deleted."""
+        """Return the reason why a queue must not be deleted, such as messages or a consumer, or None."""
         try:
             url, found = look(self._urls, [name])
             counts = found[name]
             if counts is None:
-                return "another client has deleted it; apply again"
+                return "another client has deleted the queue; apply again"
             messages = max(counts.messages, self._management.messages_of(name) or 0)
             if not messages and self._management.type_of(name) == QUORUM:
-                # RabbitMQ also reports 0 messages for a quorum queue that cannot answer. It would delete such a queue
+                # RabbitMQ also reports 0 messages for a quorum queue that cannot answer, and would delete the queue
                 # with its messages.
                 counts = verified_counts(url, name, ANSWER_TIMEOUT)
                 messages = counts.messages
         except (BrokerUnreachable, BrokerRefused) as error:
-            return f"kept, {error}; apply again once it answers"
+            return f"kept, {error}; apply again once the queue answers"
         if messages or counts.consumers:
             held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"
             remedy = f"to empty it: {invocation('purge', name)}; or: {invocation('move', name, 'QUEUE')}"
@@ -87,7 +87,7 @@ class Administrator:
         self._management.delete_queue(queue)
 
     def remember(self, owned: Owned) -> None:
-        """Record the managed objects on the broker. If the user lacks the permission, report this and continue."""
+        """Record the managed objects on the broker. If the user lacks the permission, report the error and continue."""
         if not self._may_remember:
             return
         try:
@@ -97,14 +97,14 @@ class Administrator:
                 raise
             self._may_remember = False
             self._on_note(
-                "our objects are not recorded on the broker, so those removed from topology.yaml will stay there:"
-                f" {error}"
+                "the managed objects are not recorded on the broker, so objects removed from topology.yaml will remain"
+                f" there: {error}"
             )
 
     def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
-        """Rename a queue whose new queue is already declared. Return the reason if the queue keeps its old name.
+        """Rename a queue. The new queue must already be declared. Return the reason if the queue keeps its old name.
 
-        An interruption loses no messages. Another call continues the interrupted renaming.
+        An interruption loses no messages. Another call continues an interrupted rename.
         """
         url, _ = look(self._urls, [])
         return QueueRename(url, self._management, self, rename, objects, say).run(live)
@@ -114,8 +114,8 @@ class Administrator:
     ) -> None:
         """Replace a queue, and move its messages into the new queue, in order.
 
-        During the replacement, the old messages wait in one extra queue, and new messages in another extra queue. An
-        interruption loses no messages. Another call continues the interrupted replacement.
+        During the replacement, the old messages wait in one extra queue, and new messages wait in another extra queue.
+        An interruption loses no messages. Another call continues an interrupted replacement.
         """
         url, _ = look(self._urls, [])
         QueueReplacement(url, self._management, self, queue, policy, objects, say).run(live)

@@ -32,8 +32,8 @@ def apply(
 ) -> list[Left]:
     """Apply all selected changes. The call may be interrupted at any point and repeated.
 
-    ``did`` is called with each change after it is made. Returns the remaining changes with their requirements. Raises
-    RunnerError if the broker refuses a change. Changes that were made before the error are kept.
+    ``did`` is called with each change after the change is made. Returns the remaining changes, each with its
+    requirement. Raises RunnerError if the broker refuses a change. Changes that were made before the error are kept.
     """
     return [*decision.left, *_Application(decision, live, broker, say, did).run()]
 
@@ -54,8 +54,8 @@ class _Application:
         self._replaced = decision.of(Mark.REPLACE)
         self._renames = PendingRenames(decision, self._live)
         self._created = (*self._renames.others(decision.of(Mark.CREATE)), *self._renames.entrances)
-        #: Policies of replaced objects. They are set together with the new objects, because they might drop old
-        #: messages.
+        #: The names of policies that might drop the old messages of replaced objects. These policies are set together
+        #: with the new objects.
         self._later = {policy_name(one.kind, one.name) for one in self._replaced}
         self._remembered = live.owned
         self._deleted = Owned()
@@ -81,7 +81,7 @@ class _Application:
                 yield change, change.thing
 
     def _put_policies(self, *, is_first: bool) -> None:
-        """Set the policies of new objects if ``is_first`` is True, and all other policies if it is False."""
+        """Set the policies of new objects if ``is_first`` is True, and otherwise all other policies."""
         new = [one.thing for one in self._created if isinstance(one.thing, Exchange | Queue)]
         names = {("queue" if isinstance(one, Queue) else "exchange", one.name) for one in new}
         for change, policy in self._policies():
@@ -98,7 +98,7 @@ class _Application:
         absent = self._absent()
         made = [one for one in self._created if not isinstance(one.thing, Policy)]
         made = [one for one in made if not self._comes_with_exchange(one) and not _touches_any(one, absent)]
-        # Bindings further downstream are created first, so that a message at an exchange always has a destination.
+        # Downstream bindings are created first, so that a message always has a destination at each exchange.
         ranks = upstream_ranks(one.thing for one in made if isinstance(one.thing, Binding))
         made.sort(key=lambda one: -ranks[one.thing.source] if isinstance(one.thing, Binding) else -len(made))
         if not made:
@@ -108,7 +108,7 @@ class _Application:
         self._remember_also(made)
 
     def _declare_last(self) -> None:
-        """Bind the replaced queues that an interrupted run had deleted."""
+        """Bind the replaced queues that an interrupted run has deleted."""
         absent = self._absent()
         later = [one for one in self._created if _touches_any(one, absent)]
         if later:
@@ -128,13 +128,13 @@ class _Application:
                 self._remember_also(done)
             raise
         except (BrokerError, BrokerRefused):
-            self._say(f"interrupted: an unknown part of {len(changes)} changes is done; the next plan shows the rest")
+            self._say(f"interrupted: some of {len(changes)} changes may have been made; the next plan shows the rest")
             raise
         for change in changes:
             self._did(change)
 
     def _removals(self) -> list[Change]:
-        """Return the removals in order, from the bindings through which messages arrive to the policies."""
+        """Return the removals in order, from the bindings through which messages arrive, to the policies."""
         changes = [one for one in self._decision.of(Mark.CHANGE) if one.is_removal]
         ranks = upstream_ranks(one.thing for one in changes if isinstance(one.thing, Binding))
         return sorted(

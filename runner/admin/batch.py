@@ -1,4 +1,4 @@
-"""Publishing of several events, which waits until the broker has routed and confirmed each event."""
+"""A batch of events to publish, which is complete when the broker has routed and confirmed each event."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ BEAT = 0.5
 def publish_all(
     url: str, name: str, events: Iterable[Encoded], on_sent: Callable[[int], object] = lambda _: None
 ) -> None:
-    """Publish events in their order, over a connection called ``name``.
+    """Publish events in order, over a connection named ``name``.
 
-    Before each event is published, ``on_sent`` gets the number of events that may have reached the broker, including
-    this event. Raises Unroutable if no queue gets an event, PublishRefused if the broker refuses an event,
+    ``on_sent`` is called before each event is published, with the number of events that may have reached the broker,
+    including the event. Raises Unroutable if no queue gets an event, PublishRefused if the broker refuses an event,
     BrokerBlocked, BrokerUnreachable, BrokerRefused, and the errors of ``events``. After an error, some events may have
     been published.
     """
@@ -67,8 +67,8 @@ class _Batch:
                 self._is_all = True
                 break
             self._sent += 1
-            # Called before the event is published, so that an interrupted caller knows every event that may have been
-            # published.
+            # The callback runs before the event is published, so that an interrupted caller knows every event that may
+            # have been published.
             self._on_sent(self._sent)
             self._unconfirmed.publish(None, one.key, one.body, one.properties)
         if self._is_all and not self._unconfirmed:
@@ -80,8 +80,8 @@ class _Batch:
 
     def _on_outcome(self, _: None, error: BrokerError | None) -> None:
         if error is not None:
-            # If an event is routed to several queues, one queue may have accepted the event while another queue refused
-            # it.
+            # If an event is routed to several queues, one queue may have accepted the event even if another queue
+            # refused it.
             self._returned += isinstance(error, Unroutable)
             self._problem = error
 
@@ -96,6 +96,6 @@ class _Batch:
         if not self._is_going:
             return
         if time.monotonic() - self._heard > STALLED:
-            self._session.fail(BrokerBlocked(f"the broker has confirmed nothing for {STALLED:g} s"))
+            self._session.fail(BrokerBlocked(f"the broker has confirmed no event for {STALLED:g} s"))
             return
         self._session.loop.call_later(BEAT, self._beat)

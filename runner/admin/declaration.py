@@ -28,10 +28,10 @@ _INEQUIVALENT = re.compile(
     r" received (?:the value )?'?(?P<ours>.*?)'?(?: of type '\w+')? but current is (?:the value )?'?(?P<theirs>.*?)'?"
     r"(?: of type '(?P<type>\w+)')?$"
 )
-#: The maximum number of differences that are found for one queue. Each difference needs another declaration.
+#: The maximum number of differences to find in one queue. Each difference needs another declaration.
 _MOST_DIFFERENCES = 20
-#: False if FASTCOMMERCE_SETTLE=0 is in the environment. This is for a broker with disposable messages, such as a broker
-#: for a project's tests.
+#: False if the environment contains FASTCOMMERCE_SETTLE=0, which is meant for a broker with disposable messages, such
+#: as a broker for tests.
 SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
 #: The number of objects above which a declaration uses several connections.
 MOST_AT_ONCE = 500
@@ -42,7 +42,7 @@ Declarable = Exchange | Queue | Binding
 
 @dataclass(frozen=True)
 class RefusedObject:
-    """One object whose declaration the broker refuses."""
+    """An object whose declaration the broker refuses."""
 
     thing: Declarable
     text: str
@@ -55,7 +55,7 @@ class RefusedObject:
 
     @property
     def line(self) -> str:
-        """The object and the broker's reason, as a message."""
+        """A message with the object and the broker's reason."""
         thing = self.thing
         if isinstance(thing, Binding):
             return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {self.text}"
@@ -109,7 +109,7 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
         try:
             declaration.run(timeout)
         except BrokerUnreachable as error:
-            # A refusal by another node is more informative.
+            # A refusal by one node is more informative than another node that does not answer.
             problem = problem if isinstance(problem, BrokerRefused) else error
         except BrokerRefused as error:
             problem = error
@@ -119,14 +119,14 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
 
 
 class _Declaration:
-    """A declaration of all objects. Each refusal closes the channel or the connection, and a new one replaces it."""
+    """A declaration of all objects. After each refusal, it continues over a new channel or connection."""
 
     def __init__(self, url: str, things: list[Declarable]) -> None:
         self._url = url
         self._things = list(things)
         self._answered = 0
         self._differences: list[re.Match[str]] = []
-        #: The close of a connection, if the broker answered a declaration by closing it.
+        #: The close of the connection, if the broker answered a declaration by closing the connection.
         self._closed_by: Close | None = None
         self.refusals: list[RefusedObject] = []
 
@@ -138,7 +138,7 @@ class _Declaration:
             try:
                 self._session.run(timeout)
             except BrokerRefused:
-                # RabbitMQ answers some declarations, such as that of an unknown exchange type, by closing the
+                # RabbitMQ answers some declarations, for example with an unknown exchange type, by closing the
                 # connection.
                 if self._closed_by is None or self._answered == len(self._things):
                     raise
@@ -169,15 +169,15 @@ class _Declaration:
         if not isinstance(error, exceptions.ChannelClosedByBroker):
             self._closed_by = close if isinstance(error, exceptions.ConnectionClosedByBroker) else None
             return
-        # The broker answers in order, so the first declaration without an answer is the refused one.
+        # The broker answers in order, so the first declaration without an answer is the refused declaration.
         thing = self._things[self._answered]
         difference = _INEQUIVALENT.search(error.reply_text)
         if difference is not None:
             self._differences.append(difference)
         agreed = _agreeing(thing, difference)
         if agreed is not None and len(self._differences) < _MOST_DIFFERENCES:
-            # The broker names only the first difference. So the queue is declared again with the broker's value for
-            # this argument. The broker then names the next difference or accepts the declaration. Neither answer
+            # The broker reports only the first difference. So the queue is declared again with the broker's value for
+            # this argument. The broker then reports the next difference or accepts the declaration. Neither answer
             # changes the queue.
             self._things[self._answered] = agreed
         else:
@@ -201,7 +201,7 @@ class _Declaration:
 
 
 def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | None:
-    """Return the queue with the broker's value for a differing argument, or None if there is no such queue."""
+    """Return the queue with the broker's value for a differing argument, or None if no queue argument differs."""
     if difference is None or not isinstance(thing, Queue) or not difference["key"].startswith("x-"):
         return None
     arguments: dict[str, Any] = {key: value for key, value in thing.arguments.items() if key != difference["key"]}
@@ -214,7 +214,7 @@ def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | No
 
 def difference_text(differences: Sequence[re.Match[str]]) -> str:
     """Return the differences, with both values and the remedy, as text."""
-    # A different type implies that other arguments differ. These are not mentioned.
+    # A different type causes further differences, which are not mentioned.
     types = [one for one in differences if one["key"] in ("x-queue-type", "type")]
     said = ", ".join(
         f"{one['key']} is {_value(one['ours'])} here, but {_value(one['theirs'])} on the broker"

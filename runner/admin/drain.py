@@ -1,4 +1,4 @@
-"""The move of messages to another queue. A message is acknowledged only after the broker has confirmed its copy."""
+"""A drain, which moves messages to another queue. A message is acknowledged after the broker has confirmed its copy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runner.config.version import CLASSIC
 from runner.errors import RunnerError
 from runner.headers import name_of
 
-#: A drain stops after twice ``enough`` and this number of messages, because the source gets new messages.
+#: A drain of a source that still gets messages stops after twice ``enough`` messages, plus this number.
 HEADSTART = 1000
 #: Seconds between two progress reports.
 PROGRESS = 1.0
 
 
 class MessagesDeleted(RunnerError):
-    """An error for messages that arrived in a queue at the moment of its deletion, and were deleted with the queue."""
+    """The error for messages that arrived in a queue just as it was deleted, and were deleted with the queue."""
 
 
 def move_messages(
@@ -59,7 +59,7 @@ class Drain(Emptier):
     """A consumer that moves the messages of ``source`` to ``target``, in order, until ``source`` is empty.
 
     After an interruption, the unacked messages are still in ``source``, but some of their copies may already be in
-    ``target``. When such a message is moved again, a header of the new copy records the redelivery.
+    ``target``. If a message is moved again, a header of the new copy records the redelivery.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Drain(Emptier):
         limit: int | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``is_aside`` is True for a target where messages only wait and do not expire.
+        """``is_aside`` is True for a target in which messages wait without expiring.
 
         ``names`` maps the old names of renamed queues to their new names, for the headers of the copies.
         """
@@ -89,7 +89,7 @@ class Drain(Emptier):
 
         ``is_classic`` is True if the source is a classic queue. RabbitMQ can delete a classic queue on the condition
         that it is empty. ``enough`` is for a source that still gets messages. The drain stops soon after it has moved
-        ``enough`` messages, or received twice as many and HEADSTART. Raises the errors of ``Emptier.run``,
+        ``enough`` messages, or received HEADSTART more than twice that number. Raises the errors of ``Emptier.run``,
         MessagesDeleted, and RunnerError if a message cannot be copied or the source cannot be deleted.
         """
         self._delete, self._is_classic, self._enough = delete, is_classic, enough
@@ -101,7 +101,7 @@ class Drain(Emptier):
         except ValueError as error:
             name = name_of(properties.message_id) or "without an id"
             # The drain must not skip the message, because later messages would overtake it.
-            why = f"message {name}: {error}; export and remove it, then run the command again"
+            why = f"message {name}: {error}; export and remove the message, then run the command again"
             raise RunnerError(f"{self._where}: {why}") from None
         self._publish(method.delivery_tag, ("", "", self._target), body, copy)
 
@@ -114,13 +114,13 @@ class Drain(Emptier):
         if not self._delete:
             self._session.finish()
         elif not self._is_deleting:
-            # The consumer is already cancelled. So a message that arrives now remains in the queue, and the check
-            # before the deletion finds it.
+            # The consumer is already cancelled, so a message that arrives now remains in the queue, and the check
+            # before the deletion finds the message.
             self._is_deleting = True
             self._check(EMPTY_ANSWERS)
 
     def _check(self, answers: int) -> None:
-        """Delete the source if ``answers`` counts in a row are 0. Otherwise continue to consume."""
+        """Delete the source if ``answers`` consecutive counts are 0. Otherwise, continue to consume."""
 
         def checked(frame: Any) -> None:
             if self._session.is_finished:
@@ -131,16 +131,16 @@ class Drain(Emptier):
             elif answers > 1:
                 self._check(answers - 1)
             elif frame.method.consumer_count:
-                self._fail("another client consumes it; stop this client, and try again")
+                self._fail("another client consumes the source; stop that client, and try again")
             else:
-                # RabbitMQ supports the condition ``if-empty`` for classic queues only.
+                # RabbitMQ supports the condition ``if-empty`` only for classic queues.
                 self._channel.queue_delete(self._queue, if_empty=self._is_classic, callback=self._deleted)
 
         self._channel.queue_declare(self._queue, passive=True, callback=checked)
 
     def _deleted(self, frame: Any) -> None:
         if lost := frame.method.message_count:
-            why = f"{lost} messages arrived in {self._queue!r} at the moment of its deletion and were deleted with it"
+            why = f"{lost} messages arrived in {self._queue!r} just as the queue was deleted, and were deleted with it"
             self._session.fail(MessagesDeleted(f"{self._where}: {why}"))
         else:
             self._session.finish()
@@ -148,7 +148,7 @@ class Drain(Emptier):
     def _closed(self, channel: Channel, error: Exception) -> None:
         close = close_of(error)
         if self._is_deleting and close.verdict is not CloseKind.PASSES:
-            self._fail(close.reason)  # for example, because the source is no longer empty, which a second run solves
+            self._fail(close.reason)  # for example, if the source is no longer empty, which another run solves
         else:
             super()._closed(channel, error)
 

@@ -1,4 +1,4 @@
-"""A consumer that empties a queue in order, and acknowledges each message only when it is safe elsewhere."""
+"""A consumer that empties a queue in order, and acknowledges each message only after the message is safe elsewhere."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked, BrokerError
 from runner.messages import Event
 
-#: The number of consecutive counts of 0 that prove a queue empty. A count may overtake earlier deliveries. So the queue
+#: The number of consecutive zero counts that prove a queue empty. A count may overtake earlier deliveries. So the queue
 #: is empty only if no delivery arrives between two counts.
 EMPTY_ANSWERS = 2
-#: The number of messages that are acknowledged together.
+#: The number of messages to acknowledge together.
 ACK_BATCH = 100
 #: Seconds between two checks of ``is_stopped``.
 BEAT = 0.1
@@ -32,12 +32,12 @@ STALLED = 60.0
 
 
 class Emptier:
-    """A consumer that removes up to ``limit`` messages from a queue, until the queue is empty or a caller stops it.
+    """A consumer that removes up to ``limit`` messages from a queue, until the queue is empty or the caller stops.
 
     Before it stops, the consumer handles messages without acknowledging them, until its prefetch is used up or the
-    queue is empty. Only then it cancels its subscription. Otherwise a quorum queue might move a message that is
-    delivered during the cancellation to the end of the queue. So the queue gets no message back, which a quorum queue
-    would count as a failed delivery. The exceptions are a killed process and a message that cannot be saved. Subclasses
+    queue is empty. Only then does the consumer cancel its subscription. If a quorum queue delivered a message during
+    the cancellation, the message might move to the end of the queue. The queue would also count the requeued message as
+    a failed delivery. So messages are requeued only if the process is killed or a message cannot be saved. Subclasses
     implement ``_take``.
     """
 
@@ -72,10 +72,11 @@ class Emptier:
         self.done = 0
 
     def run(self) -> int:
-        """Remove the messages, and return their number. After an error, ``done`` contains the number.
+        """Remove the messages, and return the number of removed messages. After an error, ``done`` contains the number.
 
-        Raises BrokerUnreachable, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it
-        refuses a message, and the errors of ``_take``. After an error, the other messages remain in the queue.
+        Raises BrokerUnreachable, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if the
+        broker refuses or returns a message, and the errors of ``_take``. After an error, the remaining messages are
+        still in the queue.
         """
         self._session.run()
         return self.done
@@ -88,7 +89,7 @@ class Emptier:
         """Save the messages that ``_take`` has collected, because the queue has no more messages for now."""
 
     def _publish_event(self, tag: int, event: Event) -> None:
-        """Publish an event, and acknowledge the delivery after the event's confirm."""
+        """Publish an event for a delivery, which is acknowledged after the event is confirmed."""
         one = encode(event)
         self._publish(tag, one.key, one.body, one.properties)
 
@@ -99,7 +100,7 @@ class Emptier:
         self._unconfirmed.publish(tag, place, body, properties)
 
     def _is_safe(self, tag: int) -> bool:
-        """Return True if a delivery may be acknowledged after a confirm. Otherwise publish the next message for it."""
+        """Return True if a delivery may be acknowledged after a confirm. Otherwise, publish its next message."""
         return True
 
     def _lose(self, tag: int) -> None:
@@ -165,7 +166,7 @@ class Emptier:
             self._leave()
 
     def _is_enough(self) -> bool:
-        """Return True if the consumer has received as many messages as it needs."""
+        """Return True if the consumer has received enough messages."""
         return self._limit is not None and self._taken >= self._limit
 
     def _on_outcome(self, tag: int, error: BrokerError | None) -> None:
@@ -178,7 +179,7 @@ class Emptier:
             self._settle([tag])
 
     def _break_off(self, error: Exception) -> None:
-        """Stop with an error. Messages that are not safe elsewhere remain in the queue."""
+        """Stop with an error. Messages that are not yet safe elsewhere remain in the queue."""
         if self._problem is None:
             self._problem = error
             self._leave()
@@ -199,7 +200,7 @@ class Emptier:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Finish if all messages are done. Otherwise ask the broker for the number of remaining messages."""
+        """Finish if all messages are handled. Otherwise, ask the broker for the number of remaining messages."""
         if self._session.is_finished:
             return
         if self._is_cancelled:
@@ -241,7 +242,7 @@ class Emptier:
         if self._unconfirmed or self._is_cancelled:
             self._go_on()
         elif self._consumer_tag is None:
-            return  # the answer to the cancellation continues
+            return  # ``_cancelled`` continues after the broker's answer
         elif self._zeros:
             self._ask()
         else:

@@ -1,4 +1,4 @@
-"""The replacement of exchanges. Stand-ins with the same bindings route the messages during the replacement."""
+"""The replacement of exchanges. Stand-in exchanges with the same bindings route the messages during the replacement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ExchangeReplacement:
-    """One replacement of several exchanges."""
+    """A replacement of one or more exchanges."""
 
     def __init__(
         self,
@@ -26,19 +26,19 @@ class ExchangeReplacement:
         removed: Collection[BindingKey],
         broker: Administrator,
     ) -> None:
-        """``removed`` lists bindings that topology.yaml no longer has. ``target`` is the broker's desired state."""
+        """``removed`` contains the keys of bindings to remove. ``target`` is the broker's desired state."""
         self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker
         self._stand_ins = {one.name: f"{one.name}{STAND_IN}" for one in exchanges}
         said = {one.key for one in target.bindings}
         ends = {("queue", one.name) for one in target.queues} | {("exchange", one.name) for one in target.exchanges}
-        # An interrupted replacement may have removed bindings that topology.yaml no longer contains. They are not
-        # recreated. A queue that is not in topology.yaml remains bound, for example before it is renamed.
+        # An interrupted replacement may have removed bindings that are no longer in topology.yaml. These bindings are
+        # not recreated. A queue that is not in topology.yaml remains bound, for example before it is renamed.
         absent = live.owned.bindings - said - live.bindings.keys()
         self._gone = {*removed, *(key for key in absent if (key[1], key[2]) in ends)}
         self._policies = {one.name: one for one in target.policies}
 
     def run(self) -> None:
-        """Replace the exchanges. Raises DeclarationRefused if the broker refuses one, before any deletion."""
+        """Replace the exchanges. If the broker refuses an exchange, raise DeclarationRefused before any deletion."""
         bindings = list(self._bindings())
         self._declare_stand_ins(bindings)
         # A route through several of the exchanges must survive the deletion of the first exchange.
@@ -68,19 +68,19 @@ class ExchangeReplacement:
             there = live.get(stand_in.name)
             if there is not None and there != stand_in:
                 if exchange.name not in live:
-                    continue  # only the stand-in routes messages now
+                    continue  # only the stand-in still routes messages
                 self._broker.delete_exchange(stand_in.name)
             made.append(stand_in)
         moved = [_moved(one, self._stand_ins) for one in bindings]
         names = self._stand_ins.values()
-        # If the broker refuses a declaration, the old exchanges still exist.
+        # The old exchanges still exist if the broker refuses one of these declarations.
         self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
 
     def _entrance(self, exchange: Exchange, bindings: Iterable[Binding]) -> Iterable[Binding]:
         """Return the bindings through which the stand-in gets every message.
 
-        Other bindings are created one after the other, so a message could reach only some of its queues and still be
-        confirmed. An exchange whose type comes from a plugin has no binding that matches every message.
+        Other bindings are created one by one, so a message could reach only some of its queues and still be confirmed.
+        An exchange whose type comes from a plugin has no binding that matches every message.
         """
         ways: list[tuple[str, dict[str, str]]] = []
         match exchange.type:
@@ -121,13 +121,13 @@ class ExchangeReplacement:
                 yield binding
 
     def _absent_queues(self) -> set[str]:
-        """Return the queues that an interrupted replacement deleted. The continued replacement binds them again."""
+        """Return the queues that an interrupted replacement has deleted, and that this replacement binds again."""
         aside = {name.removesuffix(suffix) for name in self._live.queues for suffix in DRAIN_SUFFIXES}
         return {one.name for one in self._target.queues if one.name in aside and one.name not in self._live.queues}
 
 
 def _end(binding: Binding) -> str:
-    """Return the name of the binding's destination exchange, or an empty name if the destination is a queue."""
+    """Return the name of the binding's destination exchange, or an empty text if the destination is a queue."""
     return binding.destination if binding.destination_type == "exchange" else ""
 
 

@@ -13,7 +13,7 @@ from runner.topology.effective_settings import Policies
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
-#: The global parameter with this prefix and the name of the vhost contains the record of the managed objects.
+#: The record of the managed objects is in the global parameter with this prefix and the name of the vhost.
 OWNED = "fastcommerce"
 _NOT_FOUND = 404
 
@@ -22,11 +22,11 @@ class Management(ManagementApi):
     """The objects of one vhost, read and changed through the HTTP API."""
 
     def live(self) -> Live:
-        """Return all objects of the vhost. Raises ManagementError if some of them cannot be read."""
+        """Return all objects of the vhost. Raises ManagementError if an object cannot be read."""
         try:
             return self._live()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            text = f"not an answer of RabbitMQ, {type(error).__name__} {error}; another program uses this address"
+            text = f"not an answer from RabbitMQ, {type(error).__name__} {error}; another program uses this address"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True) from None
 
     def _live(self) -> Live:
@@ -50,7 +50,7 @@ class Management(ManagementApi):
         )
 
     def _denied_features(self) -> frozenset[str] | None:
-        """Return the deprecated features that the broker denies, or None if it does not report them (before 4.1)."""
+        """Return the deprecated features that the broker denies, or None if it does not report any (before 4.1)."""
         try:
             found = self.request("GET", "deprecated-features")
         except ManagementError as error:
@@ -62,7 +62,7 @@ class Management(ManagementApi):
         return frozenset(str(one["name"]) for one in found if one.get("state") == "denied")
 
     def owned(self) -> Owned:
-        """Return the record of the managed objects. It is empty if the user lacks the permission to read it."""
+        """Return the record of the managed objects, which is empty if the user lacks the permission to read it."""
         try:
             return Owned.from_json(self.request("GET", "global-parameters", self._owned_name)["value"])
         except ManagementError as error:
@@ -98,7 +98,7 @@ class Management(ManagementApi):
         self._delete("policies", self.vhost, name)
 
     def may_set_policies(self) -> bool:
-        """Return True if the tags of this user allow it to set policies (RabbitMQ: "Management Plugin")."""
+        """Return True if this user has a tag that allows setting policies (RabbitMQ: "Management Plugin")."""
         tags = self.request("GET", "whoami").get("tags") or []
         return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
 
@@ -122,19 +122,19 @@ class Management(ManagementApi):
         return str(self.queue(queue).get("type"))
 
     def queue(self, name: str) -> dict[str, Any]:
-        """Return the HTTP API's object of a queue. Raises ManagementError."""
+        """Return the HTTP API's object for a queue. Raises ManagementError."""
         found: dict[str, Any] = self.request("GET", "queues", self.vhost, name)
         return found
 
     def policy_definition_of(
         self, queue: Mapping[str, Any], assumed: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
-        """Return the definition of the policy that applies to ``queue``, the HTTP API's object of a queue.
+        """Return the definition of the policy that applies to ``queue``, the HTTP API's object for a queue.
 
         The API reads the definition from statistics. The statistics lack the definition for a few seconds after a queue
         or its node starts, by default for 5 s (RabbitMQ: "Configuration", collect_statistics_interval). During this
-        time, the definition is computed from the policies. It is ``assumed`` if the user lacks the permission to read
-        the policies. Raises ManagementError.
+        time, the definition is computed from the policies. If the user lacks the permission to read the policies, the
+        definition is ``assumed``. Raises ManagementError.
         """
         found = queue.get("effective_policy_definition")
         if found and isinstance(found, dict):
@@ -170,7 +170,7 @@ class Management(ManagementApi):
         """Delete a queue, if it exists.
 
         A classic queue is deleted only if it is empty and unused. RabbitMQ does not support this condition for other
-        types.
+        queue types.
         """
         query = "?if-empty=true&if-unused=true" if queue.type == "classic" else ""
         self._delete("queues", self.vhost, queue.name, query=query)
@@ -188,7 +188,7 @@ class Management(ManagementApi):
         return ("bindings", self.vhost, "e", binding.source, kind, binding.destination)
 
     def _delete(self, *parts: str, query: str = "") -> None:
-        # A repeated request gets 404 if the broker deleted the binding before the first request failed.
+        # A repeated request gets a 404 if the broker deleted the object before the first request failed.
         try:
             self.request("DELETE", *parts, query=query)
         except ManagementError as error:
@@ -197,7 +197,7 @@ class Management(ManagementApi):
 
 
 def reported_count(one: dict[str, Any], name: str) -> int | None:
-    """Return a count from the HTTP API's object of a queue, or None if the count is unknown."""
+    """Return a count from the HTTP API's object for a queue, or None if the count is unknown."""
     value = one.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -224,7 +224,7 @@ def _queue(one: dict[str, Any]) -> LiveQueue:
 
 
 def _binding(one: dict[str, Any]) -> LiveBinding:
-    # For a header without a value, the API reports the word UNDEFINED, but it does not accept this word.
+    # For a header without a value, the API reports the word UNDEFINED, but does not accept this word in requests.
     arguments = {name: None if value == UNDEFINED else value for name, value in (one.get("arguments") or {}).items()}
     binding = Binding(one["source"], one["destination"], one["destination_type"], one["routing_key"], arguments)
     return LiveBinding(binding, one.get("properties_key", "~"))

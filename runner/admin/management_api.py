@@ -16,10 +16,10 @@ from runner.errors import RunnerError
 
 #: The difference between RabbitMQ's default ports for the HTTP API and for AMQP, 15672 and 5672.
 PORT_DISTANCE = 10_000
-#: Seconds for one answer. An answer about thousands of queues takes several seconds.
+#: Seconds to wait for an answer. An answer about thousands of queues takes several seconds.
 TIMEOUT = 30.0
-#: Seconds for which requests to a failing HTTP API are repeated. RabbitMQ 4.3 answers 500 until shortly after its AMQP
-#: port opens. A proxy answers 502 to 504 until RabbitMQ has started.
+#: Seconds during which requests to a failing HTTP API are repeated. RabbitMQ 4.3 answers 500 until shortly after its
+#: AMQP port opens. A proxy answers 502 to 504 until RabbitMQ has started.
 PATIENCE = 5.0
 #: Seconds between two repeated requests to a failing HTTP API.
 PAUSE = 0.1
@@ -46,7 +46,7 @@ class ManagementError(RunnerError):
 
 
 def management_url(broker_url: str) -> str:
-    """Return the URL of a broker's HTTP API, whose port follows RabbitMQ's convention."""
+    """Return the conventional URL of a broker's HTTP API, whose port is ``PORT_DISTANCE`` above the AMQP port."""
     address = Address.of(broker_url)
     return f"{'https' if address.is_tls else 'http'}://{authority(address.host, address.port + PORT_DISTANCE)}"
 
@@ -72,7 +72,7 @@ class ManagementApi:
         self._deadline: float | None = None
 
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
-        """Send a request to ``/api/PART/PART...``. Return the answer's JSON, or None. Raises ManagementError.
+        """Send a request to ``/api/PART/PART...``. Return the decoded answer, or None. Raises ManagementError.
 
         If the server fails, repeat the request for PATIENCE seconds. All requests share these seconds until the server
         answers.
@@ -101,7 +101,7 @@ class ManagementApi:
             answer = self._pool.request(method, f"{self.url}/api/{path}{query}", body=raw, preload_content=False)
             data = answer.read(MAX_ANSWER + 1)
             if len(data) > MAX_ANSWER:
-                answer.close()  # the unread rest makes the connection unusable
+                answer.close()  # the unread data makes the connection unusable
             else:
                 data += answer.read()  # raises an error if the answer was cut short
                 answer.release_conn()
@@ -119,17 +119,17 @@ class ManagementApi:
         if answer.status in _DENIED:
             # RabbitMQ: "Management Plugin", Permissions.
             tag = "administrator" if parts[0] == "global-parameters" else "policymaker"
-            text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag {tag}"
+            text = f"user {self._user!r} lacks the permission to {method} {unquote(path)}; give the user the {tag} tag"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 500:
-            text = f"it fails with HTTP status {answer.status}, {_reason(data)}"
+            text = f"the request failed with HTTP status {answer.status}, {_reason(data)}"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 400:
             raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(data)}", answer.status)
         try:
             return json.loads(data) if data else None
         except (ValueError, RecursionError):
-            text = f"RabbitMQ's HTTP API at {self.url}: not JSON; another program uses this address"
+            text = f"RabbitMQ's HTTP API at {self.url}: the answer is not JSON; another program uses this address"
             raise ManagementError(text, is_broken=True) from None
 
 

@@ -1,4 +1,4 @@
-"""The queue renames of one ``apply``, the bindings that wait for them, and the record of the managed objects."""
+"""The queue renames in one ``apply``, with their effects on bindings and on the record of the managed objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PendingRenames:
     """The queues that one decision renames, either now or after the services are replaced."""
 
     def __init__(self, decision: Decision, live: Live) -> None:
-        """``live`` is the broker before the first change."""
+        """``live`` is the state of the broker before the first change."""
         self._decision, self._live = decision, live
         later = [one.change for one in decision.left if one.waits_for == REPLACED_SERVICES]
         moving = {one.new_name for one in (*decision.done, *later) if one.mark is Mark.RENAME}
@@ -31,11 +31,11 @@ class PendingRenames:
         self._waiting = [one for one in created if any(leads_to(one.thing, name) for name in bound)]
         things = [one.thing for one in self._waiting if isinstance(one.thing, Binding)]
         former = before_renames(things, found.values(), live)
-        #: New bindings for the old queue, which gets all messages until it is renamed. The new queue gets them
-        #: afterwards.
+        #: New bindings for the old queue, which gets all messages until it is renamed. Afterwards, the new queue gets
+        #: the messages.
         self.entrances = tuple(Change(Mark.CREATE, one) for one in former if one.key not in live.bindings)
         kept = [one for one in decision.target.bindings if one.key not in {thing.key for thing in things}]
-        #: The objects of topology.yaml before any queue is renamed.
+        #: The objects in topology.yaml as they must be before any queue is renamed.
         self.target = replace(decision.target, bindings=(*kept, *former))
         #: The managed objects that no longer exist, and the bindings that were not created.
         self.gone = Owned()
@@ -43,7 +43,7 @@ class PendingRenames:
         self.standing = frozenset(one.key for one in former)
 
     def others(self, created: Iterable[Change]) -> list[Change]:
-        """Return the creations that do not wait for a rename."""
+        """Return the changes that create an object and do not wait for a rename."""
         waiting = {id(one) for one in self._waiting}
         return [one for one in created if id(one) not in waiting]
 
@@ -65,7 +65,7 @@ class PendingRenames:
             yield from (Left(entrance, f"it waits for {cause}", cause, is_implied=True) for entrance in waiting)
 
     def remembered(self, before: Owned) -> Owned:
-        """Return the record of the managed objects. Moved bindings have the times of the old bindings.
+        """Return the record of the managed objects. A moved binding keeps the time of the old binding.
 
         The record also contains the old queue names, because the stored ids of handled messages include these names.
         """
@@ -77,7 +77,7 @@ class PendingRenames:
                     bindings.add(one.key)
                     since |= {one.key: since[old]} if old in since else {}
         found = replace(before, bindings=frozenset(bindings), since=since)
-        # An earlier run may have renamed a queue and failed to record it.
+        # An earlier run may have renamed a queue without recording the new name.
         for new, former in self._decision.target.formerly.items():
             found = found.with_rename(former, new)
         return found

@@ -18,13 +18,13 @@ from runner.errors import BrokerRefused, BrokerUnreachable, RunnerError
 
 #: Seconds without an answer after which a request fails.
 STALLED = 20.0
-#: A callback with the counts of each queue, and the reason for each queue that cannot answer at the moment.
+#: A callback that gets the counts of each queue, and the reason for each queue that currently cannot answer.
 OnCounts = Callable[[dict[str, "QueueCounts | None"], dict[str, str]], None]
 
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """The current counts of a queue. They come from the queue itself, not from statistics."""
+    """The current counts of a queue, which come from the queue itself and not from statistics."""
 
     #: Ready messages.
     messages: int
@@ -32,7 +32,10 @@ class QueueCounts:
 
 
 def counts_of(url: str, queue: str) -> QueueCounts:
-    """Return the counts of a queue. Raises RunnerError if it does not exist, BrokerRefused, and BrokerUnreachable."""
+    """Return the counts of a queue.
+
+    Raises RunnerError if the queue does not exist, BrokerRefused, and BrokerUnreachable.
+    """
     counts = look([url], [queue])[1][queue]
     if counts is None:
         raise RunnerError(f"queue {queue!r} does not exist")
@@ -44,11 +47,12 @@ def look(
 ) -> tuple[str, dict[str, QueueCounts | None]]:
     """Return the URL of the broker that answers, and the counts of the queues, with None for each missing queue.
 
-    ``timeout`` is the time in seconds within which one address must give all counts. ``unknown`` receives the reason
-    for each queue that cannot answer at the moment, for example while its node is down. The result omits these queues.
+    ``timeout`` is the time in seconds within which the broker at one address must report all counts. ``unknown``
+    receives the reason for each queue that currently cannot answer, for example while its node is down. The result
+    omits these queues.
 
-    Raises BrokerUnreachable if no broker or no queue answers. Without ``unknown``, one queue that does not answer is
-    enough for this error. Raises BrokerRefused if the user lacks the permissions for a queue.
+    Raises BrokerUnreachable if no broker or no queue answers. Without ``unknown``, a single queue that does not answer
+    also causes this error. Raises BrokerRefused if the user lacks the permissions for a queue.
     """
     problem: RunnerError = BrokerUnreachable("broker.url: no address")
     for url in urls:
@@ -70,9 +74,9 @@ def look(
 def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
     """Read the counts of queues every ``interval`` seconds over one connection, until an error.
 
-    ``on_counts`` gets the counts, with None for a missing queue, and the reason for each queue that cannot answer at
-    the moment. Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives,
-    and BrokerRefused.
+    ``on_counts`` gets the counts, with None for a missing queue, and the reason for each queue that currently cannot
+    answer. Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives, and
+    BrokerRefused.
     """
     _Watch(url, queues, interval, on_counts).run(None)
 
@@ -94,7 +98,7 @@ def version_at(url: str) -> Version:
 
 
 def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
-    """Return the counts of a quorum queue. A queue that is too busy to answer also reports 0 messages.
+    """Return reliable counts of a quorum queue. A queue that is too busy to answer also reports 0 messages.
 
     ``patience`` is the time in seconds to wait for the queue's count. Raises BrokerUnreachable if the count remains
     unknown, BrokerRefused, and RunnerError if the queue does not exist.
@@ -102,14 +106,14 @@ def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
     is_any = has_messages(url, queue)
     deadline = time.monotonic() + patience
     while True:
-        # The counts are read again even if the queue is empty, because a queue that was too busy reported no consumers
-        # either.
+        # The counts are read again even if the queue is empty, because a queue that is too busy also reports no
+        # consumers.
         counts = look([url], [queue])[1][queue] or QueueCounts(0, 0)
         if counts.messages or not is_any:
             return counts
         if time.monotonic() >= deadline:
             raise BrokerUnreachable(
-                f"queue {queue!r}: it reports 0 messages but has some, because it is too busy to answer"
+                f"queue {queue!r}: the queue has messages but reports 0, because it is too busy to answer"
             )
         time.sleep(0.5)
 
@@ -136,12 +140,12 @@ def has_messages(url: str, queue: str) -> bool:
 
 
 class _Look:
-    """A session that reads the counts of one queue after the other, over a new channel after each missing queue."""
+    """A session that reads the counts of queues one by one. After a missing queue, it opens a new channel."""
 
     def __init__(self, url: str, queues: Sequence[str], *, may_be_unknown: bool) -> None:
         self._left = list(queues)
         self._may_be_unknown = may_be_unknown
-        #: The reason for each queue that cannot answer at the moment.
+        #: The reason for each queue that currently cannot answer.
         self.unknown: dict[str, str] = {}
         self._found: dict[str, QueueCounts | None] = {}
         self._session = Session(url, "runner dlq", self._opened)

@@ -1,4 +1,4 @@
-"""The renaming of a queue, which moves its messages in order, its bindings, its retry queues and its dead letters."""
+"""The renaming of a queue, which moves its messages in order, and also its bindings, retry queues and dead letters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONSUMERS = 3.0
 
 
 class QueueRename:
-    """The renaming of one queue. It may be interrupted at any point, and another run continues it."""
+    """The renaming of one queue, which may be interrupted at any point and continued by another run."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class QueueRename:
         """
         try:
             if (reason := self._obstacle(live) or self._relocate(live)) is not None:
-                # Without this policy, the old queue's own limits apply again.
+                # After this policy is deleted, the old queue's own limits apply again.
                 self._admin.delete_policy(self._policy)
         except MessagesDeleted:
             raise
@@ -67,7 +67,7 @@ class QueueRename:
             missing = self._missing()
             if not missing:
                 raise
-            reason = f"another run has just deleted {min(missing)!r}; to do the rest: {invocation('apply')}"
+            reason = f"another run has just deleted {min(missing)!r}; to finish: {invocation('apply')}"
         return reason
 
     def _missing(self) -> set[str]:
@@ -103,14 +103,14 @@ class QueueRename:
         for name in one.sources:
             there = live.queues[name]
             if there.queue.type == STREAM:
-                return f"{name!r} is a stream, which cannot be moved; retire it, and remove formerly"
+                return f"{name!r} is a stream, which cannot be moved; list it under retire, and remove formerly"
             if there.is_exclusive:
-                return f"{name!r} is exclusive to one connection, and is deleted with it; remove formerly"
+                return f"{name!r} is exclusive to one connection, and will be deleted with it; remove formerly"
         deadline = time.monotonic() + CONSUMERS
         while read := {name: count for name in one.sources if (count := counts_of(self._url, name).consumers)}:
             if time.monotonic() >= deadline:
                 name, count = next(iter(read.items()))
-                remedy = f"stop the service that consumes it, then: {invocation('apply')}"
+                remedy = f"stop the service that consumes the queue, then run: {invocation('apply')}"
                 return f"{name!r} has {counted(count, 'consumer')}; {remedy}"
             time.sleep(0.1)
         held = sum(counts_of(self._url, name).messages for name in (*one.queues, *(name for name, _ in one.retries)))
@@ -118,7 +118,7 @@ class QueueRename:
         return None if limit is None else f"in {one.new!r}, {limit}"
 
     def _settings(self, live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the settings of the new queue, and those of the old queue on the broker."""
+        """Return the settings of the new queue, and the current settings of the old queue."""
         new = next(one for one in self._objects.queues if one.name == self._rename.new)
         old, version = live.queues.get(self._rename.old), live.version or None
         wanted = Policies(self._objects.policies, version).settings_of(new)
@@ -154,7 +154,7 @@ class QueueRename:
             self._admin.delete_binding(found)
 
     def _finish(self, source: str, target: str, live: Live) -> str | None:
-        """Move all messages, and delete the empty queue. Return the reason if it is not empty or has a consumer."""
+        """Move all messages, and delete the empty queue. Return the reason if the queue is kept."""
         self._move(source, target)
         deadline = time.monotonic() + STATISTICS
         while (reason := self._admin.in_use(source)) is not None and time.monotonic() < deadline:
@@ -173,7 +173,7 @@ class QueueRename:
         return None
 
     def _move(self, source: str, target: str, *, delete: str | None = None, enough: int | None = None) -> None:
-        """Move all messages, or ``enough`` of them. ``delete`` is the type of a source to delete afterwards."""
+        """Move all messages, or ``enough`` messages. ``delete`` is the type of a source to delete afterwards."""
         self._moved += move_messages(
             self._url, source, target, lambda text: self._say(f"queue {source}: {text}"), delete=delete, enough=enough,
             names=self._rename.names,

@@ -1,4 +1,4 @@
-"""The replacement of a queue with a queue that has other properties. The messages keep their order."""
+"""The replacement of a queue whose properties have changed. The messages keep their order."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from runner.topology.queue_limits import lacks_room
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
 
-#: The priority of the policy for a drained queue. It is higher than the priority of the generated policies.
+#: The priority of the policy for a drained queue, which is higher than the priorities of the generated policies.
 DRAIN_PRIORITY = 2000
 #: A delivery limit that no number of interruptions reaches.
 NO_LIMIT = 1_000_000_000
-#: Seconds until RabbitMQ's statistics are correct after a consumer has exited. RabbitMQ collects them every 5 s, and
-#: less often from a busy queue.
+#: Seconds until RabbitMQ's statistics are correct after a consumer has exited. RabbitMQ collects statistics every 5 s,
+#: and less often from a busy queue.
 STATISTICS = 30.0
 
 
 class QueueConsumed(RunnerError):
-    """An error for a queue that must be drained but still has consumers."""
+    """The error for a queue that must be drained but still has consumers."""
 
     def __init__(self, queue: str, problem: str) -> None:
         super().__init__(f"queue {queue!r}: {problem}")
@@ -43,7 +43,7 @@ class QueueConsumed(RunnerError):
 
 
 class QueueReplacement:
-    """The replacement of one queue. It may be interrupted at any point, and another run continues it."""
+    """The replacement of one queue, which may be interrupted at any point and continued by another run."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class QueueReplacement:
         self._policy = f"{GENERATED}drain.{queue.name}"
 
     def run(self, live: Live) -> None:
-        """Replace the queue, or continue an interrupted replacement. Raises RunnerError if this is not safe."""
+        """Replace the queue, or continue an interrupted replacement. Raises RunnerError if it is not safe."""
         name = self._queue.name
         there = live.queues.get(name)
         version = live.version or None
@@ -83,28 +83,28 @@ class QueueReplacement:
         self._admin.declare(Objects(queues=(self._queue,)))
         self._fill()
         after = counts_of(self._url, name).messages
-        doubled = "" if is_old else "; the messages in flight at the interruption are duplicates with x-redelivered"
+        doubled = "" if is_old else "; messages in flight at the interruption are duplicated, and marked x-redelivered"
         if after < before:
             raise RunnerError(
-                f"queue {name!r}: {counted(after, 'message')}, but {before} before; another client removed the others"
+                f"queue {name!r}: {counted(after, 'message')}, but {before} before; another client removed messages"
             )
         self._say(f"queue {name}: {counted(after, 'message')} in the new queue, {before} before{doubled}")
 
     def _check(self, there: Queue, live: Live) -> None:
         name = self._queue.name
         if STREAM in (there.type, self._queue.type):
-            raise RunnerError(f"queue {name!r}: a stream cannot be drained; retire it, or use another name")
+            raise RunnerError(f"queue {name!r}: a stream cannot be drained; list it under retire, or use another name")
         consumers = counts_of(self._url, name).consumers
         if consumers:
             read = counted(consumers, "consumer")
-            raise QueueConsumed(name, f"it has {read}; stop the services that consume it, and try again")
+            raise QueueConsumed(name, f"it has {read}; stop the services that consume the queue, and try again")
         deadline = time.monotonic() + STATISTICS
         # An unknown count is no obstacle, because a queue without a consumer has no unacked messages.
         while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:
             time.sleep(0.5)
         if held:
             raise RunnerError(
-                f"queue {name!r}: {counted(held, 'message')} unacked; stop the client that reads it, and try again"
+                f"queue {name!r}: {counted(held, 'unacked message')}; stop the client that received them, and try again"
             )
         retry = self._objects.retry_delays.get(name)
         for _, retry_queue in retry.steps if retry is not None else ():
@@ -112,23 +112,23 @@ class QueueReplacement:
             is_classic = retry_queue in live.queues and live.queues[retry_queue].queue.type == CLASSIC
             waiting = counts_of(self._url, retry_queue).messages if is_classic else 0
             if waiting:
-                raise RunnerError(f"queue {retry_queue!r}: {waiting} messages wait for a retry; try again after that")
+                raise RunnerError(f"queue {retry_queue!r}: {waiting} messages wait for a retry; try again later")
 
     def _count(self, live: Live) -> int:
         names = (self._queue.name, self._old, self._new)
         return sum(counts_of(self._url, name).messages for name in names if name in live.queues)
 
     def _set_aside(self, there: Queue) -> None:
-        """Move the messages of the old queue to one extra queue, and its bindings to another extra queue."""
+        """Move the messages of the old queue to one extra queue, and the bindings to another extra queue."""
         if there.type == QUORUM:
             # An interrupted drain counts as a failed delivery, so the delivery limit would dead-letter good messages.
             pattern, definition = only(there.name), {"delivery-limit": NO_LIMIT}
             self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
         self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
-        # An earlier replacement of the same run may have changed the bindings.
+        # An earlier replacement in the same run may have changed the bindings.
         bound = [one for one in self._management.live().bindings.values() if one.binding.destination == there.name]
         bound = [one for one in bound if one.binding.destination_type == "queue"]
-        # The new binding is created before the old binding is removed. So a message may arrive twice, but is never
+        # Each new binding is created before the old binding is removed, so a message may arrive twice but is never
         # lost.
         for one in bound:
             self._admin.put_binding(replace(one.binding, destination=self._new))
@@ -146,7 +146,7 @@ class QueueReplacement:
         self._move(self._new, self._queue.name, None)
         wanted = [one for one in self._objects.bindings if one.destination_type == "queue"]
         ours = {one.key for one in wanted}
-        # The new bindings are included, and are created before the bindings that they replace are removed.
+        # New bindings are created before the bindings that they replace are removed.
         self._admin.declare(Objects(bindings=tuple(one for one in wanted if one.destination == self._queue.name)))
         for one in live.bindings.values():
             if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
@@ -164,7 +164,7 @@ class QueueReplacement:
         return Queue(name, True, {QUEUE_TYPE: kind, **limit})
 
     def _move(self, source: str, target: str, delete: str | None) -> None:
-        """Move all messages. ``delete`` is the type of the source if it must be deleted afterwards, otherwise None."""
+        """Move all messages. ``delete`` is the type of a source to delete afterwards, or None."""
         name = self._queue.name
         move_messages(
             self._url, source, target, lambda text: self._say(f"queue {name}: {text}"), delete=delete,

@@ -1,7 +1,7 @@
-"""A delay until new quorum queues survive a crash of the broker.
+"""A delay until new quorum queues would survive a crash of the broker.
 
-This is a workaround for RabbitMQ 3.10, which writes the list of its quorum queues up to a second after it has confirmed
-their declaration. Remove this module when the oldest supported RabbitMQ writes the list before the confirmation.
+The delay is a workaround for RabbitMQ 3.10, which writes the list of its quorum queues up to a second after it has
+confirmed a declaration. Remove this module when the oldest supported RabbitMQ writes the list before the confirmation.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from runner.amqp.session import Session
 from runner.config.version import QUORUM, WRITES_EARLIER_NAMES, parsed
 from runner.errors import BrokerUnreachable
 
-#: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``), a second after the last change.
-#: RabbitMQ 3.10.8 loses a queue in a crash up to 0.9 s after its declaration, and keeps it after 1.0 s (measured).
+#: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``), normally a second after the last
+#: change. In measurements, RabbitMQ 3.10.8 lost a queue in a crash up to 0.9 s after its declaration, but not after 1.0
+#: s.
 PERIOD = 1.5
-#: Seconds to declare and delete the marker queue.
+#: Seconds within which the marker queue must be declared and deleted.
 TIMEOUT = 10.0
 #: Milliseconds after which the marker queue expires if its deletion fails.
 _EXPIRES = 60_000
@@ -29,20 +30,20 @@ _EXPIRES = 60_000
 def wait_until_durable(urls: Sequence[str]) -> None:
     """Wait until the quorum queues that a broker has just created would survive a crash of the broker.
 
-    Without this wait, the queues would lose all confirmed messages in a crash, and would wait forever for a leader. One
-    more quorum queue on every node makes RabbitMQ write the list early. RabbitMQ looks up the name of a new member
-    before it registers the member, and the lookup of an uncached name first writes the cache (Erlang's dets). If this
-    method fails, or is not known to work for the broker's version, the function waits for ``PERIOD``.
+    Without this wait, the queues would lose all confirmed messages in a crash, and would wait forever for a leader.
+    Another new quorum queue on every node makes RabbitMQ write the list early. RabbitMQ looks up the name of a new
+    member before it registers the member, and the lookup of an uncached name first writes the cache (Erlang's dets). If
+    this method fails, or is not known to work for the broker's version, the function waits for ``PERIOD``.
     """
     with contextlib.suppress(BrokerUnreachable):
-        # In a cluster, it was not observed that one queue makes all nodes write the list.
+        # In a cluster, one queue has not been observed to make all nodes write the list.
         if len(urls) == 1 and _Marker(urls[0]).run():
             return
     time.sleep(PERIOD)
 
 
 class _Marker:
-    """A connection that declares a queue with a unique name, and deletes it."""
+    """A connection that declares a queue with a unique name, and then deletes the queue."""
 
     def __init__(self, url: str) -> None:
         self._name = f"fastcommerce.settle.{uuid.uuid4().hex}"
@@ -50,7 +51,7 @@ class _Marker:
         self._session = Session(url, "runner settle", self._declare)
 
     def run(self) -> bool:
-        """Return True if the queue's declaration makes the broker write its list. Raises BrokerUnreachable."""
+        """Declare the queue, and return True if this makes the broker write its list. Raises BrokerUnreachable."""
         self._session.run(TIMEOUT)
         return self._is_declared
 

@@ -14,12 +14,12 @@ from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.errors import BrokerRefused, BrokerUnreachable
 
-#: Seconds for the broker to answer.
+#: Seconds within which the broker must answer.
 TIMEOUT = 5.0
 
 
 class ReadyCounter:
-    """A counter that connects at the first request. Any thread may call its methods, one request at a time."""
+    """A counter that connects at the first request. Any thread may call it. The requests run one at a time."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
         self._io = IoThread(on_crash=lambda: self._fail(BrokerUnreachable("the AMQP thread has crashed")))

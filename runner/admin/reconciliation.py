@@ -37,13 +37,13 @@ class Comparison:
     project: Project
     objects: Objects
     plan: Plan
-    #: The HTTP API, or None if it is unreachable. In that case, ``plan`` reports the settings that it could not
-    #: compare.
+    #: The state of the broker, or None if the HTTP API is unreachable. In that case, ``plan`` lists the settings that
+    #: could not be compared.
     live: Live | None = None
     management: Management | None = None
 
     def decision(self, consent: Consent) -> Decision:
-        """Divide the plan into the changes that the consent allows and the remaining changes."""
+        """Split the plan into the changes that the consent allows and the remaining changes."""
         if self.live is None:
             return Decision(target=self.objects)
         return decide(self.plan, self.objects, self.live, consent)
@@ -66,7 +66,7 @@ def compare(
         management, live = connect(project, management_url, patience)
         with_policies = management.may_set_policies()
     except ManagementError as error:
-        declare(project.config.broker.url, Objects())  # raises BrokerUnreachable if there is no broker at all
+        declare(project.config.broker.url, Objects())  # raises BrokerUnreachable if no broker answers
         objects = compile_topology(topology, consumed, with_policies=False)
         version = version_at(look(project.config.broker.url, [])[0])
         what = (
@@ -101,9 +101,10 @@ def compare(
 
 
 def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[Management, Live]:
-    """Return the first HTTP API of the broker's addresses that answers, and the objects that it reports.
+    """Return the first HTTP API that answers at an address of the broker, and the objects that it reports.
 
-    ``url`` is the HTTP API's address if config.yaml has none. Raises ManagementError if no HTTP API answers.
+    ``url`` is the URL of the HTTP API if config.yaml does not set the URL. Raises ManagementError if no HTTP API
+    answers.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -120,7 +121,7 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
 
 
 def _timeout_warnings(project: Project, objects: Objects, version: Version | None) -> Iterator[str]:
-    """Yield a warning for each service that may exceed the broker's consumer timeout if no policy can raise it.
+    """Yield a warning for each service that may exceed a consumer timeout that no policy can raise.
 
     ``version`` is None if no policies can be set.
     """
@@ -134,12 +135,12 @@ def _timeout_warnings(project: Project, objects: Objects, version: Version | Non
 
 
 def _no_policies(project: Project, objects: Objects, live: Live) -> list[str]:
-    """Return a line for each setting that is missing on a broker on which no policies can be set."""
+    """Return a line for each setting that is missing because no policies can be set on the broker."""
     wanted = compile_topology(project.topology, project.consumed, version=live.version or None)
     unlimited = at_default_limit(objects, wanted, live)
     return [
-        f"{project.topology_line(('policies', name))}: policy {name!r}: not set; it needs RabbitMQ's HTTP API and a"
-        " user with the tag policymaker"
+        f"{project.topology_line(('policies', name))}: policy {name!r}: not set; a policy needs RabbitMQ's HTTP API"
+        " and a user with the policymaker tag"
         for name in project.topology.policies
     ] + [f"{project.topology_line(path_of(queue, project.topology))}: {line}" for queue, line in unlimited]
 
@@ -153,7 +154,7 @@ def reconcile(
 ) -> list[Left]:
     """Apply the selected changes. Return the remaining changes with their requirements.
 
-    ``denied`` is called if the user lacks the permission to declare objects, like a user with only one service's
+    ``denied`` is called if the user lacks the permission to declare objects, for example with only one service's
     permissions.
 
     ``did`` is called with each change after it is made. Raises DeclarationRefused if the broker refuses an object, and
@@ -174,7 +175,7 @@ def reconcile(
 
 
 def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool:
-    """Declare through AMQP, where a difference causes a refusal. Return True if the user lacks the permission."""
+    """Declare through AMQP, which refuses differing objects. Return True if the user lacks the permission."""
     objects, urls = comparison.objects, comparison.project.config.broker.url
     if unmoved := _unmoved(comparison):
         raise DeclarationRefused("\n".join(unmoved))
@@ -209,12 +210,13 @@ def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool
         if refusal.is_denied:
             denied.append(refusal.thing)
         elif refusal.may_be_policy:
-            say(f"not compared, {line}")
+            say(f"not compared: {line}")
         else:
             lines.append(line)
     if denied:
         # A user with minimal permissions uses objects that another user has declared.
-        say(f"not declared, {len(denied)} exchanges, queues and bindings: this user may not; they must already exist")
+        what = f"{len(denied)} exchanges, queues and bindings"
+        say(f"not declared: {what}, for which this user lacks the permission; they must already exist")
     if lines:
         raise DeclarationRefused("\n".join(lines))
     wanted: list[Exchange | Queue] = [*objects.exchanges, *objects.queues]
@@ -226,7 +228,7 @@ def _unmoved(comparison: Comparison) -> list[str]:
     """Return a line for each queue that still has its old name. Two bound queues would each get every message."""
     formerly, lines = comparison.objects.formerly, []
     for new, old in formerly.items():
-        with suppress(BrokerRefused):  # this user may only use objects that another user has declared
+        with suppress(BrokerRefused):  # a user with minimal permissions
             if look(comparison.project.config.broker.url, [old])[1][old] is not None:
                 place = comparison.project.topology_line(("queues", new, "formerly"))
                 remedy = "enable rabbitmq_management, or remove formerly"

@@ -1,4 +1,4 @@
-"""The queue statistics in RabbitMQ's HTTP API: counts, rates, and their history over the last few minutes."""
+"""Queue statistics from RabbitMQ's HTTP API: counts, rates, and the history of the last few minutes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runner.admin.queue_counts import look
 from runner.errors import RunnerError
 from runner.topology.live import Live
 
-#: RabbitMQ's defaults for the interval and the total time of its samples, in seconds (RabbitMQ: "Management Plugin").
+#: The default interval and total time of RabbitMQ's samples, in seconds (RabbitMQ: "Management Plugin").
 STEP, HISTORY = 5, 600
-#: Seconds after the start of a node until it has statistics about a queue.
+#: Seconds until a node that has just started has statistics about a queue.
 SILENCE = 15.0
-#: The counters of deliveries that remove a message from its queue.
+#: The counters of deliveries and acknowledgements that remove a message from a queue.
 _REMOVALS = ("ack", "deliver_no_ack", "get_no_ack")
 _COLUMNS = (
     "name", "messages", "messages_ready", "messages_unacknowledged", "messages_ready_details.samples",
@@ -34,8 +34,8 @@ class Statistics:
     #: The rates at which messages are published to the queue and removed from it, in messages per second.
     published: float | None = None
     removed: float | None = None
-    #: The samples, oldest first. Each has the time in seconds since the epoch, the number of ready messages, and the
-    #: total number of deliveries, without redeliveries.
+    #: The samples, oldest first. Each sample contains the time in seconds since the epoch, the number of ready
+    #: messages, and the total number of deliveries, excluding redeliveries.
     history: tuple[tuple[float, int, int], ...] = ()
 
 
@@ -52,12 +52,12 @@ class StatisticsReader:
     def read(self, now: float) -> dict[str, Statistics]:
         """Return the statistics of all queues by name. ``now`` is in seconds since the epoch.
 
-        Raises ManagementError, including for an answer that does not come from RabbitMQ.
+        Raises ManagementError, even for an answer that does not come from RabbitMQ.
         """
         try:
             return self._read(now)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            text = f"not an answer of RabbitMQ, {type(error).__name__} {error}; another program uses this address"
+            text = f"not an answer from RabbitMQ, {type(error).__name__} {error}; another program uses this address"
             raise ManagementError(f"RabbitMQ's HTTP API at {self._management.url}: {text}", is_broken=True) from None
 
     def _read(self, now: float) -> dict[str, Statistics]:
@@ -72,12 +72,12 @@ class StatisticsReader:
         return {str(one["name"]): self._of(one, now) for one in found}
 
     def _start(self, now: float) -> float | None:
-        """Return the time from which the history is complete, or None if it is not known yet."""
+        """Return the time from which the history is complete, or None if the time is not known yet."""
         try:
             nodes = self._management.request("GET", "nodes", query="?columns=uptime")
         except ManagementError as error:
             if error.is_denied:
-                return float("inf")  # this user has no permission
+                return float("inf")  # the user lacks the permission
             raise
         # A node that has just started does not report its uptime.
         uptimes = [one["uptime"] for one in nodes if isinstance(one, dict) and isinstance(one.get("uptime"), int)]
@@ -139,7 +139,7 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
     _, counts = look([url], list(queues))
     result = {}
     for name, count in counts.items():
-        # The statistics do not contain a new queue yet. A queue without a consumer has no unacked messages.
+        # The statistics do not contain new queues yet. A queue without a consumer has no unacked messages.
         known = unacked_of.get(name)
         unacked = known if known is not None or count is None or count.consumers else 0
         result[name] = MessageCounts() if count is None else MessageCounts(count.messages, unacked)

@@ -181,7 +181,7 @@ def test_a_drain_moves_the_messages_before_a_message_that_cannot_be_copied(
         for name in ("source", "target"):
             channel.queue_declare(name, durable=True)
     publish(vhost.url, "source", many(400))
-    with pytest.raises(RunnerError, match="message m000120: cannot be written; export and remove it"):
+    with pytest.raises(RunnerError, match="message m000120: cannot be written; export and remove the message"):
         Drain(vhost.url, "source", "target").run()
     wait_until(lambda: held(vhost.url, "source", "target") == [280, 120], 10, "the others are requeued")
 

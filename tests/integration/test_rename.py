@@ -114,7 +114,7 @@ def test_a_consumed_queue_keeps_its_name_and_messages_until_the_consumer_stops(s
         channel.basic_consume("old.name", lambda *_: None)
         code, output = shop.run("apply")
         assert code == 3
-        reason = "'old.name' has 1 consumer; stop the service that consumes it, then: python -m runner apply"
+        reason = "'old.name' has 1 consumer; stop the service that consumes the queue, then run: python -m runner apply"
         assert f"left: queue 'old.name': {reason}" in plain(output)
         # The old queue also gets the new queue's messages. Each routing key has exactly one queue.
         assert bound(vhost) == {("old.name", "a"), ("old.name", "b"), ("old.name", "c")}
@@ -263,9 +263,7 @@ def test_a_stream_keeps_its_name(tmp_path: Path, vhost: Vhost) -> None:
     shop.write({"queues": {"new.name": {"formerly": "old.name"}}})
     code, output = shop.run("apply")
     assert code == 3
-    assert (
-        "left: queue 'old.name': 'old.name' is a stream, which cannot be moved; retire it, and remove forme" in output
-    )
+    assert "left: queue 'old.name': 'old.name' is a stream, which cannot be moved; list it under retire, and" in output
 
 
 def test_without_the_http_api_a_queue_is_not_renamed_and_nothing_is_declared(shop: Shop) -> None:

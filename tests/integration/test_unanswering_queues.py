@@ -112,8 +112,8 @@ def test_a_queue_with_an_unknown_count_is_kept(
     monkeypatch.setattr(look_module, "look", empty)
     monkeypatch.setattr(admin_module, "ANSWER_TIMEOUT", 0.1)
     assert admin.in_use("q") == (
-        "kept, queue 'q': it reports 0 messages but has some, because it is too busy to answer; apply again once it"
-        " answers"
+        "kept, queue 'q': the queue has messages but reports 0, because it is too busy to answer; apply again once the"
+        " queue answers"
     )
 
 
