@@ -1,4 +1,4 @@
-"""The backlog of a queue, computed from samples of its counts: the age of its oldest message, its growth, its rates."""
+"""The backlog of a queue, computed from samples: the age of the oldest message, the growth, and the rates."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import pairwise
 #: The precision of an age in seconds. RabbitMQ samples its statistics every 5 s, and reports each sample one interval
 #: late (RabbitMQ: "Management Plugin").
 RESOLUTION = 10.0
-#: The seconds of samples from which a growing queue is detected.
+#: The period in seconds over which a growing queue is detected.
 TREND = 30.0
-#: The minimum number of samples from which a growing queue is detected.
+#: The minimum number of samples needed to detect a growing queue.
 LEAST_SAMPLES = 6
-#: The seconds of samples from which a rate is computed.
+#: The period in seconds over which a rate is computed.
 RATE_WINDOW = 10.0
 
 
@@ -24,7 +24,7 @@ class Sample:
     #: Seconds since the epoch.
     time: float
     ready: int
-    #: The number of messages that the queue has delivered so far, without redeliveries. None if unknown.
+    #: The number of messages delivered so far, excluding redeliveries, or None if the number is unknown.
     delivered: int | None
 
 
@@ -32,18 +32,18 @@ class Sample:
 class Age:
     """The waiting time of the oldest ready message."""
 
-    #: The minimum in seconds. The true age exceeds it by at most the resolution of the samples.
+    #: The minimum age in seconds. The true age is greater by at most the sampling interval.
     seconds: float
     #: True if the message arrived before the first sample, so that its age may be much greater.
     is_older: bool = False
 
 
 def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> Age | None:
-    """Return the age of the oldest ready message, or None if it is unknown. The queue must have a ready message.
+    """Return the age of the oldest ready message, or None if the age is unknown. The queue must have a ready message.
 
-    ``samples`` are ordered by time. A queue delivers its messages in order. If all messages that were ready at a sample
-    have been delivered since, every message that is ready now arrived after that sample. ``is_consumed`` is False if
-    the queue has no consumer now. In that case the message has also waited since the last sample.
+    ``samples`` are sorted by time. A queue delivers its messages in order. If all messages that were ready in a sample
+    have been delivered since, every currently ready message arrived after that sample. ``is_consumed`` is False if the
+    queue currently has no consumer. In that case, the oldest message has also waited since the last sample.
     """
     if not samples:
         return None
@@ -60,9 +60,10 @@ def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> A
 
 
 def is_growing(samples: Sequence[Sample]) -> bool:
-    """Return True if all later samples have more ready messages than all earlier samples.
+    """Return True if every recent sample shows more ready messages than every earlier sample.
 
-    Only the last TREND seconds are compared. A queue that has stopped growing is not reported as growing.
+    Only samples from the last TREND seconds are compared, in two halves. A queue that has stopped growing is not
+    reported as growing.
     """
     if not samples:
         return False
@@ -73,9 +74,10 @@ def is_growing(samples: Sequence[Sample]) -> bool:
 
 
 def arrivals(samples: Sequence[Sample]) -> float | None:
-    """Return the messages per second that arrive in a queue without departures, or None if the rate is unknown.
+    """Return the messages per second that arrive in a queue from which no message leaves, or None if unknown.
 
-    The rate is computed for the last RATE_WINDOW seconds. It is unknown before the second sample, and if messages left.
+    The rate covers the last RATE_WINDOW seconds. It is unknown if a message has left the queue, or if there are fewer
+    than two samples.
     """
     recent = [one for one in samples if one.time >= samples[-1].time - RATE_WINDOW]
     if len(recent) < 2 or recent[-1].time <= recent[0].time:

@@ -1,4 +1,4 @@
-"""The queues in topology.yaml with their counts. Each entry combines all of the broker's reports about a queue."""
+"""The queues in topology.yaml with their counts. Each entry combines all information about one queue."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from runner.topology.model import Objects
 
 #: The texts in the NOTE column.
 MISSING, NO_CONSUMER, GROWING = "not on the broker", "no consumer", "growing"
-#: The number of this program's own samples to keep for each queue.
+#: The maximum number of samples that this program keeps for each queue.
 KEPT = 600
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """The counts of a queue in topology.yaml or of another consumed queue. An unknown value is None."""
+    """The counts of a queue that is in topology.yaml or consumed by a service. Unknown values are None."""
 
     name: str
     ready: int | None
@@ -37,7 +37,7 @@ class Backlog:
     oldest: Age | None
     #: The number of messages in the retry queues.
     retrying: int | None
-    #: The number of messages in the dead-letter queue. Also None if the queue has no dead-letter queue.
+    #: The number of dead letters. None also means that the queue has no dead-letter queue.
     dead: int | None
     has_dead_letters: bool
     services: tuple[str, ...]
@@ -46,17 +46,17 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Others:
-    """The vhost's queues without an entry. The number of messages is None if unknown."""
+    """The other queues of the vhost. The number of messages is None if unknown."""
 
     count: int
     messages: int | None
 
 
 class Overview:
-    """The queues of a project on a broker, sampled each time ``update`` gets new counts."""
+    """The queues of a project on a broker, sampled at each call of ``update``."""
 
     def __init__(self, project: Project, management: Management, names: Sequence[str] = ()) -> None:
-        """``names`` are the queues to show, or empty for all queues."""
+        """``names`` are the queues to show. If there are no names, all queues are shown."""
         self._objects = compile_topology(project.topology, project.consumed)
         known = names_of(project)
         self._names = [one for one in known if not names or one in names]
@@ -66,14 +66,14 @@ class Overview:
         }
         self._statistician = StatisticsReader(management)
         self._own: dict[str, deque[Sample]] = {name: deque(maxlen=KEPT) for name in self._names}
-        #: The reason if the HTTP API reports no statistics, or None otherwise.
+        #: The reason why the HTTP API reports no statistics, or None if it reports statistics.
         self.problem: str | None = None
-        #: The other queues, or None if the HTTP API reports no statistics.
+        #: The other queues of the vhost, or None if the HTTP API reports no statistics.
         self.others: Others | None = None
 
     @property
     def queues(self) -> list[str]:
-        """All queues whose counts are needed: the shown queues, their retry queues and their dead-letter queues."""
+        """All queues whose counts are needed: the shown queues, and their retry queues and dead-letter queues."""
         return list(dict.fromkeys(part for name in self._names for part in (name, *parts_of(name, self._objects))))
 
     def update(self, counts: Mapping[str, QueueCounts | None], unknown: Mapping[str, str]) -> list[Backlog]:
@@ -108,7 +108,8 @@ class Overview:
         is_idle = consumers == 0
         arriving, leaving = said.published, said.removed
         if is_idle and (counted := arrivals(tuple(self._own[name]) or samples)) is not None:
-            # Exact, because no message leaves a queue without a consumer. The statistics are a few seconds late.
+            # This rate is exact, because no message leaves a queue without a consumer. The statistics are a few seconds
+            # old.
             arriving, leaving = counted, 0.0
         retry = self._objects.retry_delays.get(name)
         dead = None if retry is None else _held(retry.dead_letter, counts)
@@ -130,13 +131,13 @@ class Overview:
         )  # fmt: skip
 
     def _samples(self, name: str, own: QueueCounts | None, said: Statistics, now: float) -> list[Sample]:
-        """Return the samples of the last few minutes, and a current sample."""
+        """Return samples from the last few minutes, including a current sample."""
         if own is None:
             self._own[name].clear()
             return []
         mine = self._own[name]
         if own.consumers and mine and mine[-1].delivered is not None:
-            mine.clear()  # these samples are from a time without consumers, but consumers remove messages now
+            mine.clear()  # The old samples assume that no message is delivered.
         # Without a consumer, no message is delivered.
         present = Sample(now, own.messages, None if own.consumers else 0)
         mine.append(present)
@@ -149,7 +150,7 @@ class Overview:
 
 
 def names_of(project: Project) -> list[str]:
-    """Return the queues that have an entry: the queues in topology.yaml, and other queues that a service consumes."""
+    """Return the names of all queues with an entry, which are in topology.yaml or consumed by a service."""
     return [*project.topology.queues, *sorted(project.consumed - project.topology.queues.keys())]
 
 
@@ -160,7 +161,7 @@ def parts_of(name: str, objects: Objects) -> tuple[str, ...]:
 
 
 def _held(name: str, counts: Mapping[str, QueueCounts | None]) -> int | None:
-    """Return the number of ready messages. A queue that is not on the broker has 0, a queue without an answer None."""
+    """Return the number of ready messages: 0 if the queue does not exist, or None if the queue does not answer."""
     if name not in counts:
         return None
     found = counts[name]

@@ -1,4 +1,4 @@
-"""The reading of a queue's first messages, which are then requeued in order."""
+"""A reader that shows the first messages of a queue, and requeues them in order."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.errors import BrokerError, PublishRefused
 from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, count_of
 
-#: The headers that count deliveries of quorum queues: failed deliveries, and since RabbitMQ 4.3 all deliveries.
+#: The headers in which quorum queues count failed deliveries and, since RabbitMQ 4.3, all deliveries.
 _COUNTS = (DELIVERY_COUNT, ACQUIRED_COUNT)
-#: The number of messages to request beyond N from a queue with a single active consumer.
+#: The number of extra messages to request from a queue with a single active consumer.
 SPARE = 1000
-#: Above this number of consumers, each further consumer gets as many messages as all earlier consumers together.
+#: Above this number of consumers, each additional consumer gets as many messages as all earlier consumers together.
 MANY_CONSUMERS = 22
 
 
@@ -30,12 +30,12 @@ _Delivery = tuple[Any, pika.BasicProperties, bytes]
 class Peek(Reader):
     """A reader that receives messages from the head of a queue, and requeues them.
 
-    A quorum queue delivers requeued messages before all others, in the order in which they were requeued. To keep this
-    order, the reader receives all requeued messages, even if it shows fewer.
+    A quorum queue delivers requeued messages before all other messages, in the order in which they were requeued. To
+    preserve the order, the reader receives all requeued messages, even if it shows only some of them.
 
-    Before RabbitMQ 4.3, a quorum queue counts each requeueing as a failed delivery. It would dead-letter or drop a
-    message at the delivery limit. So the reader does not requeue such a message. It publishes a copy to the end of the
-    queue, and acknowledges the original after the confirm.
+    Before RabbitMQ 4.3, a quorum queue counts each requeueing as a failed delivery. The queue would dead-letter or drop
+    a requeued message at the delivery limit. So the reader does not requeue a message at the limit. Instead, the reader
+    publishes a copy to the end of the queue, and acknowledges the original after the confirm.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Peek(Reader):
         self._unconfirmed: ConfirmWindow[_Delivery] = ConfirmWindow(self._on_outcome, self._on_round)
         #: Deliveries whose copies the queue has refused.
         self._refused: list[_Delivery] = []
-        self._why = "the queue refuses a copy"
+        self._why = "the queue refused a copy"
         #: The messages to show, in order.
         self.messages: list[DeadLetter] = []
-        #: The number of messages that were copied to the end of the queue.
+        #: The messages that were copied to the end of the queue.
         self.rescued: list[DeadLetter] = []
 
     @property
@@ -68,12 +68,12 @@ class Peek(Reader):
 
     def _opened(self, channel: Channel) -> None:
         version = parsed(str((channel.connection.server_properties or {}).get("version", "")))
-        # Without a limit, a nack could put a message at the end of the queue (RabbitMQ: "Quorum Queues").
+        # Without a delivery limit, a nack could move a message to the end of the queue (RabbitMQ: "Quorum Queues").
         self._has_nack = NACK_IS_NO_FAILURE.holds(version) and self._delivery_limit is not None
         super()._opened(channel)
 
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        # A message that arrives while the consumers are cancelled is requeued too.
+        # A message that arrives while the consumers are being cancelled must be requeued too.
         self._deliveries.append((method, properties, body))
         super()._on_delivery(channel, method, properties, body)
 
@@ -82,14 +82,14 @@ class Peek(Reader):
             self.messages.append(message)
 
     def _refill(self) -> None:
-        # The broker itself requeues a message that it delivers during a cancellation, behind the other messages.
+        # If the broker delivers a message during a cancellation, the broker requeues it behind the other messages.
         if self._is_over or not self._is_quorum or self.seen < self._credit:
             return
         if not self._deliveries[-1][0].redelivered or self._is_single:
             self._on_end()
         else:
-            # The steps are small, so that few messages beyond the requeued ones are received. The number of consumers
-            # is limited, because a queue does not keep the order of messages from more than 32 consumers.
+            # Small steps limit the number of messages received in addition to the requeued messages. The number of
+            # consumers is limited, because a queue does not preserve the order of messages from more than 32 consumers.
             self._step = max(1, self.seen // 3) if len(self._consumers) < MANY_CONSUMERS else self.seen
             self._subscribe()
 
@@ -99,7 +99,7 @@ class Peek(Reader):
             self._unconfirmed.open(self._channel, lambda: self._copy(spent))
             return
         if self._is_quorum and self._has_nack:
-            # One nack for each consumer, in the order of the consumers, keeps the order of the messages.
+            # One nack per consumer, in the order of the consumers, preserves the order of the messages.
             last = {method.consumer_tag: method.delivery_tag for method, *_ in self._deliveries}
             for tag in last.values():
                 self._channel.basic_nack(tag, multiple=True, requeue=True)
@@ -110,7 +110,7 @@ class Peek(Reader):
         """Return True if the broker would dead-letter or drop the message instead of requeueing it."""
         if self._delivery_limit is None:
             return False
-        # The header may come from the publisher. The queue adds the header only to a redelivered message.
+        # The publisher may have set the header. The queue adds the header only to a redelivered message.
         count = count_of((properties.headers or {}).get(DELIVERY_COUNT)) if method.redelivered else 0
         return count >= self._delivery_limit
 
@@ -145,7 +145,7 @@ class Peek(Reader):
 
     def _give_up(self) -> None:
         ids = ", ".join(dead_letter_of(self._queue, *one).id for one in self._refused)
-        text = f"message {ids}: at its delivery limit, and {self._why}; the broker dead-letters or drops it"
+        text = f"message {ids}: at the delivery limit, and {self._why}; the broker will dead-letter or drop the message"
         if self.rescued:
-            text += f"; at the end of the queue now: {', '.join(one.id for one in self.rescued)}"
+            text += f"; moved to the end of the queue: {', '.join(one.id for one in self.rescued)}"
         self._session.fail(PublishRefused(f"queue {self._queue!r}: {text}"))

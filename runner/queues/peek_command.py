@@ -24,7 +24,7 @@ from runner.topology.plan import counted
 MOST = 1000
 
 
-@click.command(short_help="Show the first messages of a queue, and leave them there.")
+@click.command(short_help="Show the first messages of a queue without removing them.")
 @click.argument("queue")
 @click.option(
     "-n",
@@ -33,21 +33,21 @@ MOST = 1000
     default=1,
     show_default=True,
     metavar="N",
-    help="The number of messages.",
+    help="The number of messages to show.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
-    """Show the first N ready messages of a queue. They stay in the queue, in their order.
+    """Show the first N ready messages of a queue. The messages remain in the queue, in order.
 
-    A quorum queue of RabbitMQ before 4.3 counts each read as a failed delivery. It dead-letters or drops a message that
-    exceeds its delivery limit. So a message at its limit is not returned. Instead, the command copies the message to
-    the end of the queue, and removes the original when the broker has confirmed the copy.
+    Before RabbitMQ 4.3, a quorum queue counts each read as a failed delivery. The queue dead-letters or drops a message
+    that exceeds the delivery limit. So the command does not return a message at the limit to its place. Instead, it
+    copies the message to the end of the queue, and removes the original after the broker has confirmed the copy.
     """
     with open_project(folder) as site:
         target = site.find(queue, "QUEUE")
         if target.kind == STREAM:
-            raise RunnerError(f"queue {queue!r}: a stream; allowed: a classic or quorum queue")
+            raise RunnerError(f"queue {queue!r}: a stream cannot be peeked; allowed: a classic or quorum queue")
         check_delivers(target, site.project)
         limit = site.delivery_limit(target)
         is_single = target.is_single
@@ -74,8 +74,8 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
             warn(f"queue {one_line(queue)}: this read counts as a failed delivery of {read}; {_limited(limit)}")
         for message in one.rescued:
             warn(
-                f"message {one_line(message.id)}: at its delivery limit, {limit}; it is now at the end of the queue,"
-                " because the broker would not have kept it in its place"
+                f"message {one_line(message.id)}: at its delivery limit, {limit}; the message is now at the end of the"
+                " queue, because the broker would otherwise have dead-lettered or dropped it"
             )
 
 

@@ -19,19 +19,20 @@ from runner.queues.target import OpenProject, Target, check_delivers, open_proje
 from runner.topology.plan import counted
 
 
-@click.command(short_help="Write the ready messages of a queue to a file and remove them.")
+@click.command(short_help="Write a queue's ready messages to a file, and remove them.")
 @click.argument("queue")
 @click.option(
     "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="The new file; var/purged-TIME.jsonl by default.",
+    help="The new file. The default is var/purged-TIME.jsonl.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
-    """Ask, write the ready messages of a queue to a file of JSON lines, and remove them from the queue.
+    """Write the ready messages of a queue to a file of JSON lines, and remove them from the queue.
 
-    A message is removed only when its line is on the disk. If attempts are traced, the order history gets a note that
-    the message was discarded. Unacked messages stay with their consumers. After Ctrl-C the rest stays in the queue.
+    Asks for confirmation first. A message is removed only after its line is on the disk. If attempts are traced, the
+    order history records that the message was discarded. Unacked messages remain with their consumers. After Ctrl-C,
+    the remaining messages are kept in the queue.
     """
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("standard input is not a terminal, so the command cannot ask; use --yes")
@@ -39,23 +40,23 @@ def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
         target = site.find(queue, "QUEUE")
         if target.kind == STREAM:
             raise RunnerError(
-                f"queue {queue!r}: a stream, from which no message can be removed; messages expire by its max-age"
+                f"queue {queue!r}: messages cannot be removed from a stream; they expire after its max-age"
             )
         check_delivers(target, site.project)
         warn_of_readers(target, site.project)
         total = target.counts.messages
         if not total:
-            click.echo(f"nothing purged: queue {one_line(queue)} has no ready message{_stay(target)}")
+            click.echo(f"nothing purged: queue {one_line(queue)} has no ready messages{target.remaining}")
             return
         file = ExportFile(path or named_by_time(site.project.var, "purged"))
         file.check()
         if not yes:
-            _ask(f"purge {counted(total, 'message')} of queue {one_line(queue)}?")
+            _ask(f"purge {counted(total, 'message')} from queue {one_line(queue)}?")
         sys.exit(_purge(site, target, file))
 
 
 def _ask(question: str) -> None:
-    """Return if the answer is yes. Otherwise exit with 1, or with 130 after Ctrl-C."""
+    """Return if the user answers yes. Otherwise, exit with 1, or with 130 after Ctrl-C."""
     code = EXIT_FAILURE
     try:
         if click.confirm(question, default=False):
@@ -78,31 +79,24 @@ def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
         try:
             one.run()
         except (RunnerError, KeyboardInterrupt) as error:
-            done = (
-                f"{counted(one.done, 'message')} purged, all of them in {file.path}" if one.done else "nothing purged"
-            )
-            warn(f"{done}; no message is lost, run the command again")
+            warn(f"{_purged(one, file)}. No message is lost; to purge the rest, run the command again")
             if isinstance(error, BrokerError) and site.attempts_queue:
-                raise type(error)(f"{error}; without a note in the order history no message is removed") from None
+                raise type(error)(f"{error}; no message is removed without a note in the order history") from None
             raise
         finally:
-            # The file is kept even if no message is removed yet, because the broker may drop a requeued message at its
+            # The file is kept even if no message was removed, because the broker may drop a requeued message at its
             # delivery limit.
             file.sync()
         code = stop.exit_code
     if code:
-        left = max(0, total - one.done)
-        click.echo(f"interrupted: {counted(one.done, 'message')} purged, {left} left in the queue{_in(file, one.done)}")
+        left = counted(max(0, total - one.done), "message")
+        click.echo(f"interrupted: {_purged(one, file)}; {left} left in the queue")
     elif one.done:
-        click.echo(f"{counted(one.done, 'message')} purged{_in(file, one.done)}{_stay(target)}")
+        click.echo(f"{_purged(one, file)}{target.remaining}")
     else:
-        click.echo(f"nothing purged: other consumers received the messages{_stay(target)}")
+        click.echo(f"nothing purged: other consumers received the messages{target.remaining}")
     return code
 
 
-def _in(file: ExportFile, done: int) -> str:
-    return f", and written to {file.path}" if done else ""
-
-
-def _stay(target: Target) -> str:
-    return f"; {target.held} stay with their consumers" if target.held else ""
+def _purged(one: Purge, file: ExportFile) -> str:
+    return f"{counted(one.done, 'message')} purged, and written to {file.path}" if one.done else "nothing purged"

@@ -34,23 +34,23 @@ _HEAD = (
     "QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE",
 )  # fmt: skip
 _RIGHT = range(1, 9)
-#: The columns to leave out on a narrow terminal. The columns that help least with a problem come first.
+#: The columns to omit on a narrow terminal, with the least useful column first.
 _DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD", "CONSUMERS")
 
 
 @click.command(short_help="Show the messages, consumers and rates of every queue.")
 @click.argument("names", metavar="[QUEUE]...", nargs=-1)
-@click.option("--watch", "is_watching", is_flag=True, help="Refresh the table each second, until Ctrl-C.")
+@click.option("--watch", "is_watching", is_flag=True, help="Refresh the table every second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: bool) -> None:
-    """Show the queues of topology.yaml, or the named queues, one per line. No message is consumed.
+    """Show the queues in topology.yaml, or the named queues, one per line. No messages are consumed.
 
-    RETRY is the number of messages that wait for their next attempt, and DEAD the number of dead letters. OLDEST is the
-    age of the oldest ready message. NOTE marks a queue that grows, and a queue with messages and no consumer.
+    RETRY is the number of messages that wait for their next attempt. DEAD is the number of dead letters. OLDEST is the
+    age of the oldest ready message. NOTE marks growing queues, and queues that have messages but no consumer.
 
-    READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics of RabbitMQ's HTTP API, some seconds
-    old. "?" is an unknown number. With --watch, --json prints one object a line.
+    READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics from RabbitMQ's HTTP API, which are a
+    few seconds old. An unknown number is shown as "?". With --watch and --json, prints one JSON object per line.
     """
     project = load_project(folder)
     unknown = [one for one in names if one not in names_of(project)]
@@ -103,7 +103,7 @@ def _show(
 
 
 def table(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> list[str]:
-    """Return the lines of the table, followed by a line about other queues or missing statistics."""
+    """Return the lines of the table, and a line about other queues or missing statistics."""
     rows = [_HEAD, *(_row(one) for one in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     shown, left_out = _fitting(widths, terminal_width())
@@ -120,18 +120,18 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
             line = click.style(line, bold=True, fg="yellow")
         lines.append(line)
     if left_out:
-        lines.append(f"no room for {', '.join(left_out)}; a wider terminal or --json shows all")
+        lines.append(f"no room for {', '.join(left_out)}; to see all columns, use a wider terminal or --json")
     if problem is not None:
         lines.append(f"no statistics: {escaped(problem)}")
     elif others is not None and others.count:
         held = counted(others.messages, "message")
         found = f"{counted(others.count, 'other queue')} on the broker, with {held}"
-        lines.append(f"{found}; they are listed by: {invocation('plan')}")
+        lines.append(f"{found}; to list them: {invocation('plan')}")
     return lines
 
 
 def _fitting(widths: Sequence[int], width: int | None) -> tuple[list[int], list[str]]:
-    """Return the indexes of the columns that fit, and the names of the other columns. No width means no limit."""
+    """Return the indexes of the columns that fit, and the names of the others. All fit if ``width`` is None."""
     shown, left_out = list(range(len(_HEAD))), list[str]()
     for name in _DISPENSABLE:
         if width is None or sum(widths[column] + len(_GAP) for column in shown) - len(_GAP) <= width:

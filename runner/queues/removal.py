@@ -1,4 +1,4 @@
-"""The removal of a queue's messages to a file or to another queue. Each removal adds a note to the order history."""
+"""The removal of messages from a queue to a file or to another queue, with notes in the order history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.invocation import invocation
 from runner.messages import Event
 from runner.queues.target import OpenProject
 
-#: A function that creates the note about a message, from the message and its number. It returns None for no note.
+#: A function that creates the note about a message from the message and its number, or returns None for no note.
 Noting = Callable[[DeadLetter, int], Event | None]
 
 
@@ -44,8 +44,8 @@ class Purge(Emptier):
     ) -> None:
         """``write`` writes one message, and ``save`` returns when all written messages are on the disk.
 
-        ``note`` creates the event that records the removal of a message, from the message and its number. It returns
-        None for no event. A message is removed only after the broker has confirmed its event.
+        ``note`` creates the event that records the removal of a message, from the message and its number. If ``note``
+        returns None, there is no event. A message is removed only after the broker has confirmed the event.
         """
         super().__init__(url, "runner purge", queue, limit, on_progress, is_stopped)
         self._write, self._save, self._note = write, save, note
@@ -75,9 +75,9 @@ class Purge(Emptier):
 class Transfer(Drain):
     """A drain that moves the first messages of a queue to another queue.
 
-    The note about a message is published only after the message's copy is confirmed, because a full target refuses
-    copies, and their originals remain in the queue. If the broker does not accept the note, the message is acknowledged
-    nevertheless, so that it is not in both queues.
+    A full target refuses copies, and the original messages remain in the queue. So the note about a message is
+    published only after the broker has confirmed the copy. A message is acknowledged even if the broker does not accept
+    the note, so that the message is not in both queues.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Transfer(Drain):
         self._notes: dict[int, Event] = {}
         #: The delivery tags of messages whose notes are not confirmed yet.
         self._noting: set[int] = set()
-        #: The number of messages that were moved without their note.
+        #: The number of messages that were moved without a note.
         self.unnoted = 0
 
     def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
@@ -130,20 +130,20 @@ class Transfer(Drain):
 
 
 def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -> Noting | None:
-    """Return a function that creates a note about each discarded message of ``queue``, or None without tracing.
+    """Return a function that creates a note about a message removed from ``queue``, or None without tracing.
 
-    ``why`` is the reason in the note. A message that moves to a ``target`` gets no note if the ledger still attributes
-    it to its original queue. This is the case if the target is the original queue, one of its retry queues, or its
-    dead-letter queue.
+    ``why`` is the reason in the note. A message that moves to ``target`` gets no note if the ledger still attributes
+    the message to its original queue. The ledger does so if the target is the original queue, one of its retry queues,
+    or its dead-letter queue.
 
-    Raises Unroutable if the queue for the notes does not exist.
+    Raises Unroutable if the queue for notes does not exist.
     """
     trace, places, now = site.attempts_queue, Origins.of(site.objects), int(time.time() * 1000)
     if trace is None or trace == queue:
         return None
     if look([site.url], [trace])[1][trace] is None:
-        text = "does not exist; without a note in the order history no message is removed"
-        raise Unroutable(f"queue {trace!r} {text}; to create it: {invocation('apply')}")
+        text = "does not exist, and no message is removed without a note in the order history"
+        raise Unroutable(f"queue {trace!r} {text}; to create the queue: {invocation('apply')}")
 
     def note(message: DeadLetter, number: int) -> Event | None:
         origin = places.origin_of(message) if queue in places.origins else places.waiting.get(queue, queue)

@@ -39,18 +39,18 @@ class Target:
 
     name: str
     counts: QueueCounts
-    #: The number of unacked messages. None if the statistics do not report it.
+    #: The number of unacked messages, or None if the number is unknown.
     unacked: int | None
-    #: The queue type. None if neither the HTTP API nor topology.yaml contains it.
+    #: The queue type, or None if neither the HTTP API nor topology.yaml specifies the type.
     kind: str | None
-    #: The arguments, and the settings of the policy that applies to the queue.
+    #: The arguments of the queue, and the settings of its effective policy.
     arguments: Mapping[str, Any]
     settings: Mapping[str, Any]
-    #: True if the values are from the HTTP API. False if they are from topology.yaml.
+    #: True if the type, arguments and settings are from the HTTP API, and False if they are from topology.yaml.
     is_reported: bool = False
 
     def setting(self, key: str) -> Any:
-        """Return the value of a policy key, or of the argument with the same meaning, or None if neither is set."""
+        """Return the value of a policy key or of the corresponding argument, or None if neither is set."""
         argument = self.arguments.get(f"x-{key}")
         return self.settings.get(key) if argument is None else argument
 
@@ -63,20 +63,25 @@ class Target:
 
     @property
     def is_single(self) -> bool:
-        """True if the queue delivers to a single active consumer."""
+        """True if the queue delivers only to a single active consumer."""
         return bool(self.arguments.get("x-single-active-consumer"))
 
     @property
     def held(self) -> str:
-        """A text about the number of unacked messages. Empty for no messages."""
+        """The number of unacked messages as text, which is empty for no messages."""
         if self.unacked is None:
             return "an unknown number unacked"
         return f"{self.unacked} unacked" if self.unacked else ""
 
+    @property
+    def remaining(self) -> str:
+        """A clause about the unacked messages, which remain with their consumers. Empty for no messages."""
+        return "" if self.unacked == 0 else f"; {counted(self.unacked, 'unacked message')} left with consumers"
+
 
 @dataclass(frozen=True)
 class OpenProject:
-    """A project with its broker, which finds queues by name."""
+    """An open project with its broker, on which queues are found by name."""
 
     project: Project
     objects: Objects
@@ -89,10 +94,10 @@ class OpenProject:
         return with_recorders(self.project).attempts_queue
 
     def find(self, name: str, hint: str) -> Target:
-        """Return the queue with this name: a queue in topology.yaml, a generated queue, or another queue on the broker.
+        """Return the queue with this name, which may be in topology.yaml, generated, or another queue on the broker.
 
-        ``hint`` is the argument's name for errors. Raises click.BadParameter for an unknown queue, RunnerError if a
-        queue in topology.yaml is not on the broker, BrokerUnreachable, and BrokerRefused.
+        ``hint`` is the name of the command-line argument, for errors. Raises click.BadParameter for an unknown queue,
+        RunnerError if a queue in topology.yaml is not on the broker, BrokerUnreachable, and BrokerRefused.
         """
         known = {one.name: one for one in self.objects.queues}
         counts = look([self.url], [name])[1][name] if _is_name(name) else None
@@ -123,13 +128,14 @@ class OpenProject:
         """
         version = version_at(self.url)
         if target.kind is None and not NACK_IS_NO_FAILURE.holds(version):
-            text = "its type and its delivery limit are unknown, and each read may count as a failed delivery"
-            raise RunnerError(f"queue {target.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
+            text = "its type and delivery limit are unknown, and each read may count as a failed delivery"
+            remedy = "enable rabbitmq_management, or add the queue to topology.yaml"
+            raise RunnerError(f"queue {target.name!r}: {text}; {remedy}")
         if target.kind != QUORUM:
             return None
         if not HAS_DELIVERY_LIMIT.holds(version) or (target.is_reported and target.limit is not None):
             return target.limit
-        # The policy in topology.yaml may be missing on the broker. In that case the default limit applies.
+        # The policy in topology.yaml may be missing on the broker. In that case, the default limit applies.
         limits = [target.limit] if target.limit is not None else []
         return None if self._is_unlimited(target) else min([DEFAULT_DELIVERY_LIMIT, *limits])
 
@@ -139,7 +145,7 @@ class OpenProject:
 
 
 def _is_name(text: str) -> bool:
-    """Return True if a text can be a queue name in AMQP. An argument that is not UTF-8 contains surrogates."""
+    """Return True if a text is a valid queue name in AMQP. An argument that is not UTF-8 contains surrogates."""
     try:
         return 0 < len(text.encode()) <= MAX_NAME_BYTES
     except UnicodeEncodeError:
@@ -147,10 +153,10 @@ def _is_name(text: str) -> bool:
 
 
 def unacked_of(reported: int | None, consumers: int | None) -> int | None:
-    """Return the number of unacked messages from the statistics and the current number of consumers.
+    """Return the number of unacked messages, or None if unknown, from statistics and the current number of consumers.
 
-    Without a consumer, only messages from ``basic.get`` can be unacked. If the statistics report unacked messages of a
-    queue without a consumer, they may be outdated, so the number is unknown.
+    Without a consumer, only messages from ``basic.get`` can be unacked. If the statistics report unacked messages for a
+    queue without a consumer, the statistics may be outdated.
     """
     if consumers == 0:
         return None if reported else 0
@@ -168,7 +174,7 @@ def open_project(folder: Path) -> Iterator[OpenProject]:
     Raises ConfigError, BrokerUnreachable, and BrokerRefused.
     """
     project = load_project(folder)
-    # SIGTERM must clean up like Ctrl-C. For example, it must stop a broker that was started for this command.
+    # SIGTERM must clean up like Ctrl-C, for example by stopping a broker that was started for this command.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
         url = look(project.config.broker.url, [])[0]
@@ -182,7 +188,7 @@ def services_of(queue: str, project: Project) -> list[str]:
 
 
 def readers(target: Target, project: Project) -> str:
-    """Return a text about the consumers of a queue, or an empty text for no consumers."""
+    """Return a description of the consumers of a queue, or an empty text if the queue has no consumers."""
     if not target.counts.consumers:
         return ""
     services = services_of(target.name, project)
@@ -194,8 +200,8 @@ def check_delivers(target: Target, project: Project) -> None:
     """Raise RunnerError if the queue has a single active consumer, because no other consumer would get a message."""
     if target.is_single and target.counts.consumers:
         services = services_of(target.name, project)
-        remedy = invocation("stop", services[0]) if services else "stop the program that consumes it"
-        text = "it delivers only to its single active consumer"
+        remedy = invocation("stop", services[0]) if services else "stop the program that consumes the queue"
+        text = "the queue delivers only to its single active consumer"
         raise RunnerError(f"queue {target.name!r}: {text}; first: {remedy}")
 
 

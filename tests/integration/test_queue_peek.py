@@ -149,7 +149,7 @@ def test_a_queue_of_a_single_active_consumer_is_not_waited_for(shop: Shop, vhost
         found = [shop.run(*one) for one in (("peek", name), ("purge", name, "--yes"), ("move", name, "other"))]
     for code, output in found:
         assert code == 1
-        why = "it delivers only to its single active consumer; first: stop the program that consumes it"
+        why = "the queue delivers only to its single active consumer; first: stop the program that consumes the queue"
         assert output == f"queue '{name}': {why}\n"
 
 
@@ -172,7 +172,8 @@ def test_peeks_at_different_numbers_of_messages_keep_the_order(
 
 def test_a_stream_is_refused(shop: Shop, vhost: Vhost) -> None:
     declare(vhost, "log", **{"x-queue-type": "stream"})
-    assert shop.run("peek", "log") == (1, "queue 'log': a stream; allowed: a classic or quorum queue\n")
+    words = "a stream cannot be peeked; allowed: a classic or quorum queue"
+    assert shop.run("peek", "log") == (1, f"queue 'log': {words}\n")
 
 
 HOSTILE: list[Content] = [
@@ -233,6 +234,6 @@ def test_without_the_http_api_a_queue_with_an_unknown_limit_is_not_read(shop: Sh
     code, output = shop.run("peek", "other")
     if is_counted(vhost):
         assert code == 1
-        assert "its type and its delivery limit are unknown, and each read may count as a failed delivery" in output
+        assert "its type and delivery limit are unknown, and each read may count as a failed delivery" in output
     else:
         assert code == 0

@@ -120,7 +120,7 @@ def test_a_purge_of_more_than_a_batch_leaves_nothing(shop: Shop, vhost: Vhost) -
     assert held(vhost.url, "pay") == [0]
     code, output = shop.run("purge", "pay", "--yes")
     assert code == 0
-    assert output.startswith("nothing purged: queue pay has no ready message")
+    assert output.startswith("nothing purged: queue pay has no ready messages")
     assert files(shop) == []
 
 
@@ -148,7 +148,7 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
     publish(vhost.url, "pay", many(3))
     code, output = shop.run("purge", "pay", "--yes")
     assert code == 75
-    assert "queue 'audit.events' does not exist; without a note in the order history no message is removed" in output
+    assert "does not exist, and no message is removed without a note in the order history" in output
     wait_until(lambda: held(vhost.url, "pay") == [3], 10, "they are requeued")
 
 
@@ -158,8 +158,8 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
         (["pay"], "standard input is not a terminal, so the command cannot ask; use --yes", 2),
         (["pai", "--yes"], "unknown queue 'pai'; did you mean 'pay'?", 2),
         (["absent", "--yes"], "queue 'absent': not on the broker yet", 1),
-        (["log", "--yes"], "queue 'log': a stream, from which no message can be removed", 1),
-        (["pay", "--yes", "--file", "config.yaml"], "config.yaml: exists; allowed: a new file", 1),
+        (["log", "--yes"], "queue 'log': messages cannot be removed from a stream; they expire after its max-age", 1),
+        (["pay", "--yes", "--file", "config.yaml"], "config.yaml: already exists; allowed: a new file", 1),
         (["pay", "--yes", "--file", "no/folder/file"], "no folder 'no/folder'", 2),
         (["pay", "--yes", "--file", "."], "exists", 1),
     ],
@@ -210,7 +210,7 @@ def test_on_a_terminal_nothing_is_purged_without_a_yes(shop: Shop, vhost: Vhost)
     answers: list[tuple[str | signal.Signals, int]] = [("n\n", 1), ("\n", 1), (signal.SIGINT, 130)]
     for answer, code in answers:
         found, output = answered(shop, answer)
-        assert output.startswith("purge 3 messages of queue pay? [y/N]: ")
+        assert output.startswith("purge 3 messages from queue pay? [y/N]: ")
         assert found == code
         assert held(vhost.url, "pay") == [3]
         assert files(shop) == []
@@ -232,7 +232,7 @@ def test_a_purge_that_is_interrupted_ends_with_each_message_in_one_place(
     done = len(written(path))
     assert code == 130
     assert 300 <= done < MESSAGES
-    assert f"interrupted: {done} messages purged, {MESSAGES - done} left in the queue, and written to {path}" in output
+    assert f"interrupted: {done} messages purged, and written to {path}; {MESSAGES - done} messages left" in output
     assert written(path) + take_all(vhost.url, "pay") == ALL
 
 
@@ -333,20 +333,20 @@ def test_a_message_that_moves_out_of_its_queue_s_account_is_noted(
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
-        (["pay", "pay"], "FROM and TO are the same queue, 'pay'; allowed: two queues", 2),
+        (["pay", "pay"], "FROM and TO are the same queue, 'pay'; allowed: two different queues", 2),
         (["pai", "mail"], "Invalid value for FROM: unknown queue 'pai'; did you mean 'pay'?", 2),
         (["pay", "mial"], "Invalid value for TO: unknown queue 'mial'; did you mean 'mail'?", 2),
         (["pay", "absent"], "queue 'absent': not on the broker yet", 1),
-        (["log", "mail"], "queue 'log': a stream, from which no message can be removed", 1),
+        (["log", "mail"], "queue 'log': messages cannot be moved from a stream", 1),
         (
             ["pay", "small"],
-            "queue 'small': its max-length 3 would make it drop messages, because it would contain 4",
+            "queue 'small': with max-length 3, the queue might drop some of its 4 messages",
             1,
         ),
-        (["pay", "bytes"], "queue 'bytes': its max-length-bytes 100 would make it drop messages", 1),
+        (["pay", "bytes"], "queue 'bytes': with max-length-bytes 100, the queue might drop some of its", 1),
         (
             ["pay", "capped"],
-            "queue 'capped': its max-length 2 would make it drop messages, because it would contain 4",
+            "queue 'capped': with max-length 2, the queue might drop some of its 4 messages",
             1,
         ),
     ],
@@ -455,7 +455,7 @@ def test_without_the_http_api_nothing_moves_to_a_queue_with_unknown_limits(
     publish(vhost.url, "pay", many(4))
     code, output = shop.run("move", "pay", target)
     assert code == (0 if is_known else 1)
-    assert is_known or f"queue '{target}': its type and limits are unknown, so it may drop messages; enable " in output
+    assert is_known or f"queue '{target}': its type and limits are unknown, so the queue might drop" in output
     assert held(vhost.url, "pay", target) == ([0, 4] if is_known else [4, 0])
 
 
@@ -497,7 +497,7 @@ def test_a_move_warns_of_consumers_and_of_dead_letters(shop: Shop, vhost: Vhost)
             in shop.run("move", "pay", "mail")[1]
         )
     assert (
-        "a dead-letter queue; dlq replay would give its messages all their attempts again"
+        "a dead-letter queue; dlq replay would also reset the attempts of the messages"
         in (shop.run("move", "pay.dlq", "mail")[1])
     )
     assert held(vhost.url, "mail") == [2]

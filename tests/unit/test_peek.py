@@ -65,10 +65,10 @@ def test_a_confirmed_copy_replaces_its_message(peek: Peek, answers: str, refused
     error = peek._session._error
     assert isinstance(error, PublishRefused) == bool(refused)
     if refused:
-        end = f"; at the end of the queue now: {rescued}" if rescued else ""
+        end = f"; moved to the end of the queue: {rescued}" if rescued else ""
         assert str(error) == (
-            f"queue 'q': message {refused}: at its delivery limit, and the queue refuses a copy; the broker"
-            f" dead-letters or drops it{end}"
+            f"queue 'q': message {refused}: at the delivery limit, and the queue refused a copy; the broker"
+            f" will dead-letter or drop the message{end}"
         )
 
 
@@ -90,8 +90,8 @@ def test_a_message_that_cannot_be_copied_does_not_prevent_the_other_copies(
     assert peek._channel.acks == [tag for tag in (1, 2, 3) if tag != at]
     others = ", ".join(f"m{tag}" for tag in (1, 2, 3) if tag != at)
     assert str(peek._session._error) == (
-        f"queue 'q': message m{at}: at its delivery limit, and the message cannot be copied: too large; the broker"
-        f" dead-letters or drops it; at the end of the queue now: {others}"
+        f"queue 'q': message m{at}: at the delivery limit, and the message cannot be copied: too large; the broker will"
+        f" dead-letter or drop the message; moved to the end of the queue: {others}"
     )
 
 

@@ -141,7 +141,8 @@ def test_a_narrow_terminal_lacks_columns_but_never_the_notes(
     names = ["QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE"]
     missing = left_out.split(", ")
     assert head.replace("READ BY", "READ_BY").split() == [one.replace(" ", "_") for one in names if one not in missing]
-    assert others == ([f"no room for {left_out}; a wider terminal or --json shows all"] if left_out else [])
+    note = f"no room for {left_out}; to see all columns, use a wider terminal or --json"
+    assert others == ([note] if left_out else [])
 
 
 @pytest.mark.parametrize("notes", [("no consumer",), ("growing",), ("no consumer", "growing")])
@@ -158,8 +159,8 @@ def test_a_line_that_needs_attention_stands_out_on_a_terminal(
 def test_the_last_line_counts_the_other_queues_or_gives_the_reason_for_missing_statistics() -> None:
     lines = [table([], others, None)[-1] for others in (Others(1, 1), Others(2, None))]
     assert lines == [
-        f"1 other queue on the broker, with 1 message; they are listed by: {invocation('plan')}",
-        f"2 other queues on the broker, with an unknown number of messages; they are listed by: {invocation('plan')}",
+        f"1 other queue on the broker, with 1 message; to list them: {invocation('plan')}",
+        f"2 other queues on the broker, with an unknown number of messages; to list them: {invocation('plan')}",
     ]
     assert len(table([], Others(0, 0), None)) == 1
     assert table([], None, "no connection")[-1] == "no statistics: no connection"
@@ -200,7 +201,7 @@ class Api:
 def test_an_answer_that_is_not_from_rabbitmq_is_an_error_of_one_line(answers: dict[str, Any]) -> None:
     api = Api({})
     api.answers |= answers
-    with pytest.raises(ManagementError, match=r"not an answer of RabbitMQ, [^\n]+$"):
+    with pytest.raises(ManagementError, match=r"not an answer from RabbitMQ, [^\n]+$"):
         read(api)
 
 
