@@ -18,30 +18,31 @@ INTRODUCTION = """\
 
 *For everyone who types commands: each command with its arguments, options and examples.*
 
-`fastcommerce` is in `.venv/bin`: run `source .venv/bin/activate` once in a terminal. `.venv/bin/python -m runner` is
-the same command. Without a command it runs all services. `--project DIR` before the command names the folder of another
-project. `--help` prints the text of this page. `make schema` generates the page from the commands.
+The `fastcommerce` program is in `.venv/bin`. To use it by its name, run `source .venv/bin/activate` once in a terminal.
+The command `.venv/bin/python -m runner` starts the same program. Without a command, the program runs all services. To
+use the project in another folder, put `--project DIR` before the command. The option `--help` prints the text on this
+page, which `make schema` generates from the commands.
 
 - Commands such as `plan`, `apply`, `queues`, `dlq` and `ledger` use the broker that answers. If no broker answers, they
   run the private RabbitMQ until they finish.
 - `check`, `lint`, `route`, `render`, `graph` and `schema` need no broker. `events` and `order history` need only the
   database.
 - `status`, `logs`, `start`, `stop`, `restart`, `scale`, `reload` and `down` need the running supervisor of the folder.
-- Commands that delete messages ask first, and write the messages to a file. `--yes` answers in a script.
+- Commands that delete messages ask for confirmation, and write the messages to a file. In a script, use `--yes`.
 
 ## Exit codes
 
 | exit code | meaning |
 |---|---|
-| 0 | done, or stopped as asked |
-| 1 | the supervisor gave up a service, a command failed, or `lint` has findings |
-| 2 | wrong command line; for `plan`: there are changes |
+| 0 | success, or stopped on request |
+| 1 | a command failed, the supervisor gave up a service, or `lint` reported findings |
+| 2 | invalid command line, or `plan` reported changes |
 | 3 | an object must still be replaced or retired |
 | 4 | `plan` could not compare everything |
 | 74 | the database is unreachable |
 | 75 | the broker is unreachable |
 | 78 | configuration error |
-| 130, 143 | a command was interrupted by Ctrl-C, or by SIGTERM |
+| 130, 143 | a command was interrupted by Ctrl-C or by SIGTERM |
 """
 
 #: The chapters of the page with their commands, in the order of a first day; another page has more about some.
@@ -77,7 +78,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "scale": (("scale payment 3", "three processes"),),
     "route": (("route orders.topic order.created", "the queues that an order reaches"),),
     "render": (("render --definitions", "a file for RabbitMQ's import"),),
-    "graph": (("graph --format svg > topology.svg", "a picture"),),
+    "graph": (("graph --format svg > topology.svg", "a diagram"),),
     "import": (("import live > topology.yaml", "a file for an existing broker"),),
     "apply": (
         ("apply --prune", "also deletes objects that the file no longer contains"),
@@ -132,7 +133,7 @@ def _described(name: str, command: click.Command) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [f"### {name}", "", f"`{context.info_name} {usage}`", ""]
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(command.help or "")):
-        lines += [_marked_up(paragraph), ""]
+        lines += [_shown(paragraph), ""]
     if examples := EXAMPLES.get(name):
         width = max(len(line) for line, _ in examples)
         lines += ["```sh", *(f"fastcommerce {line:{width}}  # {meaning}" for line, meaning in examples), "```", ""]
@@ -145,9 +146,15 @@ def _described(name: str, command: click.Command) -> str:
     return "\n".join(lines)
 
 
+def _shown(paragraph: str) -> str:
+    """Return a paragraph as Markdown. A paragraph that keeps its line breaks becomes a block of code."""
+    mark, _, rest = paragraph.partition("\n")
+    return f"```\n{rest}\n```" if mark == "\b" else _marked_up(paragraph)
+
+
 def _marked_up(text: str) -> str:
     """Return a help text as Markdown: options and names of files become code."""
-    text = " ".join(text.replace("\b", "").split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    text = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
     return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*|\w[\w/.-]*\.(?:yaml|jsonl?|dlq))", r"`\1`", text)
 
 

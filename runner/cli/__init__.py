@@ -1,1 +1,1 @@
-"""The command line, which is the only part of the program that prints for people."""
+"""The command-line interface, which is the only part of the program that prints text for people."""

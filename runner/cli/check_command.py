@@ -1,4 +1,4 @@
-"""``check``, ``lint`` and ``schema``: commands that check and describe the files without running services."""
+"""The ``check``, ``lint`` and ``schema`` commands, which check and describe the files of a project."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from runner.topology.lint_rules import findings_of
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_obj
 def check(folder: Path, as_json: bool) -> None:
-    """Check both files and the plugins.
+    """Check topology.yaml, config.yaml and the plugins.
 
-    Prints every error in topology.yaml, config.yaml and the plugins' options. If there is no error, prints the
-    services and up to ten findings of lint. Exits with 78 if there are errors. Needs no broker and changes nothing.
+    Prints every error in the files and in the options of the plugins. If there are no errors, prints the services and
+    up to ten lint findings. Exits with 78 if there are errors. Needs no broker and changes nothing.
     """
     try:
         project, objects = checked_project(folder)
@@ -49,7 +49,7 @@ def check(folder: Path, as_json: bool) -> None:
         }
         click.echo(json.dumps(summary, indent=2))
         return
-    click.echo("topology.yaml and config.yaml are fine")
+    click.echo("topology.yaml and config.yaml are valid")
     click.echo(f"broker    {', '.join(str(Address.of(url)) for url in project.config.broker.url)}")
     click.echo(
         f"topology  {len(objects.exchanges)} exchanges, {len(project.topology.queues)} queues and"
@@ -68,19 +68,19 @@ def check(folder: Path, as_json: bool) -> None:
         click.secho(line, fg="yellow" if sys.stdout.isatty() else None)
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of a file.")
 @click.argument("file", type=click.Choice(sorted(MODELS)))
 @click.option(
     "--format", "form", type=click.Choice(["json", "markdown"]), default="json", show_default=True,
-    help="JSON Schema, or the page about all keys of config.yaml and of the plugins' options.",
+    help="The output format. The format markdown prints docs/configuration.md.",
 )  # fmt: skip
 @click.pass_obj
 def schema(folder: Path, file: str, form: str) -> None:
-    """Print a file's JSON Schema, for editors, or the page docs/configuration.md."""
+    """Print the JSON Schema of topology.yaml or config.yaml, or the page docs/configuration.md."""
     if form == "markdown":
         if file != "config":
-            raise click.BadParameter(f"not of {file}.yaml; allowed: config", param_hint="--format markdown")
-        # Imported only here, because the command needs no plugin.
+            raise click.BadParameter(f"not available for {file}.yaml; allowed: config", param_hint="--format markdown")
+        # These modules are imported here, because a JSON Schema needs no plugins.
         from runner.plugins import load_plugin, plugin_names
 
         options = {name: load_plugin(name, folder).options for name in sorted(plugin_names(folder))}
@@ -93,11 +93,10 @@ def schema(folder: Path, file: str, form: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def lint(folder: Path, as_json: bool) -> None:
-    """Report probable mistakes in topology.yaml and config.yaml that are no errors.
+    """Report probable mistakes in topology.yaml and config.yaml that are not errors.
 
-    Needs no broker. Each finding has a code and a name. The key lint: {ignore: {CODE: [NAME]}} in topology.yaml
-    ignores a finding.
-    Exits with 1 if there are findings.
+    Needs no broker. Each finding has a code and a name. To ignore a finding, add lint: {ignore: {CODE: [NAME]}} to
+    topology.yaml. Exits with 1 if there are findings.
     """
     project = project_with_plugins(folder)
     findings = findings_of(project)

@@ -1,4 +1,4 @@
-"""``completion``: a command that prints a shell script for completing the program's commands and options."""
+"""The ``completion`` command, which prints a shell completion script for commands and options."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from runner.invocation import COMPLETION_VARIABLE, PROGRAM
 
 COMPLETIONS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
-#: A line with \b keeps the line breaks of the next paragraph (click: "Documenting Scripts", "Escaping Newlines").
-HELP = f"""Print a script that completes commands and options in a shell.
+#: A paragraph after a line with \b keeps its line breaks (click: "Documenting Scripts", "Escaping Newlines").
+HELP = f"""Print a shell completion script for commands and options.
 
-Add the line of your shell to its start-up file:
+Add the line for your shell to the startup file of the shell:
 
 \b
 ~/.bashrc                   eval "$({PROGRAM} completion bash)"
@@ -21,9 +21,9 @@ Add the line of your shell to its start-up file:
 """
 
 
-@click.command(help=HELP, short_help="Print a script that completes commands in a shell.")
+@click.command(help=HELP, short_help="Print a shell completion script.")
 @click.argument("shell", type=click.Choice(list(COMPLETIONS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script of a shell."""
+    """Print the completion script for a shell."""
     click.echo(COMPLETIONS[shell](context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source())

@@ -1,4 +1,4 @@
-"""A new file for copies of messages, with one line of JSON per message."""
+"""An export file with copies of messages, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -14,48 +14,49 @@ from runner.errors import RunnerError
 
 
 def named_by_time(folder: Path, word: str) -> Path:
-    """Return a path named by the time in UTC, such as ``WORD-20261125T183821.579Z.jsonl``."""
+    """Return a path with the current UTC time in its name, such as ``WORD-20261125T183821.579Z.jsonl``."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
     return folder / f"{word}-{now}Z.jsonl"
 
 
 def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    """Return the path of a new file. Raises BadParameter if its folder does not exist, which is probably a typo."""
+    """Return the path of a new file. Raises BadParameter if the folder does not exist, probably because of a typo."""
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"no folder {str(path.parent)!r}; allowed: a new file in an existing folder")
     return path
 
 
 class ExportFile:
-    """A file for copies of messages. It is created when its first line is written, and only its owner can read it.
+    """A file for copies of messages, which only the file's owner can read.
 
-    An existing file is never replaced.
+    The file is created when its first line is written. An existing file is never replaced.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stream: IO[Any] | None = None
-        #: True if the file's entry in its folder was written to the disk.
+        #: True after the file's directory entry was written to the disk.
         self._is_named = False
 
     def check(self) -> None:
         """Raise RunnerError if the file exists, so that the command fails before it asks for confirmation."""
         if self.path.exists():
-            raise RunnerError(f"{self.path}: exists; allowed: a new file")
+            raise RunnerError(f"{self.path}: already exists; allowed: a new file")
 
     def write(self, line: str) -> None:
-        """Write a line. Raises RunnerError if the file exists before the first line, or cannot be written."""
+        """Write a line. Raises RunnerError if the file cannot be written, or existed before the first line."""
         try:
             stream = self._stream or self._make()
             stream.write(line + "\n")
         except FileExistsError:
-            raise RunnerError(f"{self.path}: exists; allowed: a new file") from None
+            raise RunnerError(f"{self.path}: already exists; allowed: a new file") from None
         except OSError as error:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
 
     def _make(self) -> IO[Any]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Ctrl-C between these two steps would leave a file that ``remove`` does not delete.
+        # Signals are blocked, because ``remove`` would not delete a file that is created but not yet stored in
+        # ``_stream``.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -67,7 +68,7 @@ class ExportFile:
         return stream
 
     def save(self) -> None:
-        """Write all lines and the file's entry in its folder to the disk. Raises RunnerError."""
+        """Write all lines and the file's directory entry to the disk. Raises RunnerError."""
         if self._stream is None:
             return
         try:
@@ -85,7 +86,7 @@ class ExportFile:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
 
     def sync(self) -> None:
-        """Write the file and its entry to the disk, then close the file. Raises RunnerError."""
+        """Write the file and its directory entry to the disk, and close the file. Raises RunnerError."""
         try:
             self.save()
         finally:

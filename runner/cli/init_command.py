@@ -1,4 +1,4 @@
-"""``init``: a command that writes a new project with the shipped services and a first plugin."""
+"""The ``init`` command, which creates a new project with the shipped services and an example plugin."""
 
 from __future__ import annotations
 
@@ -16,33 +16,37 @@ from click.core import ParameterSource
 from runner.config.json_schema import MODELS, json_schema
 from runner.errors import RunnerError
 from runner.invocation import callable_path, invocation, invoked_for
+from runner.topology.plan import counted
 
 TEMPLATE = Path(__file__).parent.parent / "project_template"
 
 
-@click.command(short_help="Write a new project into a folder.")
+@click.command(short_help="Create a new project in a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_context
 def init(context: click.Context, folder: Path) -> None:
-    """Write a new project into the folder DIR.
+    """Create a new project in the folder DIR.
 
-    The project runs the shipped services, and contains a plugin of your own with its test. DIR is created if it does
-    not exist. No file is overwritten.
+    The project runs the shipped services, and contains an example plugin with a test. DIR is created if it does not
+    exist. Existing files are never overwritten.
     """
     root = context.find_root()
     if root.get_parameter_source("project") is not ParameterSource.DEFAULT:
-        raise click.UsageError(f"init has no --project; allowed: {invocation('init', str(folder))}")
+        raise click.UsageError(f"init does not accept --project; allowed: {invocation('init', str(folder))}")
     names = write_project(folder)
     click.echo("\n".join([f"{folder}: wrote {', '.join(names)}", "next:", *_next_commands(folder)]))
 
 
 def write_project(folder: Path) -> list[str]:
-    """Write the files of a new project, and return their names. After a RunnerError, no written file remains."""
+    """Write the files of a new project, and return the file names.
+
+    If writing fails, remove the files and raise RunnerError.
+    """
     files = project_files()
     present = [name for name in files if os.path.lexists(folder / name)]
     if present:
-        more = f" and {len(present) - 1} more of the files of a project" if len(present) > 1 else ""
-        raise RunnerError(f"{folder}: contains {present[0]}{more}; init overwrites no file; allowed: a new folder")
+        more = f" and {counted(len(present) - 1, 'other project file')}" if len(present) > 1 else ""
+        raise RunnerError(f"{folder}: already contains {present[0]}{more}; allowed: a new folder")
     written: list[Path] = []
     try:
         for name, text in files.items():
@@ -59,17 +63,17 @@ def write_project(folder: Path) -> list[str]:
 
 
 def project_files() -> dict[str, str]:
-    """Return the text of each file of a new project, by its name."""
-    # The YAML files are copies, because the user of a checkout edits the shipped files.
+    """Return the files of a new project, as a map from file names to texts."""
+    # The template contains its own YAML files, because the user of a checkout edits the shipped YAML files.
     names = ("topology.yaml", "config.yaml", "plugins/large_orders.py", "test_large_orders.py", "compose.yaml")
     files = {name: (TEMPLATE / name).read_text("utf-8") for name in names}
-    # The first lines of both YAML files refer editors to the schemas.
+    # The first line of topology.yaml and config.yaml points editors to the schema.
     files |= {f"docs/schema/{name}.json": f"{json.dumps(json_schema(name), indent=2)}\n" for name in sorted(MODELS)}
     return {**files, ".gitignore": (TEMPLATE / "gitignore").read_text("utf-8")}
 
 
 def _next_commands(folder: Path) -> list[str]:
-    """Return the next commands to enter, each with its purpose. The first command changes to the new folder."""
+    """Return the commands to run next, each with its purpose. The first command changes to the new folder."""
     commands = {}
     if not folder.samefile(Path()):
         commands[f"cd {shlex.quote(str(folder))}"] = "the other commands run there"

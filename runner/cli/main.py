@@ -1,4 +1,4 @@
-"""The command group with all commands and their common options."""
+"""The main command, with all subcommands and their common options."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from runner.cli.terminal import guarded
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 from runner.invocation import COMPLETION_VARIABLE, invocation, invoked_for
 
-#: A line with \\b keeps the line breaks of the next paragraph (click: "Documenting Scripts", "Escaping Newlines").
+#: A paragraph after a line with \\b keeps its line breaks (click: "Documenting Scripts", "Escaping Newlines").
 EPILOG = """
-Write --project before the command.
+Put --project before the command.
 
 \b
 Exit codes:
-  0   done, or stopped as asked
-  1   a command failed, the supervisor gave up a service, or lint has findings
-  2   wrong command line, or plan has changes
+  0   success, or stopped on request
+  1   a command failed, the supervisor gave up a service, or lint reported findings
+  2   invalid command line, or plan reported changes
   3   an object must still be replaced or retired
   4   plan could not compare everything
   74  the database is unreachable
@@ -33,7 +33,8 @@ Exit codes:
   78  configuration error
 """
 
-#: The commands by name. Only the chosen command is imported, so that each command starts quickly.
+#: The module and variable of each command. Only the module of the chosen command is imported, so that commands start
+#: quickly.
 LAZY = {
     "apply": "runner.cli.plan_command:apply",
     "check": "runner.cli.check_command:check",
@@ -68,30 +69,30 @@ LAZY = {
 }
 
 
-#: The key under which click's context stores all arguments, for an error about the order of arguments.
+#: The key in click's context for all arguments, which the error about a misplaced ``--project`` quotes.
 ARGUMENTS = "runner.arguments"
 
 
 class CommandGroup(click.Group):
-    """The group of commands, which runs ``run`` by default and prints expected errors without a traceback."""
+    """The command group, which invokes ``run`` by default and prints expected errors without a traceback."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """Run the command line with guarded output, so that text from elsewhere cannot control the terminal."""
-        # Completions are read by a shell, and click writes them as bytes.
+        """Run the command line with guarded output, so that untrusted text cannot control the terminal."""
+        # click writes completions as bytes, which the guard rejects.
         with contextlib.nullcontext() if os.environ.get(COMPLETION_VARIABLE) else guarded():
             return super().main(*args, **{"complete_var": COMPLETION_VARIABLE, **settings})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Add ``run`` if the command is missing."""
+        """Add ``run`` if the arguments contain no command."""
         ctx.meta[ARGUMENTS] = list(args)
         rest = super().parse_args(ctx, args)
-        # When a shell completes a command line, it asks for the names of the commands.
+        # During shell completion, ``run`` is not added, so that the shell can offer all commands.
         if not ctx._protected_args and not ctx.args and not ctx.resilient_parsing:
             return super().parse_args(ctx, [*args, "run"])
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command. An expected error exits with its own exit code."""
+        """Invoke the command. Print an expected error, and exit with the error's exit code."""
         try:
             return super().invoke(ctx)
         except RunnerError as error:
@@ -104,16 +105,16 @@ class CommandGroup(click.Group):
                 raise click.UsageError(f"--project must precede the command: {command}", error.ctx) from None
             raise
         except KeyboardInterrupt:
-            # Until the supervisor runs, there are no processes to stop.
+            # Before the supervisor runs, there are no processes to stop.
             ctx.exit(EXIT_OK if ctx.invoked_subcommand == "run" else EXIT_INTERRUPTED)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command. The error for an unknown name suggests a known one, which click cannot do here."""
+        """Return the command. Raise an error with a suggestion for an unknown command, which click cannot do here."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
-            # Imported only here, so that the supervisor never loads this module.
+            # The module is imported here, so that the supervisor never loads it.
             unknown = importlib.import_module("runner.config.error_detail").unknown
             raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
@@ -123,7 +124,7 @@ class CommandGroup(click.Group):
         return sorted({*super().list_commands(ctx), *LAZY})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command, and return the command."""
+        """Return a command after importing its module."""
         if cmd_name in LAZY:
             module, _, name = LAZY[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(module), name)
@@ -132,7 +133,7 @@ class CommandGroup(click.Group):
 
 
 def _project_first(arguments: Sequence[str]) -> str:
-    """Return a corrected command line, with ``--project`` and its value (by default ".") before the command."""
+    """Return the command line with ``--project`` and its value before the command. A missing value becomes "."."""
     place = next(place for place, one in enumerate(arguments) if one.partition("=")[0] == "--project")
     _, is_joined, value = arguments[place].partition("=")
     rest = list(arguments[place + 1 :])
@@ -152,12 +153,12 @@ def _project_first(arguments: Sequence[str]) -> str:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=Path(),
     show_default="the current folder",
-    help="The folder with topology.yaml, config.yaml and plugins/.",
+    help="The folder that contains topology.yaml, config.yaml and plugins/.",
 )
 @click.version_option(__version__, prog_name="FastCommerce")
 @click.pass_context
 def main(ctx: click.Context, project: Path) -> None:
-    """Run RabbitMQ services that are wired by topology.yaml and config.yaml.
+    """Run the RabbitMQ services that topology.yaml and config.yaml define.
 
     Without a command, runs all services.
     """

@@ -1,4 +1,4 @@
-"""``plan`` and ``apply``: commands that show and make the changes between topology.yaml and the broker."""
+"""The ``plan`` and ``apply`` commands, which show and apply the differences between topology.yaml and the broker."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.topology.consent import Consent
-from runner.topology.plan import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Left, Mark, Plan, change_line
+from runner.topology.plan import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Left, Mark, Plan, change_line, counted
 
-#: Seconds within which a broker must answer HTTP after it answers AMQP.
+#: Seconds to wait for the HTTP API of a broker that already answers over AMQP.
 PATIENCE = 2.0
-#: The maximum number of unmanaged objects in the output for people.
+#: The maximum number of unmanaged objects to list without ``--json``.
 MOST_UNMANAGED = 20
 
 _COLOURS = {
@@ -45,7 +45,7 @@ _WORDS = {
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
 @click.pass_obj
 def plan(folder: Path, as_json: bool) -> None:
-    """Show the differences between topology.yaml and the broker, and change nothing.
+    """Show the differences between topology.yaml and the broker without changing the broker.
 
     \b
     + create   ~ change in place   ! replace   > rename   - delete   ? only on the broker
@@ -57,7 +57,7 @@ def plan(folder: Path, as_json: bool) -> None:
       3   an object must be replaced
       4   not everything could be compared
       78  the broker refuses a setting
-    """  # noqa: D301 - click takes the character for a paragraph to be left as it is
+    """  # noqa: D301 - click keeps the line breaks of a paragraph after this character
     project = load_project(folder)
     with broker_for(project) as management_url:
         examination = compare(project, management_url, PATIENCE)
@@ -73,24 +73,24 @@ def plan(folder: Path, as_json: bool) -> None:
     "--replace",
     metavar="NAME",
     multiple=True,
-    help="Delete and create this queue or exchange; may be repeated.",
+    help="Delete and recreate this queue or exchange. Repeat the option for several names.",
 )
-@click.option("--drain", is_flag=True, help="Move the messages of a replaced queue into the new one, in order.")
+@click.option("--drain", is_flag=True, help="Move the messages of each replaced queue to the new queue, in order.")
 @click.option("--prune", is_flag=True, help="Delete empty, unused objects that are no longer in topology.yaml.")
 @click.pass_obj
 def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> None:
-    """Make the changes that the plan shows.
+    """Apply the changes that plan shows.
 
-    Creates objects, changes them in place, renames queues by formerly, and deletes the objects under retire. Replaces
-    only the queues and exchanges that --replace names. Any other object to replace stays unchanged, with everything
-    that its messages still need.
+    Creates objects, changes objects in place, renames queues that have a "formerly" key, and deletes the objects under
+    "retire". Replaces only the queues and exchanges that --replace names. Any other object that needs a replacement
+    remains unchanged, and so does every object that its messages still need.
 
-    The option --prune unbinds and deletes the objects that an earlier topology.yaml declared and the present file does
-    not contain. A queue that contains messages or has a consumer stays.
+    With --prune, unbinds and deletes objects that an earlier topology.yaml declared and the current file no longer
+    contains. A queue with messages or consumers is kept.
 
-    Each line is printed as soon as its change is done. The command can be interrupted at any point and run again. After
-    a change, a supervisor of this folder reloads the files. Exits with 0 if all is done, and with 3 if changes are
-    left.
+    Prints each change as soon as it is made. The command can be interrupted at any point and run again. After a change,
+    the supervisor of this folder reloads the files if it is running. Exits with 0 if all changes are made, or with 3 if
+    some remain.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -98,7 +98,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
         names = {change.name for change in examination.plan.of(Mark.REPLACE)}
         unknown = sorted(set(replace) - names)
         if unknown:
-            raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
+            raise click.BadParameter(f"no object named {unknown[0]!r} needs to be replaced", param_hint="--replace")
         _show_remarks(examination.plan)
         decision = examination.decision(Consent(frozenset(replace), drain=drain, retire=True))
         done: list[Change] = []
@@ -117,7 +117,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
         left = _still_left(project, management_url, left)
     kept = examination.plan.kept if prune else ()
     if not left and not kept and examination.plan.uncompared:
-        click.echo("done, as far as it could be compared")
+        click.echo("done, but not everything could be compared")
         return
     if not left and not kept:
         click.secho("done: the broker matches topology.yaml", fg="green" if sys.stdout.isatty() else None)
@@ -133,7 +133,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
 def _still_left(project: Project, management_url: str | None, left: list[Left]) -> list[Left]:
     """Return the changes that remain after the supervisor of this folder has reloaded the files.
 
-    The supervisor itself renames a queue when the queue's services consume the new name.
+    The supervisor itself renames a queue once the queue's services consume from the new name.
     """
     if not any(one.change.mark is Mark.RENAME for one in left):
         return left
@@ -151,7 +151,8 @@ def _show(examination: Comparison) -> None:
     for change in others[:MOST_UNMANAGED]:
         click.secho(change_line(change), dim=is_terminal or None)
     if len(others) > MOST_UNMANAGED:
-        click.secho(f"? and {len(others) - MOST_UNMANAGED} more; --json lists all", dim=is_terminal or None)
+        rest = counted(len(others) - MOST_UNMANAGED, "more object")
+        click.secho(f"? and {rest}; to list all, use --json", dim=is_terminal or None)
     _show_remarks(found)
     _show_lines("problem", found.problems)
     click.echo(_summary(found))
@@ -166,7 +167,7 @@ def _show_change(examination: Comparison, change: Change, waits_for: str = "") -
 
 
 def _waits(examination: Comparison) -> dict[int, str]:
-    """Return the object for which each change waits without ``--replace``. The keys are the ids of the changes."""
+    """Return the object that each change waits for without ``--replace``. The keys are the ids of the changes."""
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
 
@@ -186,7 +187,9 @@ def _summary(found: Plan) -> str:
     rest = f"; {parts[-1]}" if parts else ""
     if found.exit_code == EXIT_OK:
         return f"nothing to do{rest}"
-    return f"nothing more could be compared{rest}" if found.exit_code == EXIT_UNCOMPARED else ", ".join(parts)
+    if found.exit_code == EXIT_UNCOMPARED:
+        return f"no changes found, but not everything could be compared{rest}"
+    return ", ".join(parts)
 
 
 def _as_json(examination: Comparison) -> dict[str, Any]:

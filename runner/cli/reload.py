@@ -16,8 +16,8 @@ from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 
-#: A function whose arguments are the programs to run from now on, and a callback. The callback is called when these
-#: programs run and no process of the earlier programs remains.
+#: A function that replaces the running programs. Its callback is called when the new programs run and all old processes
+#: have exited.
 Update = Callable[[Sequence[Program], Callable[[], None] | None], None]
 
 
@@ -25,14 +25,14 @@ class ReloadOutcome(Enum):
     """The result of a reload."""
 
     DONE = "done"
-    #: All changes are applied, except to the objects that must be replaced on the broker.
+    #: All changes are applied, except changes to objects that must be replaced on the broker.
     LEFT = "left"
     REFUSED = "refused"
     UNREACHABLE = "broker unreachable"
 
 
 class Reload:
-    """Reloads of the files. Each reload first checks all files and plugins, and makes no changes if there is an error.
+    """The reloads of a running system. A reload checks all files and plugins first, and changes nothing after an error.
 
     Any thread may call the methods. Only one method runs at a time.
     """
@@ -40,14 +40,14 @@ class Reload:
     def __init__(self, preparation: Preparation, update: Update, journal: Journal) -> None:
         self._preparation, self._update, self._journal = preparation, update, journal
         self._lock = threading.Lock()
-        #: The number of updates until now. The callback of an older update has no effect.
+        #: The number of updates so far. The callback of an outdated update has no effect.
         self._count = 0
 
     def prepare(self) -> None:
-        """Declare the topology, and run services that no longer wait. Raises the errors of ``Preparation.prepare``.
+        """Declare the topology, and start services that no longer have to wait.
 
-        This method waits for a running reload. Otherwise, it would replace the reloaded programs with the programs of
-        the older project.
+        This method waits for a running reload. Otherwise, the method would replace the reloaded programs with outdated
+        programs. Raises the errors of ``Preparation.prepare``.
         """
         with self._lock:
             prepared = self._preparation.prepare()
@@ -59,17 +59,15 @@ class Reload:
         self._update(prepared.programs, partial(self._finish, self._count) if prepared.is_unfinished else None)
 
     def _finish(self, count: int) -> None:
-        """Remove the bindings and policies that only the earlier processes needed."""
+        """Remove the bindings and policies that only the replaced processes needed."""
         with self._lock:
             if count != self._count:
                 return  # a later update is replacing processes
             try:
                 prepared = self._preparation.finish()
             except RunnerError as error:
-                remedy = (
-                    f"objects that left the files are removed at the next preparation, or by: {invocation('reload')}"
-                )
-                self._journal.say(f"{error}; {remedy}", "warning")
+                rest = "objects removed from the files remain on the broker until the next preparation"
+                self._journal.say(f"{error}; {rest}; to remove them now: {invocation('reload')}", "warning")
             else:
                 if prepared is not None:
                     self._apply(prepared)
@@ -80,30 +78,30 @@ class Reload:
             try:
                 prepared = self._preparation.reload()
             except BrokerError as error:
-                self._journal.say(f"not reloaded, the broker is unreachable: {error}", "warning")
+                self._journal.say(f"not reloaded, because the broker is unreachable: {error}", "warning")
                 return ReloadOutcome.UNREACHABLE
             except RunnerError as error:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
                 self._journal.say("not reloaded: all services keep running unchanged", "warning")
                 return ReloadOutcome.REFUSED
-            except Exception as error:  # noqa: BLE001 - a bug must not end the watch of the files
+            except Exception as error:  # noqa: BLE001 - a bug must not stop the file watcher
                 for line in "".join(traceback.format_exception(error)).splitlines():
                     self._journal.say(line, "error")
                 return ReloadOutcome.REFUSED
             for line in prepared.left:
                 self._journal.say(line, "error")
             self._apply(prepared)
-            rest = ", except the changes above" if prepared.left else ""
+            rest = ", except for the changes above" if prepared.left else ""
             self._journal.say(f"files reloaded{rest}")
             return ReloadOutcome.LEFT if prepared.left else ReloadOutcome.DONE
 
 
-#: The watched files, and the folder in which all files are watched.
+#: The watched files, and the folder whose files are all watched.
 FILES, FOLDER = ("topology.yaml", "config.yaml"), "plugins"
-#: Seconds between two checks of the files.
+#: Seconds between two checks for changed files.
 INTERVAL = 0.3
-#: Seconds before a reload is repeated after the broker was unreachable.
+#: Seconds before another reload if the broker was unreachable.
 RETRY_DELAY = 2.0
 
 Signature = tuple[tuple[int, int, int], ...]
@@ -127,7 +125,7 @@ class Watch:
             try:
                 now = self._signature()
             except OSError:
-                continue  # a file is being replaced
+                continue  # A file is being replaced.
             # Two checks with the same result show that no file is half-written.
             if now == before and now != self._seen:
                 self._seen = now

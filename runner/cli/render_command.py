@@ -1,4 +1,4 @@
-"""``render``, ``import`` and ``graph``: commands that convert topology.yaml to and from other formats."""
+"""The ``render``, ``import`` and ``graph`` commands, which convert topology.yaml to and from other formats."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from runner.topology.model import Objects
 from runner.topology.picture import svg
 from runner.topology.write import write_flow, write_topology
 
-#: The maximum size of an export in bytes. An export with 100,000 queues has about 30 MB.
+#: The maximum size of an export in bytes. An export of 100,000 queues is about 30 MB long.
 MAX_BYTES = 64 * 1024 * 1024
 
 
 @click.command(short_help="Print the compiled topology.")
-@click.option("--definitions", is_flag=True, help="Print a definitions.json for RabbitMQ's import.")
+@click.option("--definitions", is_flag=True, help="Print a definitions.json file for import into RabbitMQ.")
 @click.option(
-    "--permissions", is_flag=True, help="Print the commands that give each service only its necessary rights."
+    "--permissions", is_flag=True, help="Print commands that grant each service only the permissions that it needs."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the topology or the permissions as JSON.")
 @click.pass_obj
@@ -45,7 +45,7 @@ def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) ->
     Needs no broker.
     """
     if definitions and permissions:
-        raise click.UsageError("--definitions and --permissions: choose one of them")
+        raise click.UsageError("--definitions and --permissions cannot be used together")
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
     vhost = Address.of(project.config.broker.url[0]).login.vhost
@@ -62,7 +62,7 @@ def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) ->
     content = to_definitions(objects, vhost)
     if definitions and any(None in one.arguments.values() for one in objects.bindings):
         click.echo(
-            "warning: RabbitMQ's import reads the null value of a header as text, as RabbitMQ's own export writes it",
+            "warning: RabbitMQ's import will read a null header value as text, as it does for RabbitMQ's own exports",
             err=True,
         )
     if definitions or as_json:
@@ -79,15 +79,15 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in one.items() if key != "vhost" and value is not False and value != {}}
 
 
-@click.command("import", short_help="Print a topology.yaml for an export or for the broker.")
+@click.command("import", short_help="Print a topology.yaml for an export or for the running broker.")
 @click.argument("source", metavar="FILE|live")
-@click.option("--vhost", help="The vhost to import, if the file has several.")
+@click.option("--vhost", help="The vhost to import, if the file contains several.")
 @click.pass_obj
 def import_(folder: Path, source: str, vhost: str | None) -> None:
-    """Print a topology.yaml for a definitions.json or for the running broker.
+    """Print a topology.yaml for a RabbitMQ export or for the running broker.
 
-    FILE is an export of RabbitMQ, and "-" is standard input; "live" reads the broker of config.yaml. Standard error
-    lists the objects that a topology.yaml cannot contain, such as users, and the errors and unknown arguments of the
+    FILE is a definitions.json file, or "-" for standard input. With "live", reads the broker in config.yaml. Standard
+    error lists objects that topology.yaml cannot contain, such as users, and the errors and unknown arguments in the
     new file.
     """
     if source == "live":
@@ -104,7 +104,7 @@ def import_(folder: Path, source: str, vhost: str | None) -> None:
 
 
 def _remarks(text: str) -> Iterator[str]:
-    """Yield the errors and lint findings in an imported file that come from its source."""
+    """Yield the errors and lint findings that an imported file inherits from its source."""
     document = Document(TOPOLOGY_FILE, text, {})
     topology = validate_document(Topology, document)
     check_references(topology, document)
@@ -114,7 +114,7 @@ def _remarks(text: str) -> Iterator[str]:
 
 
 def _live(folder: Path) -> Objects:
-    # Imported here, because an import from a file needs no broker, and loading these modules takes time.
+    # These modules are imported here, because they load slowly and an import from a file does not need them.
     from runner.admin.reconciliation import connect
     from runner.cli.temporary_broker import broker_for
 
@@ -141,27 +141,28 @@ def _read(source: str) -> Any:
         raw = read_bounded(sys.stdin.buffer if source == "-" else Path(source), MAX_BYTES)
         return decode_json(raw)
     except FileTooLarge as error:
-        raise RunnerError(f"{error.strerror}; allowed: an export of RabbitMQ of up to that size") from None
+        raise RunnerError(f"{error.strerror}; allowed: a RabbitMQ export of up to that size") from None
     except OSError as error:
-        raise RunnerError(f"cannot be read, {(error.strerror or str(error)).lower()}; name a file") from None
+        reason = (error.strerror or str(error)).lower()
+        raise RunnerError(f"cannot be read, {reason}; allowed: a readable file") from None
     except ValueError as error:
         raise RunnerError(f"not JSON, {str(error).partition(';')[0]}; export it again") from None
 
 
-@click.command(short_help="Print a picture of the topology.")
+@click.command(short_help="Print a diagram of the topology.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["mermaid", "dot", "svg"]),
     default="mermaid",
     show_default=True,
-    help="The format of the picture.",
+    help="The format of the diagram.",
 )
 @click.pass_obj
 def graph(folder: Path, form: str) -> None:
-    """Print a picture of services, exchanges and queues, and the paths between them.
+    """Print a diagram of services, exchanges, queues, and the paths between them.
 
-    Dashed paths are those of failed and unroutable messages.
+    Dashed lines show the paths of failed and unroutable messages.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)

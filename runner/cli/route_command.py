@@ -1,4 +1,4 @@
-"""``route``: a command that shows, without a broker, the queues to which a message is routed."""
+"""The ``route`` command, which shows, without a broker, the queues that a message would reach."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from runner.topology.offline_routing import Hop, OfflineRouter, Route
 @click.command(short_help="Show the queues that a message would reach.")
 @click.argument("exchange")
 @click.argument("key")
-@click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="A header; may be repeated.")
+@click.option(
+    "--header", "headers", metavar="NAME=VALUE", multiple=True,
+    help="A header of the message. Repeat the option for several headers.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the route as one JSON object.")
 @click.pass_obj
 def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_json: bool) -> None:
-    """Show the queues that a message with routing KEY reaches from EXCHANGE.
+    """Show the queues that a message published to EXCHANGE with routing key KEY would reach.
 
-    Also shows the matching bindings, the consumers of the queues, and the path of the message if it fails. Needs no
-    broker, but follows RabbitMQ's rules. "" is the default exchange. The value of a header has the same type as in
-    topology.yaml: 5 and 1.5 are numbers, true is a boolean, and "5" in double quotes is text. Exits with 1 if no queue
-    gets the message, or if the broker would refuse it.
+    Also shows the matching bindings, the consumers of each queue, and the path of the message if it fails. Needs no
+    broker, but follows RabbitMQ's routing rules. An empty EXCHANGE is the default exchange. A header value has the same
+    type as in topology.yaml: 5 and 1.5 are numbers, true is a boolean, and "5" in double quotes is text. Exits with 1
+    if no queue would get the message, or if the broker would refuse the message.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
@@ -60,7 +63,7 @@ def _refusal(exchange: str, key: str, project: Project) -> str | None:
         return f"exchange {exchange!r} is internal and accepts only messages from other exchanges (403 ACCESS_REFUSED)"
     size = len(key.encode(errors="surrogateescape"))
     if size > MAX_NAME_BYTES:
-        return f"the routing key has {size} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
+        return f"the routing key has {size} bytes; allowed: up to {MAX_NAME_BYTES} (AMQP 0-9-1)"
     return None
 
 
@@ -84,7 +87,7 @@ def _show(found: Route, project: Project, objects: Objects) -> None:
             rest = f"; the alternate exchange {hop.alternate} gets the message" if hop.alternate else ""
             click.echo(f"    no binding matches{rest}")
     if not found.queues:
-        click.echo("no queue gets the message: RabbitMQ returns it to its publisher as unroutable")
+        click.echo("no queue gets the message, so RabbitMQ returns it to the publisher as unroutable")
     for queue in found.queues:
         click.echo(f"queue {queue}: {'; '.join(_fate(queue, project, objects))}")
 
@@ -106,12 +109,12 @@ def _fate(queue: str, project: Project, objects: Objects) -> list[str]:
     words = [f"consumed by {', '.join(readers)}" if readers else "no service consumes it"]
     ladder = objects.retry_delays.get(queue)
     if ladder is not None and not readers and not ladder.steps:
-        words.append(f"rejected or delivered too often: dead-lettered to {ladder.dead_letter}")
+        words.append(f"if rejected or delivered too often: dead-lettered to {ladder.dead_letter}")
         return words
     if ladder is not None:
         delays = ", ".join(format_duration(delay) for delay, _ in ladder.steps)
         words.append(f"failed: retried after {delays}" if delays else "failed: not retried")
-        words.append(f"then, or if rejected: dead-lettered to {ladder.dead_letter}")
+        words.append(f"after the last attempt, or if rejected: dead-lettered to {ladder.dead_letter}")
         return words
     (settings,) = (Policies(objects.policies).settings_of(one) for one in objects.queues if one.name == queue)
     if "dead-letter-exchange" in settings:

@@ -1,4 +1,4 @@
-"""``run``: the command that prepares and supervises the system."""
+"""The ``run`` command, which prepares and supervises the system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.supervisor.output.line import LEVELS
 
 @click.command()
 @click.argument("services", nargs=-1)
-@click.option("--watch", is_flag=True, help="Apply each saved change of either file or of a plugin while running.")
+@click.option("--watch", is_flag=True, help="Apply each saved change to the files and plugins while running.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -27,14 +27,14 @@ from runner.supervisor.output.line import LEVELS
     type=click.Choice(LEVELS),
     default="info",
     show_default=True,
-    help="The lowest level to show; debug adds the text of e-mails, publishes and acknowledgements.",
+    help="The minimum level of log lines. Level debug also logs e-mail texts, published messages and acknowledgements.",
 )
 @click.pass_obj
 def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, log_level: str) -> None:
     """Run the services until Ctrl-C.
 
-    Declares topology.yaml on the broker first. Without SERVICES, all services of config.yaml run. A second Ctrl-C kills
-    the processes that have not stopped yet.
+    First declares the objects in topology.yaml on the broker. Without SERVICES, runs all services in config.yaml. A
+    second Ctrl-C kills the processes that have not stopped yet.
     """
     take_foreground()
     # The preparation reads the files in a separate process, while this process imports the remaining modules.

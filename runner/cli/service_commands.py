@@ -1,4 +1,4 @@
-"""``start``, ``stop``, ``restart``, ``scale``, ``reload``, ``down``, ``logs``: commands for the running supervisor."""
+"""The commands for the running supervisor, such as ``start``, ``reload`` and ``logs``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.invocation import invocation
 from runner.supervisor.control.client import EndedMeanwhile, NoRunner, ask, wait_gone
 from runner.supervisor.output.line import Line, TextForm, json_form
 
-#: The width of the slot column in characters. Most names fit.
+#: The width of the slot column in characters, which is enough for most names.
 WIDTH = 14
 #: The minimum length of an order id's prefix, in characters.
 SHORTEST_ID = 4
@@ -29,32 +29,32 @@ _target = click.argument("target", metavar="SERVICE[.N]")
 @_target
 @click.pass_obj
 def start(folder: Path, target: str) -> None:
-    """Start a service, or one of its slots, that was stopped, has exited or was given up.
+    """Start a service or slot that was stopped, has exited, or was given up by the supervisor.
 
-    Returns when the service is ready. If it does not become ready, fails with the reason.
+    Returns when the service is ready. Fails with the reason if the service does not become ready.
     """
     _tell(folder, "start", target=target)
 
 
-@click.command(short_help="Stop a service; the others keep running.")
+@click.command(short_help="Stop a service without stopping the others.")
 @_target
 @click.pass_obj
 def stop(folder: Path, target: str) -> None:
-    """Stop a service, or one of its slots, after it has handled its current messages. The others keep running.
+    """Stop a service or slot after it has handled its current messages. Other services keep running.
 
-    The service stays stopped until "start". The command "down" stops the supervisor and all services.
+    The service remains stopped until the next start command. To stop the supervisor and all services, use down.
     """
     _tell(folder, "stop", target=target)
 
 
-@click.command(short_help="Replace a service's processes by new ones.")
+@click.command(short_help="Restart a service, one process at a time.")
 @_target
 @click.pass_obj
 def restart(folder: Path, target: str) -> None:
-    """Replace a service's processes, or one of them, by new ones.
+    """Restart a service or slot by replacing its processes, one at a time.
 
-    The processes are replaced one at a time. Each new process is ready before the old one finishes its messages and
-    exits. If the new process does not become ready, the old one keeps running. A process that does not run is started.
+    The old process finishes its messages and exits only after the new process is ready. If the new process does not
+    become ready, the old process keeps running. A stopped process is started.
     """
     _tell(folder, "restart", target=target)
 
@@ -64,20 +64,22 @@ def restart(folder: Path, target: str) -> None:
 @click.argument("instances", type=click.IntRange(0, 64))
 @click.pass_obj
 def scale(folder: Path, service: str, instances: int) -> None:
-    """Change the number of instances of a service. The remaining instances keep running.
+    """Change the number of instances of a service without restarting the remaining instances.
 
-    The number is valid until the supervisor exits, or until a reload with another number of instances in config.yaml.
+    The number applies until the supervisor exits, or until a reload with a different number of instances in
+    config.yaml.
     """
     _tell(folder, "scale", target=service, instances=instances)
 
 
-@click.command(short_help="Apply the changed files.")
+@click.command(short_help="Apply changes to the files and plugins.")
 @click.pass_obj
 def reload(folder: Path) -> None:
     """Apply changes to topology.yaml, config.yaml and the plugins.
 
-    Everything is checked first. If there is an error, nothing changes. Only changed services are replaced, one instance
-    at a time. Each new instance is ready before the old one stops. SIGHUP does the same.
+    All files and plugins are checked first. If there is an error, nothing changes. Only changed services are replaced,
+    one instance at a time. Each new instance is ready before the old instance stops. Sending SIGHUP to the supervisor
+    has the same effect.
     """
     _tell(folder, "reload")
 
@@ -85,26 +87,26 @@ def reload(folder: Path) -> None:
 @click.command(short_help="Stop the supervisor and all services.")
 @click.pass_obj
 def down(folder: Path) -> None:
-    """Stop the supervisor of this folder with all its services, and wait until it has exited."""
+    """Stop the supervisor of this folder and all its services, and wait until the supervisor has exited."""
     try:
         _tell(folder, "down")
     except EndedMeanwhile:
         wait_gone(folder)
 
 
-@click.command(short_help="Show the latest lines of services.")
+@click.command(short_help="Show the latest log lines of services.")
 @click.argument("target", metavar="[SERVICE[.N]]", required=False)
-@click.option("-f", "--follow", is_flag=True, help="Continue with new lines, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Also show new lines as they are logged, until Ctrl-C.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="The number of latest lines."
+    "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="The number of lines to show."
 )
-@click.option("--order", metavar="ID", help="Only lines about this order; the beginning of its id is enough.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
+@click.option("--order", metavar="ID", help="Show only lines about this order. A prefix of the order id is enough.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per log line.")
 @click.pass_obj
 def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str | None, as_json: bool) -> None:
-    """Show the latest lines of all services, of one service or slot, or of the supervisor ("runner").
+    """Show the latest log lines of all services, of one service or slot, or of the supervisor ("runner").
 
-    The lines of several services are in the order of their times.
+    Lines from several services are sorted by time.
     """
     if order is not None and len(order := order.strip().rstrip("…")) < SHORTEST_ID:
         text = f"too short, {order!r}; allowed: {SHORTEST_ID} characters or more"
@@ -115,10 +117,10 @@ def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str 
 
 
 def reload_supervisor(folder: Path) -> None:
-    """Reload the supervisor of this folder after a change on the broker, and print its answer.
+    """Make the supervisor of this folder reload the files after a change on the broker, and print the answer.
 
-    The reload starts services that waited for the change. If it fails, this function prints the error and the command
-    to run after the fix. If no supervisor runs, there is no effect.
+    The reload starts services that waited for the change. If the reload fails, the function prints the error and the
+    command to run after the fix. If no supervisor runs, the function does nothing.
     """
     is_announced = False
     try:
@@ -147,7 +149,7 @@ def _show_all(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
 
 def _show(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
     if "dropped" in answer:
-        click.echo(f"{answer['dropped']} lines dropped, because this command read too slowly", err=True)
+        click.echo(f"{answer['dropped']} lines were dropped, because this command read them too slowly", err=True)
     elif "line" in answer:
         click.echo(form(Line(**answer["line"])))
         sys.stdout.flush()

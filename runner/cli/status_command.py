@@ -1,4 +1,4 @@
-"""``status``: the command that shows the state of the supervisor and its services."""
+"""The ``status`` command, which shows the state of the supervisor and its services."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.supervisor.control.client import NoRunner, ask
 
 #: Seconds between two updates with --watch.
 INTERVAL = 1.0
-#: Seconds between two requests to the broker with --watch. The broker logs each request as a connection.
+#: Seconds between two requests to the broker with --watch. The broker logs a connection for each request.
 READY_INTERVAL = 5.0
 #: Seconds within which the supervisor must answer.
 PATIENCE = 10.0
@@ -35,9 +35,10 @@ _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING":
 def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> None:
     """Show the state of every service, or of one service, with the reason.
 
-    CPU is the percentage of one core over the last seconds. MSG/S is the rate of handled messages or published events.
-    READY is the number of ready messages in the service's queues, or "-" if the broker does not answer within a second.
-    --watch with --json prints one object a line. Exits with 0 if all services that should run do so, else with 1.
+    CPU is the percentage of one core over the last few seconds. MSG/S is the number of messages handled or events
+    published per second. READY is the number of ready messages in the service's queues, or "-" if the broker does not
+    answer within a second. With --watch and --json, prints one JSON object per line. Exits with 0 if every service that
+    should be running is running, and otherwise with 1.
     """
     ready: dict[str, int | None] = {}
     due = 0.0
@@ -69,11 +70,11 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
 
 
 def ready_messages(folder: Path) -> dict[str, int | None]:
-    """Return the number of ready messages for each consuming service, or None if the broker does not answer.
+    """Return the number of ready messages for each consuming service. It is None if the broker does not answer.
 
     The result is empty if the configuration is invalid, because the running services use an earlier configuration.
     """
-    # Imported here, because the AMQP client and the models of the files take longer to import than the rest of the
+    # These modules are imported here, because the AMQP client and the file models load more slowly than the rest of the
     # command.
     from runner.admin.queue_counts import look
     from runner.config.project import load_project
@@ -115,7 +116,7 @@ def _is_well(slot: dict[str, Any]) -> bool:
 
 def _text(found: dict[str, Any]) -> str:
     ready = dict(found["ready"])
-    # The slots of a service share its queues, so only the first slot shows the messages in these queues.
+    # All slots of a service consume from the same queues, so only the first slot shows the number of ready messages.
     rows: list[tuple[str, ...]] = [_HEAD, *(_row(slot, ready.pop(slot["service"], None)) for slot in found["slots"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     runner = found["runner"]

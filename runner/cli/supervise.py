@@ -1,4 +1,4 @@
-"""The supervision in ``run``, from the start of the services until all services are stopped."""
+"""The supervision of all services, from the start of ``run`` until every service has stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runner.supervisor.transition_report import Listener, history
 
 
 def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str, log_level: str) -> int:
-    """Run the services of the files until they stop, and return the exit code. Raises RunnerError if none can run."""
+    """Run the configured services until they stop, and return the exit code. Raises RunnerError if none can run."""
     settings = preparation.begin()
     with take_lock(folder / "var") as lock:
         found = preparation.find()

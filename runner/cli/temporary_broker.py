@@ -1,4 +1,4 @@
-"""The broker for one command, either a running broker or a private node that runs as long as the command."""
+"""The broker for one command: a running broker, or a private node that is stopped after the command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.supervisor.lock import holder_of, take_lock
 from runner.supervisor.processes.process import Process
 from runner.supervisor.program import Program
 
-#: Seconds within which a broker must start, and within which it must stop.
+#: Seconds within which a broker must start, and seconds within which it must stop.
 START_TIMEOUT, STOP_TIMEOUT = 90.0, 10.0
 #: Seconds within which a supervisor must report the address of its broker.
 RUNNER_TIMEOUT = 5.0
@@ -30,9 +30,9 @@ RUNNER_TIMEOUT = 5.0
 
 @contextlib.contextmanager
 def broker_for(project: Project) -> Iterator[str | None]:
-    """Yield the address of a running broker's HTTP API, or None if the address follows the convention.
+    """Yield the URL of the broker's HTTP API, or None if the URL follows RabbitMQ's port convention.
 
-    Raises BrokerUnreachable if no broker answers and none can be started.
+    Raises BrokerUnreachable if no broker answers and no broker can be started.
     """
     settings = project.config.broker
     folder = project.var / "broker"
@@ -43,7 +43,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
     with _held(project, found):
         address = Address.of(found.url)
         click.echo(f"no broker answers: starting the private RabbitMQ on {address} for this command", err=True)
-        # The node's own output, which contains the same warning, is not shown.
+        # The node also prints this warning, but the node's output is not shown.
         change = Folder(folder).login_change(address.login)
         if change is not None and isinstance(found, PrivateNode):
             click.echo(f"warning: {change}", err=True)
@@ -55,7 +55,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
 
 
 def _reported_by_supervisor(project: Project, address: Address) -> str | None:
-    """Return the HTTP API's URL if the supervisor of this folder runs this broker in a container, or None."""
+    """Return the URL of the HTTP API if the supervisor of this folder runs the broker in a container, or None."""
     try:
         answers = list(ask(project.folder, "status", patience=RUNNER_TIMEOUT))
     except RunnerError:
@@ -72,11 +72,12 @@ def _held(project: Project, found: Startable) -> IO[str]:
     try:
         return take_lock(project.var)
     except AlreadyRunning:
-        # The error does not recommend stopping the supervisor. Its broker may be on another machine or about to answer.
+        # The error does not recommend stopping the supervisor, because the supervisor's broker may be on another
+        # machine or about to answer.
         pid = holder_of(project.var) or "unknown"
         raise BrokerUnreachable(
-            f"{Address.of(found.url)}: no broker answers, although a runner runs in this folder (pid {pid}); it waits"
-            " for the same broker, or uses another address: compare RABBITMQ_URL there and here"
+            f"{Address.of(found.url)}: no broker answers, although a supervisor runs in this folder (pid {pid})."
+            " It waits for the same broker, or uses another address; compare RABBITMQ_URL in both environments"
         ) from None
 
 
@@ -94,7 +95,7 @@ def start_process(found: Startable) -> Process:
             stop_process(process)
             *_, last = [b"", *status.splitlines()]
             words = last.decode("utf-8", "replace").removeprefix("STATUS=")
-            raise BrokerUnreachable(f"the private RabbitMQ does not start, {words or 'for an unknown reason'}")
+            raise BrokerUnreachable(f"the private RabbitMQ did not start: {words or 'unknown reason'}")
         status += data
     return process
 

@@ -1,4 +1,4 @@
-"""A command's terminal, with colours, warnings, progress, Ctrl-C, and a guard for all output.
+"""The terminal of a command: colours, warnings, progress bars, Ctrl-C, and a guard for all output.
 
 Commands escape text from messages and other programs (``runner.escape``). The guard escapes control characters in all
 other text, such as a file name in an error, so that no text remains unescaped.
@@ -19,9 +19,9 @@ import click
 
 from runner.escape import escaped_json
 
-#: Colours (ECMA-48, SGR) that this program sets. Colours in text from elsewhere are escaped earlier.
+#: The colour codes (ECMA-48, SGR) that this program writes. Colour codes in untrusted text are escaped earlier.
 _COLOUR = re.compile(r"(\x1b\[[0-9;]{0,12}m)")
-#: The control sequences at the start and end of a line that a command rewrites.
+#: The control sequences at the start and at the end of a rewritten line.
 _BEGIN, _END = ("\r\x1b[K", "\r", "\x1b[H\x1b[J"), ("\x1b[K",)
 
 
@@ -38,7 +38,7 @@ class Guarded:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Write the text. A character that the stream cannot encode is written as an escape."""
+        """Write the text. A character that the stream cannot encode is written as an escape sequence."""
         shown = self._escaped(text)
         try:
             self.stream.write(shown)
@@ -57,8 +57,7 @@ class Guarded:
             return text
         before = next((mark for mark in _BEGIN if text.startswith(mark)), "")
         after = next((mark for mark in _END if text.endswith(mark) and len(text) > len(before)), "")
-        # JSON's escapes are used, so that a JSON document remains valid. Tabs are harmless, and some tables contain
-        # tabs.
+        # JSON escape sequences keep a JSON document valid. Tabs are harmless, and some tables contain tabs.
         parts = _COLOUR.split(text[len(before) : len(text) - len(after)])
         return before + "".join(part if number % 2 else _guard(part) for number, part in enumerate(parts)) + after
 
@@ -69,7 +68,7 @@ def _guard(text: str) -> str:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Guard standard output and standard error inside the with block."""
+    """Guard standard output and standard error within the ``with`` block."""
     out, err = Guarded(sys.stdout), Guarded(sys.stderr)
     sys.stdout, sys.stderr = out, err
     try:
@@ -83,7 +82,7 @@ def guarded() -> Iterator[None]:
 
 
 def unguarded(stream: Any) -> Any:
-    """Return the stream behind the guard, for writers that escape their output themselves in large batches."""
+    """Return the stream behind the guard, for writers that escape their own output in large batches."""
     return stream.stream if isinstance(stream, Guarded) else stream
 
 
@@ -96,12 +95,12 @@ def has_colour() -> bool:
 
 
 def terminal_width() -> int | None:
-    """Return the number of characters in a terminal line, or None if standard output is not a terminal."""
+    """Return the width of the terminal in characters, or None if standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def redrawn(text: str) -> str:
-    """Return the text with codes that redraw a terminal and with cut lines, or unchanged without a terminal."""
+    """Return the text as a full screen with cut lines, or unchanged if standard output is not a terminal."""
     if not sys.stdout.isatty():
         return text
     # Wrapped lines would push the first lines off the screen.
@@ -110,7 +109,7 @@ def redrawn(text: str) -> str:
 
 
 def cut_line(line: str, width: int) -> str:
-    """Return at most ``width`` characters of a line, not counting colours."""
+    """Return at most ``width`` characters of a line, not counting colour codes."""
     shown, place = "", 0
     for part in re.split(r"(\x1b\[[0-9;]*m)", line):
         shown += part if part.startswith("\x1b") else part[: width - place]
@@ -121,20 +120,20 @@ def cut_line(line: str, width: int) -> str:
 def take_foreground() -> None:
     """Make Ctrl-C reach only this process if the process runs under make.
 
-    The terminal sends SIGINT to its whole foreground group, and make would then report a clean stop as a failure.
+    The terminal sends SIGINT to the whole foreground process group, and make would report a clean stop as a failure.
     """
     if "MAKELEVEL" not in os.environ or not sys.stdin.isatty() or os.getpgrp() == os.getpid():
         return
     try:
         if os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
-            return  # in the background, the terminal belongs to the shell
+            return  # in the background, where the shell owns the terminal
     except OSError:
-        return  # standard input is not the controlling terminal
+        return  # Standard input is not the controlling terminal.
     # A background process that becomes the foreground group gets SIGTTOU (POSIX, tcsetpgrp).
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(sys.stdin.fileno(), os.getpgrp())
-    # Ctrl-Z would stop only this process group. make would then wait while no process reads the terminal.
+    # Ctrl-Z would stop only this process group, and make would wait while no process reads the terminal.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
 
@@ -143,15 +142,15 @@ LONG = 5000
 
 
 def warn(text: str) -> None:
-    """Print a line on standard error, in yellow if it is a terminal."""
+    """Print a warning on standard error, in yellow on a terminal."""
     click.secho(text, err=True, fg="yellow" if sys.stderr.isatty() else None)
 
 
 @contextlib.contextmanager
 def progress(label: str, total: int, *, is_long: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on standard error. Yield a function that is called with the number of finished items.
+    """Show a progress bar on standard error. Yield a function to call with the number of finished items.
 
-    No bar is shown if standard error is not a terminal or the work is short.
+    No bar is shown if standard error is not a terminal or the number of items is small.
     """
     if not sys.stderr.isatty() or (total < LONG and not is_long):
         yield lambda _: None
@@ -174,12 +173,12 @@ class StopRequest:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def is_set(self) -> bool:
-        """Return True after a signal, when the command must finish its current step and stop."""
+        """Return True after a signal, so that the command finishes its current step and stops."""
         return self._number is not None
 
     @property
     def exit_code(self) -> int:
-        """The exit code, which is 128 plus the signal's number, as in shells, or 0 without a signal."""
+        """The exit code: 128 plus the signal number, as in shells, or 0 without a signal."""
         return 0 if self._number is None else 128 + self._number
 
 

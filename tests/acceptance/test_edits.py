@@ -109,7 +109,7 @@ def test_a_queue_held_back_by_an_edit_still_gets_orders_and_its_service_runs_on_
     project, runner, vhost = shop.project, shop.runner, shop.vhost
     before, topology = runner.children(), project.topology()
     topology["queues"][PAYMENT] = {"type": "classic", "bind": {"orders.topic": ["order.#"]}, "retry": ["2s"]}
-    assert shop.save(topology).endswith("files reloaded, except the changes above")
+    assert shop.save(topology).endswith("files reloaded, except for the changes above")
     assert "+ binding  orders.topic -(order.#)-> payment.order.created; it waits for queue" in runner.output
     runner.wait_for("payment keeps running unchanged, because it uses the held-back queue 'payment.order.created'")
     bound = {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT}

@@ -172,7 +172,7 @@ def test_an_object_that_would_have_to_be_replaced_is_reported_and_left_and_other
         r"ERROR: topology.yaml:\d+: queue 'unrouted.all': type is 'classic' here, but 'quorum' on the broker;"
         f" change it back, or: {PRINTED} apply --replace unrouted.all --drain"
     )
-    watched.wait_for("files reloaded, except the changes above")
+    watched.wait_for("files reloaded, except for the changes above")
     assert vhost.queues()["unrouted.all"]["type"] == "quorum"
     assert "new" in vhost.queues()
 

@@ -331,7 +331,7 @@ def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Pa
     assert (
         shop.run("dlq", "discard", "--id", "a", "--yes", "--file", str(file))[1]
         .strip()
-        .endswith("exists; allowed: a new file")
+        .endswith("already exists; allowed: a new file")
     )
     assert held(shop.vhost.url, "pay.dlq") == [1]
     target = tmp_path / "new" / "file"

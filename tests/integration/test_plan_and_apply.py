@@ -177,7 +177,7 @@ def test_a_queue_with_a_consumer_is_not_replaced(shop: Shop) -> None:
         shop.write(changed("queues", "fixed", "type", to="quorum"))
         code, output = shop.run("apply", "--replace", "fixed", "--drain")
         assert code == 1
-        assert "queue 'fixed': it has 1 consumer; stop the services that consume it, and try again" in output
+        assert "queue 'fixed': it has 1 consumer; stop the services that consume the queue, and try again" in output
         assert shop.vhost.queues()["fixed"]["type"] == "classic"
 
 
@@ -363,7 +363,7 @@ def test_a_setting_that_this_broker_does_not_support_stops_apply_before_any_chan
 def test_an_unknown_name_to_replace_is_a_usage_error(shop: Shop) -> None:
     code, output = shop.run("apply", "--replace", "work")
     assert code == 2
-    assert "nothing named 'work' is to be replaced" in output
+    assert "no object named 'work' needs to be replaced" in output
 
 
 def test_an_unreachable_broker_exits_with_75(tmp_path: Path, vhost: Vhost) -> None:

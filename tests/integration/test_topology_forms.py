@@ -196,13 +196,13 @@ def test_route_follows_a_message_to_its_queues_services_and_dead_letters(shop: S
         "    '#' -> exchange by.header",
         "  by.header (headers)",
         '    headers {"x-match": "any", "region": "eu", "seen": null} -> queue eu',
-        "queue work: consumed by payment; failed: retried after 1s, 5s; then, or if rejected: dead-lettered to"
-        " work.dlq",
+        "queue work: consumed by payment; failed: retried after 1s, 5s; after the last attempt, or if rejected:"
+        " dead-lettered to work.dlq",
         "queue eu: no service consumes it",
     ]
     code, output = shop.run("route", "by.header", "x")
     assert code == 1
-    assert "no queue gets the message: RabbitMQ returns it to its publisher as unroutable" in output
+    assert "no queue gets the message, so RabbitMQ returns it to the publisher as unroutable" in output
     code, output = shop.run("route", "--json", "", "work")
     assert code == 0
     assert json.loads(output)["queues"] == [

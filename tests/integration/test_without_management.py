@@ -70,7 +70,7 @@ def test_without_the_http_api_everything_is_declared_with_arguments_instead_of_p
     assert (arguments["x-delivery-limit"], arguments["x-max-length"]) == (100, 9)
     assert shop.vhost.exchanges()["orders"]["arguments"] == {"alternate-exchange": "lost"}
     code, output = shop.run("plan")
-    assert (code, output.splitlines()[-1]) == (4, "nothing more could be compared")
+    assert (code, output.splitlines()[-1]) == (4, "no changes found, but not everything could be compared")
     # When the API is back, settings that the arguments already contain are no difference.
     shop.config["broker"]["management"] = shop.vhost.rabbit.management
     shop.write(TOPOLOGY)
@@ -86,7 +86,7 @@ def test_a_queue_whose_policy_is_unknown_is_reported_and_left_unchanged(shop: Sh
     said = declared(shop)
     (line,) = [one for one in said if "queue 'work'" in one]
     assert line.startswith(
-        "not compared, topology.yaml:8: queue 'work': x-dead-letter-exchange is '' here, but not set"
+        "not compared: topology.yaml:8: queue 'work': x-dead-letter-exchange is '' here, but not set"
     )
 
 
@@ -105,7 +105,7 @@ def test_the_error_for_a_user_without_a_tag_names_the_required_tag(shop: Shop, u
     shop.write(TOPOLOGY)
     said = declared(shop)
     assert f"user {shop.vhost.name!r} may not GET" in said[0]
-    assert "give it the tag" in said[0]
+    assert "give the user the" in said[0]
     assert "work.dlq" in shop.vhost.queues()
 
 
@@ -115,7 +115,7 @@ def test_a_user_that_may_only_read_policies_gets_arguments_and_a_comparison(shop
     shop.write(TOPOLOGY)
     code, output = shop.run("apply")
     assert code == 0
-    assert "our objects are not recorded on the broker" in output
+    assert "the managed objects are not recorded on the broker" in output
     assert shop.vhost.queues()["work"]["arguments"]["x-dead-letter-routing-key"] == "work.dlq"
     plan = shop.plan()
     assert (plan["changes"], plan["exit_code"]) == ([], 4)
@@ -151,7 +151,7 @@ def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Pro
     body = {key: rights[key] for key in ("configure", "write", "read")}
     vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", body)
     runner = project.run("run", "payment", url=user)
-    runner.wait_for("not declared, .* this user may not; they must already exist")
+    runner.wait_for("not declared: .* this user lacks the permission; they must already exist")
     runner.wait_for("topology: not compared, because this user has only the permissions that services need")
     runner.pid_of("payment.1")
     assert "WARNING" not in runner.output

@@ -124,4 +124,4 @@ def test_every_link_leads_to_a_chapter_or_a_page() -> None:
 def test_only_the_page_of_config_yaml_is_generated() -> None:
     result = CliRunner().invoke(main, ["schema", "topology", "--format", "markdown"])
     assert result.exit_code == 2
-    assert "not of topology.yaml; allowed: config" in result.output
+    assert "not available for topology.yaml; allowed: config" in result.output

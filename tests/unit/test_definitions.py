@@ -94,11 +94,11 @@ def test_an_export_that_cannot_be_read_is_one_line_and_exit_code_1(tmp_path: Pat
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("/dev/full", "larger than 67108864 bytes; allowed: an export of RabbitMQ of up to that size"),
-        ("/", "cannot be read, is a directory; name a file"),
-        ("nowhere", "cannot be read, no such file or directory; name a file"),
+        ("/dev/full", "larger than 67108864 bytes; allowed: a RabbitMQ export of up to that size"),
+        ("/", "cannot be read, is a directory; allowed: a readable file"),
+        ("nowhere", "cannot be read, no such file or directory; allowed: a readable file"),
         ("/dev/null", "not JSON, Expecting value: line 1 column 1 (char 0); export it again"),
-        ("/proc/self/mem", "cannot be read, input/output error; name a file"),
+        ("/proc/self/mem", "cannot be read, input/output error; allowed: a readable file"),
     ],
 )
 def test_a_path_without_an_export_is_one_line_and_exit_code_1(tmp_path: Path, source: str, words: str) -> None:

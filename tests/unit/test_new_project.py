@@ -83,14 +83,14 @@ def test_compose_accepts_the_file_of_a_new_project_and_runs_the_broker_of_the_sh
 @pytest.mark.parametrize(
     ("present", "words"),
     [
-        (["topology.yaml"], "contains topology.yaml"),
-        (["compose.yaml", ".gitignore"], "contains compose.yaml and 1 more of the files of a project"),
+        (["topology.yaml"], "already contains topology.yaml"),
+        (["compose.yaml", ".gitignore"], "already contains compose.yaml and 1 other project file"),
     ],
 )
 def test_no_file_is_overwritten(here: Path, present: list[str], words: str) -> None:
     for name in present:
         (here / name).write_text("mine")
-    assert call("init", ".") == (1, f".: {words}; init overwrites no file; allowed: a new folder\n")
+    assert call("init", ".") == (1, f".: {words}; allowed: a new folder\n")
     assert files_of(here) == dict.fromkeys(present, "mine")
 
 
@@ -113,5 +113,5 @@ def test_a_folder_that_is_a_file_or_given_by_project_is_a_usage_error(here: Path
     assert (code, output.splitlines()[-1]) == (2, "Error: Invalid value for 'DIR': Directory 'f' is a file.")
     code, output = call("--project", ".", "init", "x")
     assert code == 2
-    assert output.splitlines()[-1].startswith("Error: init has no --project; allowed: ")
+    assert output.splitlines()[-1].startswith("Error: init does not accept --project; allowed: ")
     assert not (here / "x").exists()
