@@ -35,7 +35,7 @@ page, which `make schema` generates from the commands.
 | exit code | meaning |
 |---|---|
 | 0 | success, or stopped on request |
-| 1 | a command failed, the supervisor gave up a service, or `lint` reported findings |
+| 1 | a command failed, the supervisor gave up on a service, or `lint` reported findings |
 | 2 | invalid command line, or `plan` reported changes |
 | 3 | an object must still be replaced or retired |
 | 4 | `plan` could not compare everything |

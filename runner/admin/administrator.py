@@ -60,7 +60,7 @@ class Administrator:
         self._management.delete_exchange(name)
 
     def in_use(self, name: str) -> str | None:
-        """Return the reason why a queue must not be deleted, such as messages or a consumer, or None."""
+        """Return the reason why a queue must not be deleted, for example because it has messages, or None."""
         try:
             url, found = look(self._urls, [name])
             counts = found[name]

@@ -32,14 +32,15 @@ def apply(
 ) -> list[Left]:
     """Apply all selected changes. The call may be interrupted at any point and repeated.
 
-    ``did`` is called with each change after the change is made. Returns the remaining changes, each with its
-    requirement. Raises RunnerError if the broker refuses a change. Changes that were made before the error are kept.
+    ``did`` is called with each change after the change is made. Returns the remaining changes, and what each of these
+    changes requires. Raises RunnerError if the broker refuses a change. Changes that were made before the error are
+    kept.
     """
     return [*decision.left, *_Application(decision, live, broker, say, did).run()]
 
 
 class _Application:
-    """One application of a decision, which creates, then replaces, then removes objects."""
+    """One application of a decision, which first creates, then replaces, and finally removes objects."""
 
     def __init__(
         self,
@@ -128,13 +129,15 @@ class _Application:
                 self._remember_also(done)
             raise
         except (BrokerError, BrokerRefused):
-            self._say(f"interrupted: some of {len(changes)} changes may have been made; the next plan shows the rest")
+            self._say(
+                f"interrupted: some of the {len(changes)} changes may have been made; the next plan shows the rest"
+            )
             raise
         for change in changes:
             self._did(change)
 
     def _removals(self) -> list[Change]:
-        """Return the removals in order, from the bindings through which messages arrive, to the policies."""
+        """Return the removals in order, with incoming bindings first and policies last."""
         changes = [one for one in self._decision.of(Mark.CHANGE) if one.is_removal]
         ranks = upstream_ranks(one.thing for one in changes if isinstance(one.thing, Binding))
         return sorted(

@@ -26,10 +26,10 @@ def publish_all(
 ) -> None:
     """Publish events in order, over a connection named ``name``.
 
-    ``on_sent`` is called before each event is published, with the number of events that may have reached the broker,
-    including the event. Raises Unroutable if no queue gets an event, PublishRefused if the broker refuses an event,
-    BrokerBlocked, BrokerUnreachable, BrokerRefused, and the errors of ``events``. After an error, some events may have
-    been published.
+    Before publishing an event, the function calls ``on_sent`` with the number of events that may have reached the
+    broker afterwards. Raises Unroutable if no queue gets an event, and PublishRefused if the broker refuses an event.
+    Also raises BrokerBlocked, BrokerUnreachable, BrokerRefused, and the errors of ``events``. After an error, some
+    events may have been published.
     """
     _Batch(url, name, events, on_sent).run()
 

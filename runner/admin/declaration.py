@@ -30,8 +30,7 @@ _INEQUIVALENT = re.compile(
 )
 #: The maximum number of differences to find in one queue. Each difference needs another declaration.
 _MOST_DIFFERENCES = 20
-#: False if the environment contains FASTCOMMERCE_SETTLE=0, which is meant for a broker with disposable messages, such
-#: as a broker for tests.
+#: False if FASTCOMMERCE_SETTLE=0 is in the environment, as for a test broker with disposable messages.
 SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
 #: The number of objects above which a declaration uses several connections.
 MOST_AT_ONCE = 500
@@ -50,7 +49,8 @@ class RefusedObject:
     may_be_policy: bool = False
     #: True if the user lacks the permission to declare the object.
     is_denied: bool = False
-    #: True if the same declaration may succeed later, for example if the queue is exclusive to another connection now.
+    #: True if the same declaration may succeed later, for example because the queue is currently exclusive to another
+    #: connection.
     may_pass: bool = False
 
     @property
@@ -65,7 +65,7 @@ class RefusedObject:
 def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[RefusedObject]:
     """Declare all objects. Identical objects that already exist are not changed.
 
-    Returns the refused objects, after all other objects are declared and would survive a crash of the broker. Raises
+    Returns the refused objects. By then, all other objects are declared and would survive a crash of the broker. Raises
     BrokerRefused if the broker accepts no connection. Raises BrokerUnreachable in four cases:
 
     - No broker answers.
@@ -109,7 +109,7 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
         try:
             declaration.run(timeout)
         except BrokerUnreachable as error:
-            # A refusal by one node is more informative than another node that does not answer.
+            # A refusal is more informative than the failure of a node to answer.
             problem = problem if isinstance(problem, BrokerRefused) else error
         except BrokerRefused as error:
             problem = error
@@ -119,14 +119,14 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
 
 
 class _Declaration:
-    """A declaration of all objects. After each refusal, it continues over a new channel or connection."""
+    """A session that declares all objects, and opens a new channel or connection after each refusal."""
 
     def __init__(self, url: str, things: list[Declarable]) -> None:
         self._url = url
         self._things = list(things)
         self._answered = 0
         self._differences: list[re.Match[str]] = []
-        #: The close of the connection, if the broker answered a declaration by closing the connection.
+        #: Details of the close, if the broker answered a declaration by closing the connection.
         self._closed_by: Close | None = None
         self.refusals: list[RefusedObject] = []
 
@@ -213,7 +213,7 @@ def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | No
 
 
 def difference_text(differences: Sequence[re.Match[str]]) -> str:
-    """Return the differences, with both values and the remedy, as text."""
+    """Return a text with the differences, both values and the remedy."""
     # A different type causes further differences, which are not mentioned.
     types = [one for one in differences if one["key"] in ("x-queue-type", "type")]
     said = ", ".join(

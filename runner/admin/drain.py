@@ -24,7 +24,7 @@ PROGRESS = 1.0
 
 
 class MessagesDeleted(RunnerError):
-    """The error for messages that arrived in a queue just as it was deleted, and were deleted with the queue."""
+    """An error about messages that arrived in a queue just as the queue was deleted, and were deleted too."""
 
 
 def move_messages(
@@ -40,8 +40,7 @@ def move_messages(
 ) -> int:
     """Drain a queue, and report the progress every second. Return the number of moved messages.
 
-    ``delete`` is the type of the source if the source must be deleted afterwards, otherwise None. ``Drain`` describes
-    the other arguments.
+    ``delete`` is the type of a source to delete afterwards, or None. ``Drain`` describes the other arguments.
     """
     total, due = counts_of(url, source).messages, time.monotonic() + PROGRESS
 
@@ -87,10 +86,11 @@ class Drain(Emptier):
     def run(self, *, delete: bool = False, is_classic: bool = False, enough: int | None = None) -> int:
         """Move all messages. With ``delete``, delete the empty source afterwards.
 
-        ``is_classic`` is True if the source is a classic queue. RabbitMQ can delete a classic queue on the condition
-        that it is empty. ``enough`` is for a source that still gets messages. The drain stops soon after it has moved
-        ``enough`` messages, or received HEADSTART more than twice that number. Raises the errors of ``Emptier.run``,
-        MessagesDeleted, and RunnerError if a message cannot be copied or the source cannot be deleted.
+        ``is_classic`` is True if the source is a classic queue. For classic queues, RabbitMQ supports deletion on the
+        condition that the queue is empty. ``enough`` limits the drain of a source that still gets messages. The drain
+        stops soon after it has moved ``enough`` messages, or received HEADSTART more than twice that number. Raises the
+        errors of ``Emptier.run``, MessagesDeleted, and RunnerError if a message cannot be copied or the source cannot
+        be deleted.
         """
         self._delete, self._is_classic, self._enough = delete, is_classic, enough
         return super().run()
@@ -148,7 +148,7 @@ class Drain(Emptier):
     def _closed(self, channel: Channel, error: Exception) -> None:
         close = close_of(error)
         if self._is_deleting and close.verdict is not CloseKind.PASSES:
-            self._fail(close.reason)  # for example, if the source is no longer empty, which another run solves
+            self._fail(close.reason)  # the source may no longer be empty, and another run may succeed
         else:
             super()._closed(channel, error)
 

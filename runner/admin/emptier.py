@@ -32,7 +32,7 @@ STALLED = 60.0
 
 
 class Emptier:
-    """A consumer that removes up to ``limit`` messages from a queue, until the queue is empty or the caller stops.
+    """A consumer that removes up to ``limit`` messages from a queue, and that the caller can stop early.
 
     Before it stops, the consumer handles messages without acknowledging them, until its prefetch is used up or the
     queue is empty. Only then does the consumer cancel its subscription. If a quorum queue delivered a message during
@@ -72,11 +72,11 @@ class Emptier:
         self.done = 0
 
     def run(self) -> int:
-        """Remove the messages, and return the number of removed messages. After an error, ``done`` contains the number.
+        """Remove the messages. Return the number of removed messages, which is in ``done`` after an error.
 
-        Raises BrokerUnreachable, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if the
-        broker refuses or returns a message, and the errors of ``_take``. After an error, the remaining messages are
-        still in the queue.
+        Raises BrokerUnreachable, and BrokerBlocked if the broker does not confirm a message. Raises PublishRefused or
+        Unroutable if the broker refuses or returns a message. Also raises the errors of ``_take``. After an error, the
+        remaining messages are still in the queue.
         """
         self._session.run()
         return self.done
@@ -100,7 +100,10 @@ class Emptier:
         self._unconfirmed.publish(tag, place, body, properties)
 
     def _is_safe(self, tag: int) -> bool:
-        """Return True if a delivery may be acknowledged after a confirm. Otherwise, publish its next message."""
+        """Return True if a delivery may be acknowledged after a confirm.
+
+        Otherwise, publish the delivery's next message.
+        """
         return True
 
     def _lose(self, tag: int) -> None:

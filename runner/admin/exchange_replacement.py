@@ -121,13 +121,13 @@ class ExchangeReplacement:
                 yield binding
 
     def _absent_queues(self) -> set[str]:
-        """Return the queues that an interrupted replacement has deleted, and that this replacement binds again."""
+        """Return the queues that an interrupted replacement has deleted, and that must be bound again."""
         aside = {name.removesuffix(suffix) for name in self._live.queues for suffix in DRAIN_SUFFIXES}
         return {one.name for one in self._target.queues if one.name in aside and one.name not in self._live.queues}
 
 
 def _end(binding: Binding) -> str:
-    """Return the name of the binding's destination exchange, or an empty text if the destination is a queue."""
+    """Return the name of the binding's destination exchange, or an empty string if the destination is a queue."""
     return binding.destination if binding.destination_type == "exchange" else ""
 
 

@@ -13,7 +13,7 @@ from runner.topology.effective_settings import Policies
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
-#: The record of the managed objects is in the global parameter with this prefix and the name of the vhost.
+#: The prefix of the global parameter that contains the record of the managed objects. The vhost's name follows.
 OWNED = "fastcommerce"
 _NOT_FOUND = 404
 
@@ -50,7 +50,7 @@ class Management(ManagementApi):
         )
 
     def _denied_features(self) -> frozenset[str] | None:
-        """Return the deprecated features that the broker denies, or None if it does not report any (before 4.1)."""
+        """Return the deprecated features that the broker denies, or None if unknown, as before RabbitMQ 4.1."""
         try:
             found = self.request("GET", "deprecated-features")
         except ManagementError as error:
@@ -145,7 +145,7 @@ class Management(ManagementApi):
             if not error.is_denied:
                 raise
             return dict(assumed)
-        # The arguments of a classic queue may lack its type.
+        # The arguments of a classic queue may lack the queue type.
         arguments = {**(queue.get("arguments") or {}), "x-queue-type": queue.get("type", "classic")}
         applying = policies.applying(Queue(str(queue["name"]), bool(queue.get("durable")), arguments))
         return dict(applying.definition) if applying is not None else {}
@@ -213,7 +213,7 @@ def _exchange(one: dict[str, Any]) -> Exchange:
 
 
 def _queue(one: dict[str, Any]) -> LiveQueue:
-    # The API reports the type separately, because the arguments of a classic queue may lack it.
+    # The API reports the queue type separately, because the arguments of a classic queue may lack the type.
     arguments = {**(one.get("arguments") or {}), "x-queue-type": one.get("type", "classic")}
     return LiveQueue(
         Queue(one["name"], one["durable"], arguments, one["auto_delete"]),

@@ -72,10 +72,10 @@ class ManagementApi:
         self._deadline: float | None = None
 
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
-        """Send a request to ``/api/PART/PART...``. Return the decoded answer, or None. Raises ManagementError.
+        """Send a request to ``/api/PART/PART...``. Return the decoded answer, or None for an empty answer.
 
-        If the server fails, repeat the request for PATIENCE seconds. All requests share these seconds until the server
-        answers.
+        If the server fails, repeat the request for PATIENCE seconds, which all requests share until the server answers.
+        Raises ManagementError.
         """
         while True:
             try:

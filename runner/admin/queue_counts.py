@@ -34,7 +34,7 @@ class QueueCounts:
 def counts_of(url: str, queue: str) -> QueueCounts:
     """Return the counts of a queue.
 
-    Raises RunnerError if the queue does not exist, BrokerRefused, and BrokerUnreachable.
+    Raises BrokerRefused, BrokerUnreachable, and RunnerError if the queue does not exist.
     """
     counts = look([url], [queue])[1][queue]
     if counts is None:
@@ -49,10 +49,10 @@ def look(
 
     ``timeout`` is the time in seconds within which the broker at one address must report all counts. ``unknown``
     receives the reason for each queue that currently cannot answer, for example while its node is down. The result
-    omits these queues.
+    omits the queues in ``unknown``.
 
     Raises BrokerUnreachable if no broker or no queue answers. Without ``unknown``, a single queue that does not answer
-    also causes this error. Raises BrokerRefused if the user lacks the permissions for a queue.
+    also causes BrokerUnreachable. Raises BrokerRefused if the user lacks the permissions for a queue.
     """
     problem: RunnerError = BrokerUnreachable("broker.url: no address")
     for url in urls:
@@ -100,8 +100,8 @@ def version_at(url: str) -> Version:
 def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
     """Return reliable counts of a quorum queue. A queue that is too busy to answer also reports 0 messages.
 
-    ``patience`` is the time in seconds to wait for the queue's count. Raises BrokerUnreachable if the count remains
-    unknown, BrokerRefused, and RunnerError if the queue does not exist.
+    ``patience`` is the time in seconds to wait for the queue's count. Raises BrokerRefused, BrokerUnreachable if the
+    count remains unknown, and RunnerError if the queue does not exist.
     """
     is_any = has_messages(url, queue)
     deadline = time.monotonic() + patience
@@ -140,7 +140,7 @@ def has_messages(url: str, queue: str) -> bool:
 
 
 class _Look:
-    """A session that reads the counts of queues one by one. After a missing queue, it opens a new channel."""
+    """A session that reads the counts of queues one by one, and opens a new channel after each missing queue."""
 
     def __init__(self, url: str, queues: Sequence[str], *, may_be_unknown: bool) -> None:
         self._left = list(queues)

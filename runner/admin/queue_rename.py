@@ -1,4 +1,4 @@
-"""The renaming of a queue, which moves its messages in order, and also its bindings, retry queues and dead letters."""
+"""The renaming of a queue with its messages, bindings, retry queues and dead letters. The messages keep their order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class QueueRename:
         """
         try:
             if (reason := self._obstacle(live) or self._relocate(live)) is not None:
-                # After this policy is deleted, the old queue's own limits apply again.
+                # Deleting the policy restores the old queue's own limits.
                 self._admin.delete_policy(self._policy)
         except MessagesDeleted:
             raise
@@ -82,7 +82,7 @@ class QueueRename:
         self._say(f"renaming queue {one.old} to {one.new}")
         self._lift_limit(live)
         for source, target in one.retries:
-            # Retry queues return their messages to the old queue, so their messages are moved first.
+            # Retry queues return messages to the old queue, so the messages in retry queues are moved first.
             if (reason := self._finish(source, target, live)) is not None:
                 return reason
         for source in one.queues:
@@ -134,7 +134,7 @@ class QueueRename:
             self._admin.put_policy(policy)
 
     def _catch_up(self, source: str) -> None:
-        """Move the messages of a queue that still gets new messages, so that few remain when the bindings are moved."""
+        """Move messages while the queue still gets new messages, so that few remain when the bindings are moved."""
         held = counts_of(self._url, source).messages
         if held:
             self._move(source, self._rename.new, enough=held)

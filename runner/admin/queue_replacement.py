@@ -61,7 +61,7 @@ class QueueReplacement:
         self._policy = f"{GENERATED}drain.{queue.name}"
 
     def run(self, live: Live) -> None:
-        """Replace the queue, or continue an interrupted replacement. Raises RunnerError if it is not safe."""
+        """Replace the queue, or continue an interrupted replacement. Raises RunnerError if replacing is not safe."""
         name = self._queue.name
         there = live.queues.get(name)
         version = live.version or None

@@ -1,7 +1,7 @@
 """A delay until new quorum queues would survive a crash of the broker.
 
-The delay is a workaround for RabbitMQ 3.10, which writes the list of its quorum queues up to a second after it has
-confirmed a declaration. Remove this module when the oldest supported RabbitMQ writes the list before the confirmation.
+The delay works around RabbitMQ 3.10, which writes its list of quorum queues up to a second after confirming a
+declaration. Remove this module when the oldest supported RabbitMQ writes the list before the confirmation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from runner.config.version import QUORUM, WRITES_EARLIER_NAMES, parsed
 from runner.errors import BrokerUnreachable
 
 #: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``), normally a second after the last
-#: change. In measurements, RabbitMQ 3.10.8 lost a queue in a crash up to 0.9 s after its declaration, but not after 1.0
-#: s.
+#: change. In measurements, RabbitMQ 3.10.8 lost a queue in a crash up to 0.9 s after its declaration, and never after
+#: 1.0 s or more.
 PERIOD = 1.5
 #: Seconds within which the marker queue must be declared and deleted.
 TIMEOUT = 10.0
@@ -33,7 +33,7 @@ def wait_until_durable(urls: Sequence[str]) -> None:
     Without this wait, the queues would lose all confirmed messages in a crash, and would wait forever for a leader.
     Another new quorum queue on every node makes RabbitMQ write the list early. RabbitMQ looks up the name of a new
     member before it registers the member, and the lookup of an uncached name first writes the cache (Erlang's dets). If
-    this method fails, or is not known to work for the broker's version, the function waits for ``PERIOD``.
+    this workaround fails, or is not known to work for the broker's version, the function waits for ``PERIOD``.
     """
     with contextlib.suppress(BrokerUnreachable):
         # In a cluster, one queue has not been observed to make all nodes write the list.

@@ -19,7 +19,7 @@ TIMEOUT = 5.0
 
 
 class ReadyCounter:
-    """A counter that connects at the first request. Any thread may call it. The requests run one at a time."""
+    """A counter that connects at the first request. Any thread may send a request, but requests run one at a time."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
         self._io = IoThread(on_crash=lambda: self._fail(BrokerUnreachable("the AMQP thread has crashed")))

@@ -154,11 +154,11 @@ def reconcile(
 ) -> list[Left]:
     """Apply the selected changes. Return the remaining changes with their requirements.
 
-    ``denied`` is called if the user lacks the permission to declare objects, for example with only one service's
-    permissions.
+    ``denied`` is called if the user lacks the permission to declare objects, for example because the user has only one
+    service's permissions.
 
-    ``did`` is called with each change after it is made. Raises DeclarationRefused if the broker refuses an object, and
-    BrokerUnreachable. Changes that were made before the error are kept.
+    ``did`` is called with each change after it is made. Raises BrokerUnreachable, and DeclarationRefused if the broker
+    refuses an object. Changes that were made before the error are kept.
     """
     plan, urls = comparison.plan, comparison.project.config.broker.url
     if plan.problems:
@@ -175,7 +175,7 @@ def reconcile(
 
 
 def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool:
-    """Declare through AMQP, which refuses differing objects. Return True if the user lacks the permission."""
+    """Declare the objects through AMQP, which refuses differing objects. Return True if the user lacks permissions."""
     objects, urls = comparison.objects, comparison.project.config.broker.url
     if unmoved := _unmoved(comparison):
         raise DeclarationRefused("\n".join(unmoved))

@@ -40,7 +40,7 @@ class Statistics:
 
 
 class StatisticsReader:
-    """A reader of the statistics of all queues of a vhost."""
+    """A reader for the statistics of all queues in a vhost."""
 
     def __init__(self, management: Management) -> None:
         self._management = management
@@ -110,7 +110,7 @@ class StatisticsReader:
 
 
 def _samples(details: Any) -> dict[float, int]:
-    """Return the samples by their time in seconds since the epoch."""
+    """Return the samples, indexed by time in seconds since the epoch."""
     found = details.get("samples") if isinstance(details, Mapping) else None
     return {one["timestamp"] / 1000: int(one["sample"]) for one in found or ()}
 

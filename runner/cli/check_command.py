@@ -72,7 +72,7 @@ def check(folder: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Choice(sorted(MODELS)))
 @click.option(
     "--format", "form", type=click.Choice(["json", "markdown"]), default="json", show_default=True,
-    help="The output format. The format markdown prints docs/configuration.md.",
+    help="The output format: a JSON Schema, or the page docs/configuration.md as Markdown.",
 )  # fmt: skip
 @click.pass_obj
 def schema(folder: Path, file: str, form: str) -> None:

@@ -24,7 +24,7 @@ Put --project before the command.
 \b
 Exit codes:
   0   success, or stopped on request
-  1   a command failed, the supervisor gave up a service, or lint reported findings
+  1   a command failed, the supervisor gave up on a service, or lint reported findings
   2   invalid command line, or plan reported changes
   3   an object must still be replaced or retired
   4   plan could not compare everything
@@ -111,7 +111,7 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command. Raise an error with a suggestion for an unknown command, which click cannot do here."""
+        """Return the command. Unlike click, suggest a known command if the name is unknown."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
             # The module is imported here, so that the supervisor never loads it.

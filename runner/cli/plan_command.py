@@ -73,7 +73,7 @@ def plan(folder: Path, as_json: bool) -> None:
     "--replace",
     metavar="NAME",
     multiple=True,
-    help="Delete and recreate this queue or exchange. Repeat the option for several names.",
+    help="Delete and recreate this queue or exchange. Can be repeated.",
 )
 @click.option("--drain", is_flag=True, help="Move the messages of each replaced queue to the new queue, in order.")
 @click.option("--prune", is_flag=True, help="Delete empty, unused objects that are no longer in topology.yaml.")
@@ -82,15 +82,15 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
     """Apply the changes that plan shows.
 
     Creates objects, changes objects in place, renames queues that have a "formerly" key, and deletes the objects under
-    "retire". Replaces only the queues and exchanges that --replace names. Any other object that needs a replacement
-    remains unchanged, and so does every object that its messages still need.
+    "retire". Replaces only the queues and exchanges that --replace names. Other objects that would have to be replaced
+    remain unchanged, together with the objects that their messages still need.
 
     With --prune, unbinds and deletes objects that an earlier topology.yaml declared and the current file no longer
     contains. A queue with messages or consumers is kept.
 
     Prints each change as soon as it is made. The command can be interrupted at any point and run again. After a change,
-    the supervisor of this folder reloads the files if it is running. Exits with 0 if all changes are made, or with 3 if
-    some remain.
+    any supervisor that runs in this folder reloads the files. Exits with 0 if all changes were made, or with 3 if
+    changes remain.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -133,7 +133,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
 def _still_left(project: Project, management_url: str | None, left: list[Left]) -> list[Left]:
     """Return the changes that remain after the supervisor of this folder has reloaded the files.
 
-    The supervisor itself renames a queue once the queue's services consume from the new name.
+    The supervisor itself renames a queue after the queue's services have switched to the new name.
     """
     if not any(one.change.mark is Mark.RENAME for one in left):
         return left
@@ -167,7 +167,7 @@ def _show_change(examination: Comparison, change: Change, waits_for: str = "") -
 
 
 def _waits(examination: Comparison) -> dict[int, str]:
-    """Return the object that each change waits for without ``--replace``. The keys are the ids of the changes."""
+    """Return, for the id of each change, the object that the change waits for if ``--replace`` is not used."""
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
 

@@ -108,7 +108,7 @@ Signature = tuple[tuple[int, int, int], ...]
 
 
 class Watch:
-    """A thread that checks the files for changes. It polls, because polling works on every file system."""
+    """A thread that checks the files for changes by polling, which works on every file system."""
 
     def __init__(self, folder: Path, reload: Reload) -> None:
         self._folder, self._reload = folder, reload

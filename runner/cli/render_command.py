@@ -62,7 +62,7 @@ def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) ->
     content = to_definitions(objects, vhost)
     if definitions and any(None in one.arguments.values() for one in objects.bindings):
         click.echo(
-            "warning: RabbitMQ's import will read a null header value as text, as it does for RabbitMQ's own exports",
+            "warning: RabbitMQ's import reads null header values as text, even from RabbitMQ's own exports",
             err=True,
         )
     if definitions or as_json:
@@ -79,12 +79,12 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in one.items() if key != "vhost" and value is not False and value != {}}
 
 
-@click.command("import", short_help="Print a topology.yaml for an export or for the running broker.")
+@click.command("import", short_help="Print a topology.yaml file for an export or the running broker.")
 @click.argument("source", metavar="FILE|live")
 @click.option("--vhost", help="The vhost to import, if the file contains several.")
 @click.pass_obj
 def import_(folder: Path, source: str, vhost: str | None) -> None:
-    """Print a topology.yaml for a RabbitMQ export or for the running broker.
+    """Print a topology.yaml file for a RabbitMQ export or for the running broker.
 
     FILE is a definitions.json file, or "-" for standard input. With "live", reads the broker in config.yaml. Standard
     error lists objects that topology.yaml cannot contain, such as users, and the errors and unknown arguments in the

@@ -1,4 +1,4 @@
-"""The ``route`` command, which shows, without a broker, the queues that a message would reach."""
+"""The ``route`` command, which shows the queues that a message would reach, without a broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.topology.offline_routing import Hop, OfflineRouter, Route
 @click.argument("key")
 @click.option(
     "--header", "headers", metavar="NAME=VALUE", multiple=True,
-    help="A header of the message. Repeat the option for several headers.",
+    help="A header of the message. Can be repeated.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the route as one JSON object.")
 @click.pass_obj

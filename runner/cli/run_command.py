@@ -14,7 +14,7 @@ from runner.supervisor.output.line import LEVELS
 
 @click.command()
 @click.argument("services", nargs=-1)
-@click.option("--watch", is_flag=True, help="Apply each saved change to the files and plugins while running.")
+@click.option("--watch", is_flag=True, help="Apply changes to the files and plugins as soon as they are saved.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -27,13 +27,13 @@ from runner.supervisor.output.line import LEVELS
     type=click.Choice(LEVELS),
     default="info",
     show_default=True,
-    help="The minimum level of log lines. Level debug also logs e-mail texts, published messages and acknowledgements.",
+    help="The minimum level of log lines. Debug adds e-mail texts, published messages and acknowledgements.",
 )
 @click.pass_obj
 def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, log_level: str) -> None:
     """Run the services until Ctrl-C.
 
-    First declares the objects in topology.yaml on the broker. Without SERVICES, runs all services in config.yaml. A
+    Declares the objects in topology.yaml on the broker first. Without SERVICES, runs all services in config.yaml. A
     second Ctrl-C kills the processes that have not stopped yet.
     """
     take_foreground()

@@ -25,11 +25,11 @@ PATIENCE = 60.0
 _target = click.argument("target", metavar="SERVICE[.N]")
 
 
-@click.command(short_help="Start a service that was stopped or given up.")
+@click.command(short_help="Start a service that was stopped or has exited.")
 @_target
 @click.pass_obj
 def start(folder: Path, target: str) -> None:
-    """Start a service or slot that was stopped, has exited, or was given up by the supervisor.
+    """Start a service or slot that was stopped, has exited, or that the supervisor gave up on.
 
     Returns when the service is ready. Fails with the reason if the service does not become ready.
     """
@@ -42,7 +42,7 @@ def start(folder: Path, target: str) -> None:
 def stop(folder: Path, target: str) -> None:
     """Stop a service or slot after it has handled its current messages. Other services keep running.
 
-    The service remains stopped until the next start command. To stop the supervisor and all services, use down.
+    The service remains stopped until the "start" command. To stop the supervisor and all services, use "down".
     """
     _tell(folder, "stop", target=target)
 

@@ -27,13 +27,13 @@ _RIGHT = range(2, 10)
 _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
 
 
-@click.command(short_help="Show the state of every service, with the reason.")
+@click.command(short_help="Show the state of every service, and the reason for it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as one JSON object.")
 @click.option("--watch", is_flag=True, help="Update the status every second, until Ctrl-C.")
 @click.argument("service", required=False)
 @click.pass_obj
 def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> None:
-    """Show the state of every service, or of one service, with the reason.
+    """Show the state of all services or of one service, with the reason for each state.
 
     CPU is the percentage of one core over the last few seconds. MSG/S is the number of messages handled or events
     published per second. READY is the number of ready messages in the service's queues, or "-" if the broker does not
@@ -70,7 +70,7 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
 
 
 def ready_messages(folder: Path) -> dict[str, int | None]:
-    """Return the number of ready messages for each consuming service. It is None if the broker does not answer.
+    """Return the number of ready messages for each consuming service, or None if the broker does not answer.
 
     The result is empty if the configuration is invalid, because the running services use an earlier configuration.
     """

@@ -26,7 +26,7 @@ from runner.supervisor.transition_report import Listener, history
 
 
 def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str, log_level: str) -> int:
-    """Run the configured services until they stop, and return the exit code. Raises RunnerError if none can run."""
+    """Run the configured services until they stop. Return the exit code. Raises RunnerError if no service can run."""
     settings = preparation.begin()
     with take_lock(folder / "var") as lock:
         found = preparation.find()

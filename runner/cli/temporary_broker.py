@@ -22,7 +22,7 @@ from runner.supervisor.lock import holder_of, take_lock
 from runner.supervisor.processes.process import Process
 from runner.supervisor.program import Program
 
-#: Seconds within which a broker must start, and seconds within which it must stop.
+#: The time limits for starting and for stopping a broker, in seconds.
 START_TIMEOUT, STOP_TIMEOUT = 90.0, 10.0
 #: Seconds within which a supervisor must report the address of its broker.
 RUNNER_TIMEOUT = 5.0

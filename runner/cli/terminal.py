@@ -100,7 +100,7 @@ def terminal_width() -> int | None:
 
 
 def redrawn(text: str) -> str:
-    """Return the text as a full screen with cut lines, or unchanged if standard output is not a terminal."""
+    """Return text that redraws the terminal with truncated lines. Without a terminal, return the text unchanged."""
     if not sys.stdout.isatty():
         return text
     # Wrapped lines would push the first lines off the screen.

@@ -43,7 +43,7 @@ def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> A
 
     ``samples`` are sorted by time. A queue delivers its messages in order. If all messages that were ready in a sample
     have been delivered since, every currently ready message arrived after that sample. ``is_consumed`` is False if the
-    queue currently has no consumer. In that case, the oldest message has also waited since the last sample.
+    queue currently has no consumer. Without a consumer, the oldest message has also waited since the last sample.
     """
     if not samples:
         return None
@@ -74,10 +74,10 @@ def is_growing(samples: Sequence[Sample]) -> bool:
 
 
 def arrivals(samples: Sequence[Sample]) -> float | None:
-    """Return the messages per second that arrive in a queue from which no message leaves, or None if unknown.
+    """Return the arrival rate of a queue without departures in messages per second, or None if the rate is unknown.
 
-    The rate covers the last RATE_WINDOW seconds. It is unknown if a message has left the queue, or if there are fewer
-    than two samples.
+    The rate covers the last RATE_WINDOW seconds. The rate is unknown if a message has left the queue, or if there are
+    fewer than two samples.
     """
     recent = [one for one in samples if one.time >= samples[-1].time - RATE_WINDOW]
     if len(recent) < 2 or recent[-1].time <= recent[0].time:

@@ -73,7 +73,7 @@ def _warn(first: Target, site: OpenProject) -> None:
     name = one_line(first.name)
     warn_of_readers(first, site.project)
     if first.name in Origins.of(site.objects).origins:
-        warn(f"queue {name}: a dead-letter queue; dlq replay would also reset the attempts of the messages")
+        warn(f"queue {name} is a dead-letter queue; to also reset the attempts of its messages, use dlq replay")
 
 
 def _move(site: OpenProject, first: Target, second: Target) -> int:

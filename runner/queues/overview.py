@@ -1,4 +1,4 @@
-"""The queues in topology.yaml with their counts. Each entry combines all information about one queue."""
+"""An overview of the queues in topology.yaml, which combines all information about each queue."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Others:
-    """The other queues of the vhost. The number of messages is None if unknown."""
+    """The queues of the vhost that are not in the overview. The number of messages is None if unknown."""
 
     count: int
     messages: int | None
@@ -77,7 +77,10 @@ class Overview:
         return list(dict.fromkeys(part for name in self._names for part in (name, *parts_of(name, self._objects))))
 
     def update(self, counts: Mapping[str, QueueCounts | None], unknown: Mapping[str, str]) -> list[Backlog]:
-        """Return the entries for new counts. ``unknown`` contains the reason for each queue that does not answer."""
+        """Return an entry for each queue, from new counts.
+
+        ``unknown`` contains the reason for each queue that does not answer.
+        """
         now = time.time()
         found = self._read(now)
         return [self._entry(name, counts, unknown, found.get(name), now) for name in self._names]
@@ -150,7 +153,7 @@ class Overview:
 
 
 def names_of(project: Project) -> list[str]:
-    """Return the names of all queues with an entry, which are in topology.yaml or consumed by a service."""
+    """Return the names of all queues that are in topology.yaml or consumed by a service."""
     return [*project.topology.queues, *sorted(project.consumed - project.topology.queues.keys())]
 
 

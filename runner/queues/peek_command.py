@@ -41,13 +41,14 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
     """Show the first N ready messages of a queue. The messages remain in the queue, in order.
 
     Before RabbitMQ 4.3, a quorum queue counts each read as a failed delivery. The queue dead-letters or drops a message
-    that exceeds the delivery limit. So the command does not return a message at the limit to its place. Instead, it
-    copies the message to the end of the queue, and removes the original after the broker has confirmed the copy.
+    that exceeds the delivery limit. So the command does not requeue a message that has reached the delivery limit.
+    Instead, the command copies the message to the end of the queue, and removes the original after the broker has
+    confirmed the copy.
     """
     with open_project(folder) as site:
         target = site.find(queue, "QUEUE")
         if target.kind == STREAM:
-            raise RunnerError(f"queue {queue!r}: a stream cannot be peeked; allowed: a classic or quorum queue")
+            raise RunnerError(f"queue {queue!r}: peek does not support streams; allowed: a classic or quorum queue")
         check_delivers(target, site.project)
         limit = site.delivery_limit(target)
         is_single = target.is_single

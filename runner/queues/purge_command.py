@@ -30,7 +30,7 @@ from runner.topology.plan import counted
 def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
     """Write the ready messages of a queue to a file of JSON lines, and remove them from the queue.
 
-    Asks for confirmation first. A message is removed only after its line is on the disk. If attempts are traced, the
+    Asks for confirmation first. A message is removed only after it is written to the disk. If attempts are traced, the
     order history records that the message was discarded. Unacked messages remain with their consumers. After Ctrl-C,
     the remaining messages are kept in the queue.
     """

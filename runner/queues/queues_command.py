@@ -49,7 +49,7 @@ def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: boo
     RETRY is the number of messages that wait for their next attempt. DEAD is the number of dead letters. OLDEST is the
     age of the oldest ready message. NOTE marks growing queues, and queues that have messages but no consumer.
 
-    READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics from RabbitMQ's HTTP API, which are a
+    READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics from RabbitMQ's HTTP API, and may be a
     few seconds old. An unknown number is shown as "?". With --watch and --json, prints one JSON object per line.
     """
     project = load_project(folder)
@@ -131,7 +131,7 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
 
 
 def _fitting(widths: Sequence[int], width: int | None) -> tuple[list[int], list[str]]:
-    """Return the indexes of the columns that fit, and the names of the others. All fit if ``width`` is None."""
+    """Return the indexes of the columns that fit, and the names of the others. A ``width`` of None is unlimited."""
     shown, left_out = list(range(len(_HEAD))), list[str]()
     for name in _DISPENSABLE:
         if width is None or sum(widths[column] + len(_GAP) for column in shown) - len(_GAP) <= width:

@@ -133,8 +133,7 @@ def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -
     """Return a function that creates a note about a message removed from ``queue``, or None without tracing.
 
     ``why`` is the reason in the note. A message that moves to ``target`` gets no note if the ledger still attributes
-    the message to its original queue. The ledger does so if the target is the original queue, one of its retry queues,
-    or its dead-letter queue.
+    the message to its original queue. Such targets are the original queue, its retry queues, and its dead-letter queue.
 
     Raises Unroutable if the queue for notes does not exist.
     """

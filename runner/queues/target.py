@@ -75,13 +75,13 @@ class Target:
 
     @property
     def remaining(self) -> str:
-        """A clause about the unacked messages, which remain with their consumers. Empty for no messages."""
+        """A clause about unacked messages that remain with their consumers, or an empty text."""
         return "" if self.unacked == 0 else f"; {counted(self.unacked, 'unacked message')} left with consumers"
 
 
 @dataclass(frozen=True)
 class OpenProject:
-    """An open project with its broker, on which queues are found by name."""
+    """A project with its broker, opened to find queues by name."""
 
     project: Project
     objects: Objects
@@ -94,10 +94,10 @@ class OpenProject:
         return with_recorders(self.project).attempts_queue
 
     def find(self, name: str, hint: str) -> Target:
-        """Return the queue with this name, which may be in topology.yaml, generated, or another queue on the broker.
+        """Return a queue by its name, even if the queue is generated or is not in topology.yaml.
 
-        ``hint`` is the name of the command-line argument, for errors. Raises click.BadParameter for an unknown queue,
-        RunnerError if a queue in topology.yaml is not on the broker, BrokerUnreachable, and BrokerRefused.
+        ``hint`` is the name of the command-line argument, for errors. Raises BrokerUnreachable, BrokerRefused, and
+        click.BadParameter for an unknown queue. Raises RunnerError if a queue in topology.yaml is not on the broker.
         """
         known = {one.name: one for one in self.objects.queues}
         counts = look([self.url], [name])[1][name] if _is_name(name) else None
@@ -153,7 +153,7 @@ def _is_name(text: str) -> bool:
 
 
 def unacked_of(reported: int | None, consumers: int | None) -> int | None:
-    """Return the number of unacked messages, or None if unknown, from statistics and the current number of consumers.
+    """Return the number of unacked messages, or None if the number is unknown. ``reported`` is from the statistics.
 
     Without a consumer, only messages from ``basic.get`` can be unacked. If the statistics report unacked messages for a
     queue without a consumer, the statistics may be outdated.

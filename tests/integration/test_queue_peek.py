@@ -172,7 +172,7 @@ def test_peeks_at_different_numbers_of_messages_keep_the_order(
 
 def test_a_stream_is_refused(shop: Shop, vhost: Vhost) -> None:
     declare(vhost, "log", **{"x-queue-type": "stream"})
-    words = "a stream cannot be peeked; allowed: a classic or quorum queue"
+    words = "peek does not support streams; allowed: a classic or quorum queue"
     assert shop.run("peek", "log") == (1, f"queue 'log': {words}\n")
 
 

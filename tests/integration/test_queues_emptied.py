@@ -497,7 +497,7 @@ def test_a_move_warns_of_consumers_and_of_dead_letters(shop: Shop, vhost: Vhost)
             in shop.run("move", "pay", "mail")[1]
         )
     assert (
-        "a dead-letter queue; dlq replay would also reset the attempts of the messages"
+        "is a dead-letter queue; to also reset the attempts of its messages, use dlq replay"
         in (shop.run("move", "pay.dlq", "mail")[1])
     )
     assert held(vhost.url, "mail") == [2]

@@ -41,7 +41,7 @@ def test_a_declaration_that_fails_half_way_is_reported(error: RunnerError) -> No
     said: list[str] = []
     with pytest.raises(type(error)):
         run(Failing(error), {"exchanges": {"e": {}}, "queues": {"q": {}}}, Consent(), said)
-    assert said == ["interrupted: some of 3 changes may have been made; the next plan shows the rest"]
+    assert said == ["interrupted: some of the 3 changes may have been made; the next plan shows the rest"]
 
 
 #: RabbitMQ 3.10 applies this policy to classic queues. Later versions ignore it.
