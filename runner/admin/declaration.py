@@ -30,7 +30,7 @@ _INEQUIVALENT = re.compile(
 )
 #: The maximum number of differences to find in one queue. Each difference needs another declaration.
 _MOST_DIFFERENCES = 20
-#: False if FASTCOMMERCE_SETTLE=0 is in the environment, as for a test broker with disposable messages.
+#: False if the environment contains FASTCOMMERCE_SETTLE=0, for example for a test broker with disposable messages.
 SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
 #: The number of objects above which a declaration uses several connections.
 MOST_AT_ONCE = 500

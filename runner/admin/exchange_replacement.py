@@ -73,7 +73,7 @@ class ExchangeReplacement:
             made.append(stand_in)
         moved = [_moved(one, self._stand_ins) for one in bindings]
         names = self._stand_ins.values()
-        # The old exchanges still exist if the broker refuses one of these declarations.
+        # If the broker refuses a stand-in, the old exchanges still exist.
         self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
 
     def _entrance(self, exchange: Exchange, bindings: Iterable[Binding]) -> Iterable[Binding]:

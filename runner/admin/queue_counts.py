@@ -51,8 +51,8 @@ def look(
     receives the reason for each queue that currently cannot answer, for example while its node is down. The result
     omits the queues in ``unknown``.
 
-    Raises BrokerUnreachable if no broker or no queue answers. Without ``unknown``, a single queue that does not answer
-    also causes BrokerUnreachable. Raises BrokerRefused if the user lacks the permissions for a queue.
+    Raises BrokerUnreachable if no broker or no queue answers, or if ``unknown`` is None and any queue does not answer.
+    Raises BrokerRefused if the user lacks the permissions for a queue.
     """
     problem: RunnerError = BrokerUnreachable("broker.url: no address")
     for url in urls:

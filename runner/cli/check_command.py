@@ -80,7 +80,7 @@ def schema(folder: Path, file: str, form: str) -> None:
     if form == "markdown":
         if file != "config":
             raise click.BadParameter(f"not available for {file}.yaml; allowed: config", param_hint="--format markdown")
-        # These modules are imported here, because a JSON Schema needs no plugins.
+        # Plugins are imported only here, because a JSON Schema does not need them.
         from runner.plugins import load_plugin, plugin_names
 
         options = {name: load_plugin(name, folder).options for name in sorted(plugin_names(folder))}

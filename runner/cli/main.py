@@ -69,7 +69,7 @@ LAZY = {
 }
 
 
-#: The key in click's context for all arguments, which the error about a misplaced ``--project`` quotes.
+#: The key under which click's context stores all arguments, for the error about a misplaced ``--project``.
 ARGUMENTS = "runner.arguments"
 
 

@@ -27,7 +27,7 @@ from runner.supervisor.output.line import LEVELS
     type=click.Choice(LEVELS),
     default="info",
     show_default=True,
-    help="The minimum level of log lines. Debug adds e-mail texts, published messages and acknowledgements.",
+    help="The minimum level of log lines. The debug level adds e-mail texts, published messages and acknowledgements.",
 )
 @click.pass_obj
 def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, log_level: str) -> None:

@@ -140,8 +140,8 @@ class Overview:
             return []
         mine = self._own[name]
         if own.consumers and mine and mine[-1].delivered is not None:
-            mine.clear()  # The old samples assume that no message is delivered.
-        # Without a consumer, no message is delivered.
+            mine.clear()  # The samples are from a time without consumers.
+        # A queue without a consumer delivers no messages.
         present = Sample(now, own.messages, None if own.consumers else 0)
         mine.append(present)
         history = [Sample(*one) for one in said.history]

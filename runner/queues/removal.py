@@ -130,7 +130,7 @@ class Transfer(Drain):
 
 
 def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -> Noting | None:
-    """Return a function that creates a note about a message removed from ``queue``, or None without tracing.
+    """Return a function that creates a note about each message removed from ``queue``, or None if there are no notes.
 
     ``why`` is the reason in the note. A message that moves to ``target`` gets no note if the ledger still attributes
     the message to its original queue. Such targets are the original queue, its retry queues, and its dead-letter queue.
