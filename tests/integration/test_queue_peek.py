@@ -111,7 +111,7 @@ def test_a_message_at_its_delivery_limit_is_reported_as_moved_to_the_end(shop: S
     if is_counted(vhost):
         assert "this read counts as a failed delivery of 1 message; its delivery limit is 1" in first
         assert "returned        1 time of 1" in second
-        assert "message m000000: at its delivery limit, 1; it is now at the end of the queue" in second
+        assert "message m000000: at its delivery limit, 1; the message is now at the end of the queue" in second
         assert take_all(vhost.url, "other") == ["m000001", "m000000"]
     else:
         assert "counts" not in first + second

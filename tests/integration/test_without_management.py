@@ -64,7 +64,7 @@ def test_without_the_http_api_everything_is_declared_with_arguments_instead_of_p
         "arguments, bindings and policies of 2 exchanges and 3 queues: RabbitMQ's HTTP API at http://127.0.0.1:1: no"
         " connection"
     )
-    assert said[1].startswith("topology.yaml:17: policy 'cap': not set; it needs RabbitMQ's HTTP API")
+    assert said[1].startswith("topology.yaml:17: policy 'cap': not set; a policy needs RabbitMQ's HTTP API")
     arguments = shop.vhost.queues()["work"]["arguments"]
     assert arguments["x-dead-letter-routing-key"] == "work.dlq"
     assert (arguments["x-delivery-limit"], arguments["x-max-length"]) == (100, 9)
@@ -104,7 +104,7 @@ def test_the_error_for_a_user_without_a_tag_names_the_required_tag(shop: Shop, u
     shop.config["broker"]["url"] = user
     shop.write(TOPOLOGY)
     said = declared(shop)
-    assert f"user {shop.vhost.name!r} may not GET" in said[0]
+    assert f"user {shop.vhost.name!r} lacks the permission to GET" in said[0]
     assert "give the user the" in said[0]
     assert "work.dlq" in shop.vhost.queues()
 
