@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from runner.cli.main import main
+from runner.cli.main import HEADINGS, main
 from tests.running import ROOT
 
 PAGE = ROOT / "docs" / "cli.md"
@@ -45,20 +45,17 @@ page, which `make schema` generates from the commands.
 | 130, 143 | a command was interrupted by Ctrl-C or by SIGTERM |
 """
 
-#: The chapters of the page with their commands, in the order of a first day; another page has more about some.
-CHAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "Starting a project": ("operations.md", ("init", "completion")),
-    "Exercises": ("tutorial.md", ("learn",)),
-    "Running services": (
-        "supervisor.md",
-        ("run", "status", "logs", "start", "stop", "restart", "scale", "reload", "down"),
-    ),
-    "Checking the files": ("topology.md", ("check", "lint", "route", "render", "graph", "schema", "import")),
-    "Changing the broker": ("topology.md", ("plan", "apply")),
-    "Messages in queues": ("queues.md", ("queues", "peek", "purge", "move")),
-    "Dead letters": ("dead-letters.md", ("dlq",)),
-    "Orders and events": ("audit.md", ("events", "order", "ledger")),
-    "Fault injection": ("faults.md", ("fault",)),
+#: The page with more about the commands under each heading.
+MORE = {
+    "Starting a project": "operations.md",
+    "Exercises": "tutorial.md",
+    "Running services": "supervisor.md",
+    "Checking the files": "topology.md",
+    "Changing the broker": "topology.md",
+    "Messages in queues": "queues.md",
+    "Dead letters": "dead-letters.md",
+    "Orders and events": "audit.md",
+    "Fault injection": "faults.md",
 }
 
 #: Command lines that people use, and what each does.
@@ -115,15 +112,15 @@ def page() -> str:
     """Return the whole page."""
     every = dict(commands())
     parts = [INTRODUCTION, _overview(every)]
-    for title, (link, names) in CHAPTERS.items():
-        parts.append(f"## {title}\n\nMore: [{link}]({link}).\n")
+    for title, names in HEADINGS.items():
+        parts.append(f"## {title}\n\nMore: [{MORE[title]}]({MORE[title]}).\n")
         parts += [_described(one, every[one]) for name in names for one in every if one.split()[0] == name]
     return "\n".join(parts)
 
 
 def _overview(every: dict[str, click.Command]) -> str:
     lines = ["## Overview", "", "| command | what it does |", "|---|---|"]
-    for _, names in CHAPTERS.values():
+    for names in HEADINGS.values():
         lines += [f"| [`{name}`](#{name}) | {_marked_up(every[name].get_short_help_str(120))} |" for name in names]
     return "\n".join([*lines, ""])
 

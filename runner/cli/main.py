@@ -24,7 +24,8 @@ Put --project before the command.
 \b
 Exit codes:
   0   success, or stopped on request
-  1   a command failed, the supervisor gave up on a service, or lint reported findings
+  1   a command failed, the supervisor gave up on a service,
+      or lint reported findings
   2   invalid command line, or plan reported changes
   3   an object must still be replaced or retired
   4   plan could not compare everything
@@ -33,41 +34,59 @@ Exit codes:
   78  configuration error
 """
 
-#: The module and variable of each command. Only the module of the chosen command is imported, so that commands start
-#: quickly.
-LAZY = {
-    "apply": "runner.cli.plan_command:apply",
-    "check": "runner.cli.check_command:check",
-    "completion": "runner.cli.completion_command:completion",
-    "dlq": "runner.deadletters.dlq_command:dlq",
-    "down": "runner.cli.service_commands:down",
-    "events": "runner.history.events_command:events",
-    "fault": "runner.faults.fault_command:fault",
-    "graph": "runner.cli.render_command:graph",
-    "import": "runner.cli.render_command:import_",
-    "init": "runner.cli.init_command:init",
-    "learn": "runner.learn.learn_command:learn",
-    "ledger": "runner.ledger.ledger_command:ledger",
-    "lint": "runner.cli.check_command:lint",
-    "logs": "runner.cli.service_commands:logs",
-    "move": "runner.queues.move_command:move",
-    "order": "runner.history.order_command:order",
-    "peek": "runner.queues.peek_command:peek",
-    "plan": "runner.cli.plan_command:plan",
-    "purge": "runner.queues.purge_command:purge",
-    "queues": "runner.queues.queues_command:queues",
-    "reload": "runner.cli.service_commands:reload",
-    "render": "runner.cli.render_command:render",
-    "restart": "runner.cli.service_commands:restart",
-    "route": "runner.cli.route_command:route",
-    "run": "runner.cli.run_command:run",
-    "scale": "runner.cli.service_commands:scale",
-    "schema": "runner.cli.check_command:schema",
-    "start": "runner.cli.service_commands:start",
-    "status": "runner.cli.status_command:status",
-    "stop": "runner.cli.service_commands:stop",
+#: The headings of the help and of docs/cli.md in the order of a first day, and the module and variable of each command.
+#: Only the module of the chosen command is imported, so that commands start quickly.
+HEADINGS = {
+    "Starting a project": {
+        "init": "runner.cli.init_command:init",
+        "completion": "runner.cli.completion_command:completion",
+    },
+    "Exercises": {
+        "learn": "runner.learn.learn_command:learn",
+    },
+    "Running services": {
+        "run": "runner.cli.run_command:run",
+        "status": "runner.cli.status_command:status",
+        "logs": "runner.cli.service_commands:logs",
+        "start": "runner.cli.service_commands:start",
+        "stop": "runner.cli.service_commands:stop",
+        "restart": "runner.cli.service_commands:restart",
+        "scale": "runner.cli.service_commands:scale",
+        "reload": "runner.cli.service_commands:reload",
+        "down": "runner.cli.service_commands:down",
+    },
+    "Checking the files": {
+        "check": "runner.cli.check_command:check",
+        "lint": "runner.cli.check_command:lint",
+        "route": "runner.cli.route_command:route",
+        "render": "runner.cli.render_command:render",
+        "graph": "runner.cli.render_command:graph",
+        "schema": "runner.cli.check_command:schema",
+        "import": "runner.cli.render_command:import_",
+    },
+    "Changing the broker": {
+        "plan": "runner.cli.plan_command:plan",
+        "apply": "runner.cli.plan_command:apply",
+    },
+    "Messages in queues": {
+        "queues": "runner.queues.queues_command:queues",
+        "peek": "runner.queues.peek_command:peek",
+        "purge": "runner.queues.purge_command:purge",
+        "move": "runner.queues.move_command:move",
+    },
+    "Dead letters": {
+        "dlq": "runner.deadletters.dlq_command:dlq",
+    },
+    "Orders and events": {
+        "events": "runner.history.events_command:events",
+        "order": "runner.history.order_command:order",
+        "ledger": "runner.ledger.ledger_command:ledger",
+    },
+    "Fault injection": {
+        "fault": "runner.faults.fault_command:fault",
+    },
 }
-
+LAZY = {name: place for commands in HEADINGS.values() for name, place in commands.items()}
 
 #: The key under which click's context stores all arguments, for the error about a misplaced ``--project``.
 ARGUMENTS = "runner.arguments"
@@ -118,6 +137,16 @@ class CommandGroup(click.Group):
             unknown = importlib.import_module("runner.config.error_detail").unknown
             raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings, in columns that are aligned under all headings."""
+        width = max(map(len, LAZY))
+        for heading, commands in HEADINGS.items():
+            found = [(name, self.get_command(ctx, name)) for name in commands]
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{name:<{width}}", one.get_short_help_str(formatter.width)) for name, one in found if one]
+                )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""

@@ -17,8 +17,9 @@ from xml.etree import ElementTree
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from runner.cli.main import main
+from runner.cli.main import HEADINGS, main
 from runner.config.config_file import Config
 from runner.config.document import Document
 from runner.config.project import load_project
@@ -228,11 +229,21 @@ def test_the_page_of_commands_is_generated_from_the_commands() -> None:
     assert (DOCS / "cli.md").read_text("utf-8") == command_page.page(), "make schema writes it again"
 
 
-def test_each_command_is_in_one_chapter_and_each_example_belongs_to_a_command() -> None:
-    chapters = [name for _, names in command_page.CHAPTERS.values() for name in names]
+def test_each_command_is_under_one_heading_and_each_example_belongs_to_a_command() -> None:
+    under = [name for names in HEADINGS.values() for name in names]
     every = [name for name, _ in command_page.commands()]
-    assert sorted(chapters) == sorted(name for name in every if " " not in name)
+    assert sorted(under) == sorted(name for name in every if " " not in name)
     assert set(command_page.EXAMPLES) <= set(every)
+
+
+def test_the_help_lists_the_commands_under_the_headings_of_the_page() -> None:
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    listed = {
+        heading: re.findall(r"^  ([a-z]+) ", rows, re.MULTILINE)
+        for heading, rows in re.findall(r"^(\w[\w ]+):\n((?:  .*\n)+)", text, re.MULTILINE)
+    }
+    assert {heading: listed[heading] for heading in HEADINGS} == {name: list(one) for name, one in HEADINGS.items()}
+    assert set(HEADINGS) == set(command_page.MORE)
 
 
 def test_the_systemd_unit_runs_the_program_and_stops_it_in_time() -> None:
