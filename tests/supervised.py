@@ -62,7 +62,7 @@ supervisor.attach(upkeep.Upkeep(supervisor, sampler, lambda _: 0).begin)
 def reload():
     programs = json.loads(Path("reload.json").read_text())
     supervisor.update([program(number, **one) for number, one in enumerate(programs, 1)])
-    return True
+    return 0
 supervisor.attach(Control(var, Commands(supervisor, sampler, reload), journal).begin)
 code = supervisor.run()
 journal.close()

@@ -6,11 +6,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from runner.errors import BrokerError, RunnerError
+from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, BrokerError, RunnerError
 from runner.invocation import invocation
 from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
@@ -19,16 +18,6 @@ from runner.supervisor.program import Program
 #: A function that replaces the running programs. Its callback is called when the new programs run and all old processes
 #: have exited.
 Update = Callable[[Sequence[Program], Callable[[], None] | None], None]
-
-
-class ReloadOutcome(Enum):
-    """The result of a reload."""
-
-    DONE = "done"
-    #: All changes are applied, except changes to objects that must be replaced on the broker.
-    LEFT = "left"
-    REFUSED = "refused"
-    UNREACHABLE = "broker unreachable"
 
 
 class Reload:
@@ -72,29 +61,29 @@ class Reload:
                 if prepared is not None:
                     self._apply(prepared)
 
-    def run(self) -> ReloadOutcome:
-        """Reload the files, and write the result to the journal."""
+    def run(self) -> int:
+        """Reload the files, and write the result to the journal. Return the exit code of the ``reload`` command."""
         with self._lock:
             try:
                 prepared = self._preparation.reload()
             except BrokerError as error:
                 self._journal.say(f"not reloaded, because the broker is unreachable: {error}", "warning")
-                return ReloadOutcome.UNREACHABLE
+                return EXIT_BROKER
             except RunnerError as error:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
                 self._journal.say("not reloaded: all services keep running unchanged", "warning")
-                return ReloadOutcome.REFUSED
+                return error.exit_code
             except Exception as error:  # noqa: BLE001 - a bug must not stop the file watcher
                 for line in "".join(traceback.format_exception(error)).splitlines():
                     self._journal.say(line, "error")
-                return ReloadOutcome.REFUSED
+                return EXIT_FAILURE
             for line in prepared.left:
                 self._journal.say(line, "error")
             self._apply(prepared)
             rest = ", except for the changes above" if prepared.left else ""
             self._journal.say(f"files reloaded{rest}")
-            return ReloadOutcome.LEFT if prepared.left else ReloadOutcome.DONE
+            return EXIT_OK
 
 
 #: The watched files, and the folder whose files are all watched.
@@ -129,7 +118,7 @@ class Watch:
             # Two checks with the same result show that no file is half-written.
             if now == before and now != self._seen:
                 self._seen = now
-                if self._reload.run() is ReloadOutcome.UNREACHABLE:
+                if self._reload.run() == EXIT_BROKER:
                     time.sleep(RETRY_DELAY)
                     self._seen = ()
             before = now

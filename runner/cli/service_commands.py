@@ -79,7 +79,7 @@ def reload(folder: Path) -> None:
 
     All files and plugins are checked first. If there is an error, nothing changes. Only changed services are replaced,
     one instance at a time. Each new instance is ready before the old instance stops. Sending SIGHUP to the supervisor
-    has the same effect.
+    has the same effect. Exits with 78 if there is a configuration error.
     """
     _tell(folder, "reload")
 

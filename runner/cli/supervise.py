@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from runner.cli.reload import Reload, ReloadOutcome, Watch
+from runner.cli.reload import Reload, Watch
 from runner.cli.terminal import has_colour, unguarded
 from runner.faults.active import FaultFolder
 from runner.preparation.preparation_client import Preparation, PreparedSystem, SupervisionPlan
@@ -76,7 +76,7 @@ def _supervise(
 
     supervisor = Supervisor(programs, prepare, journal, listeners, exits_on_fatal=settings.exits_on_fatal)
     reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()
-    commands = Commands(supervisor, sampler, lambda: reload.run() in (ReloadOutcome.DONE, ReloadOutcome.LEFT))
+    commands = Commands(supervisor, sampler, reload.run)
     supervisor.attach(Upkeep(supervisor, sampler, preparation.ready_messages).begin)
     control = Control(var, commands, journal)
     supervisor.attach(control.begin)

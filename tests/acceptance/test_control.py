@@ -129,7 +129,7 @@ def test_status_reports_every_slot(lasting: Shop) -> None:
     assert list(json.loads(lasting.command("status", "payment", "--json"))["ready"]) == ["payment"]
     text = lasting.command("status")
     assert re.search(
-        r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +READY +IN HAND +WHY$", text, re.MULTILINE
+        r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +READY +IN FLIGHT +WHY$", text, re.MULTILINE
     )
     assert re.search(rf"^payment.1 +RUNNING +{payment['pid']} .* consuming payment.order.created$", text, re.MULTILINE)
     assert "\x1b" not in text
@@ -257,7 +257,7 @@ def test_a_reload_refuses_a_wrong_file_with_the_reason(edited: Shop) -> None:
     config = edited.project.config()
     config["services"]["payment"]["consumes"] = ["payment.order.creatd"]
     edited.project.set_config(config)
-    text = edited.command("reload", code=1)
+    text = edited.command("reload", code=78)
     assert "unknown queue 'payment.order.creatd'; did you mean 'payment.order.created'?" in text
     assert "not reloaded: all services keep running unchanged" in text
     assert {slot: one["pid"] for slot, one in edited.slots().items()} == before

@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from runner.cli.reload import Reload, ReloadOutcome
-from runner.errors import BrokerUnreachable
+from runner.cli.reload import Reload
+from runner.errors import EXIT_OK, BrokerUnreachable, ConfigError, RunnerError, StoreUnreachable
 from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
@@ -56,8 +56,8 @@ def test_a_reload_during_a_preparation_passes_its_programs_on_last() -> None:
     first = threading.Thread(target=order.reloads.prepare)
     first.start()
     assert order.is_preparing.wait(20)
-    outcomes: list[ReloadOutcome] = []
-    second = threading.Thread(target=lambda: outcomes.append(order.reloads.run()))
+    codes: list[int] = []
+    second = threading.Thread(target=lambda: codes.append(order.reloads.run()))
     second.start()
     wait_until(second.is_alive)
     assert order.events == []
@@ -65,7 +65,7 @@ def test_a_reload_during_a_preparation_passes_its_programs_on_last() -> None:
     first.join(20)
     second.join(20)
     assert order.events == ["prepared", "update old", "reloaded", "update new"]
-    assert outcomes == [ReloadOutcome.DONE]
+    assert codes == [EXIT_OK]
 
 
 def test_a_failed_preparation_lets_the_next_reload_continue() -> None:
@@ -77,8 +77,26 @@ def test_a_failed_preparation_lets_the_next_reload_continue() -> None:
     order.prepare = fail  # type: ignore[method-assign]
     with pytest.raises(BrokerUnreachable):
         order.reloads.prepare()
-    assert order.reloads.run() is ReloadOutcome.DONE
+    assert order.reloads.run() == EXIT_OK
     assert order.events == ["reloaded", "update new"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError(["config.yaml:1: wrong"]), 78), (BrokerUnreachable("gone"), 75), (StoreUnreachable("gone"), 74),
+        (RunnerError("no"), 1), (ValueError("a bug"), 1),
+    ],
+)  # fmt: skip
+def test_a_reload_that_fails_has_the_exit_code_of_its_error(error: Exception, code: int) -> None:
+    order = Order()
+
+    def fail() -> PreparedPrograms:
+        raise error
+
+    order.reload = fail  # type: ignore[method-assign]
+    assert order.reloads.run() == code
+    assert order.events == []
 
 
 def test_only_the_latest_reload_removes_leftover_parts() -> None:

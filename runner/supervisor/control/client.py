@@ -46,7 +46,10 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
             while raw := stream.readline(MAX_ANSWER):
                 answer = _decoded(raw, folder)
                 if answer.get("ok") is False:
-                    raise RunnerError(str(answer["error"]))
+                    error = RunnerError(str(answer["error"]))
+                    if isinstance(code := answer.get("exit_code"), int):
+                        error.exit_code = code
+                    raise error
                 has_ended = "ok" not in answer
                 yield answer
     if has_ended:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from runner.errors import RunnerError
+from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.supervisor.control.follow import Answer, Followed, Send, line_object
 from runner.supervisor.control.status_report import status_of
@@ -33,14 +33,18 @@ _MOVING = (SlotState.STARTING, SlotState.STOPPING)
 class CommandFailed(RunnerError):
     """The error of a command that failed or cannot be executed."""
 
+    def __init__(self, text: str, exit_code: int = EXIT_FAILURE) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
 
 class Commands:
     """The commands on the control socket.
 
-    ``reload`` is called on a thread to apply changed files, and returns False after a failure.
+    ``reload`` is called on a thread to apply changed files, and returns an exit code.
     """
 
-    def __init__(self, supervisor: Supervisor, sampler: Sampler, reload: Callable[[], bool]) -> None:
+    def __init__(self, supervisor: Supervisor, sampler: Sampler, reload: Callable[[], int]) -> None:
         self._supervisor, self._sampler, self._reload = supervisor, sampler, reload
 
     async def run(self, request: Request, send: Send) -> Answer:
@@ -126,8 +130,8 @@ class Commands:
 
     async def _apply_files(self) -> Answer:
         before = {one.name for one in self._failing()}
-        if not await _on_thread(self._reload):
-            raise CommandFailed("not reloaded")
+        if (code := await _on_thread(self._reload)) != EXIT_OK:
+            raise CommandFailed("not reloaded", code)
         await self._until_settled(list(self._supervisor.services.values()))
         await self._until(lambda: not any(one.slot.state in _MOVING for one in self._supervisor.keepers()))
         await self._until(lambda: not self._supervisor.after_update.is_running)
@@ -252,15 +256,15 @@ class Commands:
         return is_wanted
 
 
-async def _on_thread(job: Callable[[], bool]) -> bool:
+async def _on_thread(job: Callable[[], int]) -> int:
     """Run a blocking job on a thread, and return its result.
 
     The thread is a daemon thread, because asyncio would wait at exit for the threads of its own pool.
     """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()
+    done: asyncio.Future[int] = loop.create_future()
 
-    def finish(result: bool | BaseException) -> None:
+    def finish(result: int | BaseException) -> None:
         if done.done():
             return
         if isinstance(result, BaseException):
@@ -269,7 +273,7 @@ async def _on_thread(job: Callable[[], bool]) -> bool:
             done.set_result(result)
 
     def work() -> None:
-        result: bool | BaseException
+        result: int | BaseException
         try:
             result = job()
         except BaseException as error:  # noqa: BLE001 - raised again by the waiting task

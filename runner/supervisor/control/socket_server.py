@@ -150,7 +150,7 @@ class Control:
                 gone.cancel()
                 await asyncio.gather(command, gone, return_exceptions=True)
         except CommandFailed as error:
-            return reworded({"ok": False, "error": str(error)}, own, theirs)
+            return reworded({"ok": False, "error": str(error), "exit_code": error.exit_code}, own, theirs)
         except OSError:
             raise  # the client has disconnected or does not read
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
