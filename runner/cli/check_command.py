@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from runner.address import Address
+from runner.cli.terminal import wrapped
 from runner.config.json_schema import MODELS, json_schema
 from runner.config.manual import page
 from runner.config.project import Project
@@ -51,11 +52,12 @@ def check(folder: Path, as_json: bool) -> None:
         return
     click.echo("topology.yaml and config.yaml are valid")
     click.echo(f"broker    {', '.join(str(Address.of(url)) for url in project.config.broker.url)}")
-    click.echo(
+    topology = (
         f"topology  {len(objects.exchanges)} exchanges, {len(project.topology.queues)} queues and"
         f" {len(objects.queues) - len(project.topology.queues)} more for retries and dead letters,"
         f" {len(objects.bindings)} bindings, {len(objects.policies)} policies"
     )
+    click.echo(wrapped(topology, 10))
     width = max((len(name) for name in services), default=0)
     for name, service in services.items():
         consumes = ", ".join(service.consumes)
@@ -63,9 +65,9 @@ def check(folder: Path, as_json: bool) -> None:
         words = [f"{service.instances} x {service.plugin or name}"]
         words += [f"consumes {consumes}"] if consumes else []
         words += [f"publishes {publishes}"] if publishes else []
-        click.echo(f"service   {name:<{width}}  {'; '.join(words)}")
+        click.echo(wrapped(f"service   {name:<{width}}  {'; '.join(words)}", width + 12))
     for line in finding_lines(findings, project):
-        click.secho(line, fg="yellow" if sys.stdout.isatty() else None)
+        click.secho(wrapped(line), fg="yellow" if sys.stdout.isatty() else None)
 
 
 @click.command(short_help="Print the JSON Schema of a file.")
@@ -105,7 +107,8 @@ def lint(folder: Path, as_json: bool) -> None:
     else:
         for one in findings:
             code = click.style(one.code, fg="yellow") if sys.stdout.isatty() else one.code
-            click.echo(f"{project.place(one.file, one.path)}: {code}: {one.reason}; {one.remedy}")
+            line = f"{project.place(one.file, one.path)}: {one.code}: {one.reason}; {one.remedy}"
+            click.echo(wrapped(line).replace(f" {one.code}:", f" {code}:", 1))
             if one.rule.link:
                 click.secho(f"    {one.rule.link}", dim=sys.stdout.isatty() or None)
         click.echo(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}" if findings else "no findings")

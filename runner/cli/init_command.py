@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from runner.cli.terminal import terminal_width, wrapped
 from runner.config.json_schema import MODELS, json_schema
 from runner.errors import RunnerError
 from runner.invocation import callable_path, invocation, invoked_for
@@ -34,7 +35,8 @@ def init(context: click.Context, folder: Path) -> None:
     if root.get_parameter_source("project") is not ParameterSource.DEFAULT:
         raise click.UsageError(f"init does not accept --project; allowed: {invocation('init', str(folder))}")
     names = write_project(folder)
-    click.echo("\n".join([f"{folder}: wrote {', '.join(names)}", "next:", *_next_commands(folder)]))
+    click.echo(wrapped(f"{folder}: wrote {', '.join(names)}"))
+    click.echo("\n".join(["next:", *_next_commands(folder)]))
 
 
 def write_project(folder: Path) -> list[str]:
@@ -76,12 +78,17 @@ def _next_commands(folder: Path) -> list[str]:
     """Return the commands to run next, each with its purpose. The first command changes to the new folder."""
     commands = {}
     if not folder.samefile(Path()):
-        commands[f"cd {shlex.quote(str(folder))}"] = "the other commands run there"
+        commands[f"cd {shlex.quote(str(folder))}"] = "the other commands run in this folder"
     with contextlib.chdir(folder), invoked_for(Path()):
         commands[invocation()] = "runs all services until Ctrl-C"
         python = callable_path(sys.executable)
         install = "" if importlib.util.find_spec("pytest") else f"{python} -m pip install pytest && "
-        commands[f"{install}{python} -m pytest"] = "runs the test of the plugin, without a broker"
+        commands[f"{install}{python} -m pytest"] = "runs the plugin's test, without a broker"
         commands[invocation("--help")] = "lists all commands"
     width = max(map(len, commands))
-    return [f"  {command:<{width}}  # {purpose}" for command, purpose in commands.items()]
+    lines = [f"  {command:<{width}}  # {purpose}" for command, purpose in commands.items()]
+    screen = terminal_width()
+    if screen is None or max(map(len, lines)) <= screen:
+        return lines
+    # A line that the terminal breaks is hard to read, but a wrapped command could not be copied.
+    return [line for command, purpose in commands.items() for line in (f"  # {purpose}", f"  {command}")]

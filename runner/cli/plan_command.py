@@ -13,6 +13,7 @@ from runner.admin.queue_replacement import QueueConsumed
 from runner.admin.reconciliation import Comparison, compare, reconcile
 from runner.cli.service_commands import reload_supervisor
 from runner.cli.temporary_broker import broker_for
+from runner.cli.terminal import wrapped
 from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError
 from runner.invocation import invocation
@@ -124,9 +125,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
         return
     for one in left:
         if not one.is_implied:
-            click.secho(f"left: {one.change.kind} {one.change.name!r}: {one.needs}", err=True)
+            click.secho(wrapped(f"left: {one.change.kind} {one.change.name!r}: {one.needs}"), err=True)
     for name, reason in kept:
-        click.secho(f"left: {name}: kept, {reason}", err=True)
+        click.secho(wrapped(f"left: {name}: kept, {reason}"), err=True)
     sys.exit(EXIT_REPLACE)
 
 
@@ -149,13 +150,13 @@ def _show(examination: Comparison) -> None:
         _show_change(examination, change, waits.get(id(change), ""))
     others = found.of(Mark.UNMANAGED)
     for change in others[:MOST_UNMANAGED]:
-        click.secho(change_line(change), dim=is_terminal or None)
+        click.secho(wrapped(change_line(change)), dim=is_terminal or None)
     if len(others) > MOST_UNMANAGED:
         rest = counted(len(others) - MOST_UNMANAGED, "more object")
         click.secho(f"? and {rest}; to list all, use --json", dim=is_terminal or None)
     _show_remarks(found)
     _show_lines("problem", found.problems)
-    click.echo(_summary(found))
+    click.echo(wrapped(_summary(found)))
 
 
 def _show_change(examination: Comparison, change: Change, waits_for: str = "") -> None:
@@ -163,7 +164,8 @@ def _show_change(examination: Comparison, change: Change, waits_for: str = "") -
         f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE, Mark.RENAME) else ""
     )
     waits = f"  waits for {waits_for}" if waits_for else ""
-    click.secho(change_line(change) + place + waits, fg=_COLOURS[change.mark] if sys.stdout.isatty() else None)
+    line = wrapped(change_line(change) + place + waits)
+    click.secho(line, fg=_COLOURS[change.mark] if sys.stdout.isatty() else None)
 
 
 def _waits(examination: Comparison) -> dict[int, str]:
@@ -178,7 +180,7 @@ def _show_remarks(found: Plan) -> None:
 
 def _show_lines(title: str, lines: tuple[str, ...]) -> None:
     for line in lines:
-        click.secho(f"{title}: {line}", fg="yellow" if sys.stdout.isatty() else None, err=True)
+        click.secho(wrapped(f"{title}: {line}"), fg="yellow" if sys.stdout.isatty() else None, err=True)
 
 
 def _summary(found: Plan) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from runner.cli.terminal import wrapped
 from runner.config.document import plain_value
 from runner.config.error_detail import one_of
 from runner.config.project import Project, load_project
@@ -51,7 +52,7 @@ def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_js
     else:
         click.echo(f"published to {exchange or 'the default exchange'} with key {key!r}")
         if refusal is not None:
-            click.echo(f"the broker refuses it: {refusal}")
+            click.echo(wrapped(f"the broker refuses it: {refusal}"))
         else:
             _show(found, project, objects)
     sys.exit(0 if found.queues else 1)
@@ -82,14 +83,14 @@ def _show(found: Route, project: Project, objects: Objects) -> None:
         click.echo(f"  {hop.exchange} ({hop.type}{delayed})")
         for binding in hop.bindings:
             kind = "queue" if binding.destination_type == "queue" else "exchange"
-            click.echo(f"    {_condition(binding, hop)} -> {kind} {binding.destination}")
+            click.echo(wrapped(f"    {_condition(binding, hop)} -> {kind} {binding.destination}", 8))
         if not hop.bindings:
             rest = f"; the alternate exchange {hop.alternate} gets the message" if hop.alternate else ""
-            click.echo(f"    no binding matches{rest}")
+            click.echo(wrapped(f"    no binding matches{rest}", 8))
     if not found.queues:
-        click.echo("no queue gets the message, so RabbitMQ returns it to the publisher as unroutable")
+        click.echo(wrapped("no queue gets the message, so RabbitMQ returns it to the publisher as unroutable"))
     for queue in found.queues:
-        click.echo(f"queue {queue}: {'; '.join(_fate(queue, project, objects))}")
+        click.echo(wrapped(f"queue {queue}: {'; '.join(_fate(queue, project, objects))}"))
 
 
 def _condition(binding: Binding, hop: Hop) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from runner.cli.terminal import has_colour, redrawn
+from runner.cli.table_columns import GAP, fitting_columns, no_room, width_of
+from runner.cli.terminal import has_colour, redrawn, terminal_width, wrapped
 from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.supervisor.control.client import NoRunner, ask
 
@@ -22,8 +23,12 @@ READY_INTERVAL = 5.0
 PATIENCE = 10.0
 #: Seconds within which the broker must report the ready messages.
 READY_TIMEOUT = 1.0
-_HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "READY", "IN HAND", "WHY")
+_HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "READY", "IN FLIGHT")
 _RIGHT = range(2, 10)
+#: The columns to omit on a narrow terminal, with the least useful column first.
+_DISPENSABLE = ("MEMORY", "CPU", "MSG/S", "UPTIME", "RESTARTS", "PID", "IN FLIGHT", "READY")
+#: The minimum width of the WHY column in characters. With less room, the reason is below the row.
+_LEAST_ROOM = 40
 _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
 
 
@@ -115,23 +120,31 @@ def _is_well(slot: dict[str, Any]) -> bool:
 
 
 def _text(found: dict[str, Any]) -> str:
-    ready = dict(found["ready"])
+    ready, slots = dict(found["ready"]), found["slots"]
     # All slots of a service consume from the same queues, so only the first slot shows the number of ready messages.
-    rows: list[tuple[str, ...]] = [_HEAD, *(_row(slot, ready.pop(slot["service"], None)) for slot in found["slots"])]
+    rows = [_HEAD, *(_row(slot, ready.pop(slot["service"], None)) for slot in slots)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    screen = terminal_width()
+    shown, left_out = fitting_columns(_HEAD, widths, screen, _DISPENSABLE)
+    margin = width_of([widths[column] for column in shown]) + len(GAP)
+    longest = max((len(slot["why"]) for slot in slots), default=0)
+    is_beside = screen is None or screen - margin >= min(longest, _LEAST_ROOM)
     runner = found["runner"]
     is_stopping = ", stopping" if runner["stopping"] else ""
     lines = [f"runner, pid {runner['pid']}, up {duration(runner['uptime'])}{is_stopping}"]
-    for row, slot in zip(rows, [None, *found["slots"]], strict=True):
-        cells = [
-            text.rjust(width) if column in _RIGHT else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
+    for row, slot in zip(rows, [None, *slots], strict=True):
+        cells = [row[one].rjust(widths[one]) if one in _RIGHT else row[one].ljust(widths[one]) for one in shown]
         if has_colour():
             cells[1] = click.style(cells[1], fg=_COLOURS.get(row[1]), bold=slot is None or None)
-        lines.append("  ".join(cells).rstrip())
-        lines += _details(slot) if slot is not None else []
+        why = "WHY" if slot is None else slot["why"]
+        if is_beside:
+            lines.append(GAP.join([*cells, wrapped(" " * margin + why, margin).lstrip()]).rstrip())
+        else:
+            lines.append(GAP.join(cells).rstrip())
+            lines += [wrapped(f"    {why}")] if slot is not None and why else []
+        lines += [wrapped(line, 6) for line in (_details(slot) if slot is not None else ())]
     lines += [f"{name} has no instances" for name, count in found["services"].items() if not count]
+    lines += [no_room(left_out)] if left_out else []
     return "\n".join(lines)
 
 
@@ -151,7 +164,6 @@ def _row(slot: dict[str, Any], ready: int | None) -> tuple[str, ...]:
         shown(slot["messages_per_second"], "{:.1f}"),
         shown(ready),
         shown(slot["in_hand"]),
-        slot["why"],
     )
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,6 +98,21 @@ def has_colour() -> bool:
 def terminal_width() -> int | None:
     """Return the width of the terminal in characters, or None if standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def wrapped(line: str, hang: int = 4) -> str:
+    """Return a line that is wrapped between words to the width of a terminal.
+
+    ``hang`` is the number of spaces before all lines except the first. Without a terminal, the line is not wrapped.
+    """
+    width = terminal_width()
+    if width is None or len(line) <= width:
+        return line
+    return "\n".join(
+        textwrap.wrap(
+            line, max(width, hang + 20), subsequent_indent=" " * hang, break_long_words=False, break_on_hyphens=False
+        )
+    )
 
 
 def redrawn(text: str) -> str:

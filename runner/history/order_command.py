@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
-from runner.cli.terminal import has_colour
+from runner.cli.terminal import has_colour, wrapped
+from runner.config.error_detail import unknown
 from runner.errors import RunnerError
 from runner.escape import json_text, one_line
 from runner.history.access import UNTRACED, clock, opened, order_named
@@ -24,7 +24,23 @@ _COLOURS = {"retried": "yellow", DEAD_LETTERED: "red", "replayed": "magenta", "p
 _STATUS_COLOURS = {FAILED: "red", ACCEPTED: "cyan"}
 
 
-@click.group(short_help="Show the history of an order.")
+class OrderGroup(click.Group):
+    """The ``order`` command, which suggests ``order history`` for an id without a subcommand."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the subcommand. Raises UsageError with a suggestion for an unknown subcommand."""
+        name, known = args[0], self.list_commands(ctx)
+        if not ctx.resilient_parsing and not name.startswith("-") and name not in known:
+            if get_close_matches(name, known):
+                raise click.UsageError(unknown("command", name, known), ctx)
+            remedy = f"to show the history of an order: {invocation('order', 'history', *args)}"
+            raise click.UsageError(f"unknown command {name!r}; {remedy}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=OrderGroup, short_help="Show the history of an order.")
 def order() -> None:
     """Show the history of an order."""
 
@@ -59,29 +75,24 @@ def _lines(found: OrderHistory) -> Iterator[str]:
     yield f"started {clock(begin, '%Y-%m-%d %H:%M:%S')}; since then:"
     after = [f"{max(0, entry.at - begin) / 1000:.3f} s" for entry in found.entries]
     width = max(len(one) for one in after)
-    screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for entry, time in zip(found.entries, after, strict=True):
         margin = f"  {time:>{width}}  "
-        for line in _wrapped(one_line(entry.what), screen and screen - len(margin)):
-            yield margin + (click.style(line, fg=_COLOURS.get(entry.kind)) if has_colour() else line)
-            margin = " " * len(margin)
+        for line in wrapped(f"{margin}{one_line(entry.what)}", len(margin)).splitlines():
+            what = line[len(margin) :]
+            yield line[: len(margin)] + (click.style(what, fg=_COLOURS.get(entry.kind)) if has_colour() else what)
     for one in found.dead_lettered:
         what = f"{one.message_type or 'a message'} of {one.queue}"
-        yield one_line(f"still dead-lettered: {what}, since {clock(one.since)}")
+        yield wrapped(one_line(f"still dead-lettered: {what}, since {clock(one.since)}"))
     for pending in found.waiting:
         what = f"{pending.message_type or 'a message'} of {pending.queue}"
-        yield one_line(f"waiting for its next attempt: {what}, due at {clock(pending.due)}")
-    yield _totals(found)
+        yield wrapped(one_line(f"waiting for its next attempt: {what}, due at {clock(pending.due)}"))
+    yield wrapped(_totals(found))
 
 
 def _status_colour(found: OrderHistory) -> str:
     # By convention, the types of events about failures end with .failed.
     decided = "yellow" if (found.decided_by or "").endswith(".failed") else "green"
     return _STATUS_COLOURS.get(found.status, decided)
-
-
-def _wrapped(text: str, room: int | None) -> list[str]:
-    return [text] if room is None else textwrap.wrap(text, max(room, 20), break_on_hyphens=False) or [text]
 
 
 def _totals(found: OrderHistory) -> str:

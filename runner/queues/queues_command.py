@@ -14,6 +14,7 @@ import click
 from runner.admin.management import Management
 from runner.admin.queue_counts import QueueCounts, look, watch
 from runner.cli.status_command import duration
+from runner.cli.table_columns import GAP, fitting_columns, no_room
 from runner.cli.temporary_broker import broker_for
 from runner.cli.terminal import has_colour, redrawn, terminal_width
 from runner.config.error_detail import one_of
@@ -28,8 +29,6 @@ from runner.topology.plan import counted
 #: Seconds between samples with --watch.
 INTERVAL = 1.0
 UNKNOWN, NOTHING = "?", "-"
-#: The space between two columns.
-_GAP = "  "
 _HEAD = (
     "QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE",
 )  # fmt: skip
@@ -106,21 +105,21 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
     """Return the lines of the table, and a line about other queues or missing statistics."""
     rows = [_HEAD, *(_row(one) for one in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    shown, left_out = _fitting(widths, terminal_width())
+    shown, left_out = fitting_columns(_HEAD, widths, terminal_width(), _DISPENSABLE)
     lines = []
     for number, row in enumerate(rows):
         cells = [
             row[column].rjust(widths[column]) if column in _RIGHT else row[column].ljust(widths[column])
             for column in shown
         ]
-        line = _GAP.join(cells).rstrip()
+        line = GAP.join(cells).rstrip()
         if has_colour() and number == 0:
             line = click.style(line, bold=True)
         elif has_colour() and _stands_out(entries[number - 1]):
             line = click.style(line, bold=True, fg="yellow")
         lines.append(line)
     if left_out:
-        lines.append(f"no room for {', '.join(left_out)}; to see all columns, use a wider terminal or --json")
+        lines.append(no_room(left_out))
     if problem is not None:
         lines.append(f"no statistics: {escaped(problem)}")
     elif others is not None and others.count:
@@ -128,17 +127,6 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
         found = f"{counted(others.count, 'other queue')} on the broker, with {held}"
         lines.append(f"{found}; to list them: {invocation('plan')}")
     return lines
-
-
-def _fitting(widths: Sequence[int], width: int | None) -> tuple[list[int], list[str]]:
-    """Return the indexes of the columns that fit, and the names of the others. A ``width`` of None is unlimited."""
-    shown, left_out = list(range(len(_HEAD))), list[str]()
-    for name in _DISPENSABLE:
-        if width is None or sum(widths[column] + len(_GAP) for column in shown) - len(_GAP) <= width:
-            break
-        shown.remove(_HEAD.index(name))
-        left_out.append(name)
-    return shown, left_out
 
 
 def _stands_out(one: Backlog) -> bool:

@@ -115,3 +115,16 @@ def test_a_folder_that_is_a_file_or_given_by_project_is_a_usage_error(here: Path
     assert code == 2
     assert output.splitlines()[-1].startswith("Error: init does not accept --project; allowed: ")
     assert not (here / "x").exists()
+
+
+def test_the_next_commands_are_not_broken_on_a_narrow_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("init_command", "terminal"):
+        monkeypatch.setattr(f"runner.cli.{name}.terminal_width", lambda: 80)
+    code, output = call("init", "shop")
+    assert code == 0
+    written, _, following = output.partition("next:\n")
+    assert all(len(line) <= 80 for line in written.splitlines())
+    lines = following.splitlines()
+    assert lines[:2] == ["  # the other commands run in this folder", "  cd shop"]
+    assert lines[-2] == "  # lists all commands"
+    assert lines[-1].endswith(" -m runner --help")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runner.history.order_command import _lines
 from runner.history.order_history import OrderHistory, as_json, build_history, moment
 from runner.history.records import AttemptRow, EventRow
 from tests.audited import STATUSES
@@ -247,3 +248,18 @@ def test_no_time_is_negative_between_an_attempt_and_its_event() -> None:
     # The event got its time while the handler was running.
     found = history([created(), success(1030)], [attempt(1, 1000)])
     assert [entry.at - T0 for entry in found.entries] == [0, 1050, 1050]
+
+
+def test_the_lines_of_a_history_are_wrapped_below_their_text_only_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = "the gateway at payments.example.org did not answer within the limit of ten seconds"
+    found = history([created()], [attempt(1, 50, "retried", error=error), attempt(2, 1150, "dead_lettered")])
+    whole = list(_lines(found))
+    assert max(map(len, whole)) > 80
+    monkeypatch.setattr("runner.cli.terminal.terminal_width", lambda: 80)
+    lines = list(_lines(found))
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines).split() == " ".join(whole).split()
+    first = next(number for number, line in enumerate(lines) if "failed at" in line)
+    assert lines[first + 1].startswith(" " * lines[first].index("payment"))

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from runner.cli.main import main
+from runner.invocation import invocation
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,18 @@ def test_the_error_of_a_mistyped_command_suggests_another(name: str, hint: str) 
     result = CliRunner().invoke(main, [name])
     assert result.exit_code == 2
     assert f"Error: unknown command '{name}'; {hint}\n" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["4240e46b"], "to show the history of an order: {program} order history 4240e46b"),
+        (["4240e46b", "--json"], "to show the history of an order: {program} order history 4240e46b --json"),
+        (["histroy", "4240e46b"], "did you mean 'history'?"),
+    ],
+)
+def test_an_order_id_without_a_subcommand_gets_the_command_for_its_history(arguments: list[str], hint: str) -> None:
+    result = CliRunner().invoke(main, ["order", *arguments])
+    assert result.exit_code == 2
+    program = invocation()
+    assert f"Error: unknown command '{arguments[0]}'; {hint.format(program=program)}\n" in result.output
