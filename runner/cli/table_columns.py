@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.cli.terminal import wrapped
+
 #: The space between two columns.
 GAP = "  "
 
@@ -31,4 +33,4 @@ def fitting_columns(
 
 def no_room(left_out: Sequence[str]) -> str:
     """Return a line about the columns that do not fit."""
-    return f"no room for {', '.join(left_out)}; to see all columns, use a wider terminal or --json"
+    return wrapped(f"no room for {', '.join(left_out)}; to see all columns, use a wider terminal or --json")

@@ -258,7 +258,7 @@ def test_the_lines_of_a_history_are_wrapped_below_their_text_only_on_a_terminal(
     whole = list(_lines(found))
     assert max(map(len, whole)) > 80
     monkeypatch.setattr("runner.cli.terminal.terminal_width", lambda: 80)
-    lines = list(_lines(found))
+    lines = "\n".join(_lines(found)).splitlines()
     assert max(map(len, lines)) <= 80
     assert " ".join(lines).split() == " ".join(whole).split()
     first = next(number for number, line in enumerate(lines) if "failed at" in line)
