@@ -18,13 +18,13 @@ INTRODUCTION = """\
 
 *For everyone who types commands: each command with its arguments, options and examples.*
 
-The `fastcommerce` program is in `.venv/bin`. To use it by its name, run `source .venv/bin/activate` once in a terminal.
-The command `.venv/bin/python -m runner` starts the same program. Without a command, the program runs all services. To
-use the project in another folder, put `--project DIR` before the command. The option `--help` prints the text on this
-page, which `make schema` generates from the commands.
+The `fastcommerce` program is in `.venv/bin`. To run the program by name, run `source .venv/bin/activate` once in a
+terminal. `.venv/bin/python -m runner` starts the same program. Without a command, the program runs all services. To use
+a project in another folder, put `--project DIR` before the command. The option `--help` prints the text on this page,
+which `make schema` generates from the commands.
 
-- Commands such as `plan`, `apply`, `queues`, `dlq` and `ledger` use the broker that answers. If no broker answers, they
-  run the private RabbitMQ until they finish.
+- Commands such as `plan`, `apply`, `queues`, `dlq` and `ledger` use the broker that answers. If no broker answers,
+  these commands run the private RabbitMQ until they finish.
 - `check`, `lint`, `route`, `render`, `graph` and `schema` need no broker. `events` and `order history` need only the
   database.
 - `status`, `logs`, `start`, `stop`, `restart`, `scale`, `reload` and `down` need the running supervisor of the folder.
