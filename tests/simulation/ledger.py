@@ -182,7 +182,7 @@ class Ledger:
     def _is_justified(self, process: Process, plan: Plan, attempt: int, error: str) -> bool:
         if (plan.name, attempt) not in self._deliveries:
             return False
-        if "no queue is bound" in error:
+        if "no binding matches" in error:
             # If two handlers run on the same message, a returned event could be from either.
             held = sum(one.name == plan.name for one in self._held[process])
             return max(held, self._deliveries[plan.name, attempt][process]) > 1 or any(

@@ -54,7 +54,7 @@ def _check_message(simulation: Simulation, plan: Plan, dead_lettered: list[Store
     if not is_done and not dead_lettered:
         fail("nothing is lost", f"{plan.name} ({plan.kind}) is neither done nor dead-lettered")
     by_chance = [
-        reason for reason in reasons if "no queue is bound" in reason or (is_guilty and "crashed its worker" in reason)
+        reason for reason in reasons if "no binding matches" in reason or (is_guilty and "crashed its worker" in reason)
     ]
     must_dead_letter = plan.kind in ("failing", "rejected", "astray", "refused", "poison", "unfit", "unwritable")
     must_dead_letter |= plan.kind == "flaky" and plan.failures > len(simulation.scenario.steps)
