@@ -1,7 +1,7 @@
-"""Readers of a dead-letter queue. A browser leaves the messages in the queue, and a remover removes known messages.
+"""Readers of a dead-letter queue. A browser only reads messages. A remover removes messages with known fingerprints.
 
-A reader consumes messages without acknowledging them. When its channel closes, the broker requeues every message at its
-original position.
+A reader receives messages without acknowledging them. When the reader's channel closes, the broker requeues every
+unacked message at its original position.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.deadletters.json_record import fingerprint
 from runner.errors import RunnerError
 
-#: The prefetch count of a consumer. It is AMQP's largest number, because quorum queues replace 0 with 2000.
+#: The prefetch count of a consumer. This is AMQP's maximum, because quorum queues replace 0 (no limit) with 2000.
 MAX_PREFETCH = 65_535
-#: The number of messages that are acknowledged together.
+#: The number of messages that are acknowledged in one batch.
 ACK_BATCH = 1000
-#: Seconds between two counts of the ready messages of a queue.
+#: Seconds between two counts of a queue's ready messages.
 COUNT_INTERVAL = 0.05
-#: Seconds without a delivery after which reading fails although the queue has ready messages.
+#: Seconds without a delivery after which reading fails if the queue still has ready messages.
 DELIVERY_TIMEOUT = 20.0
-#: Seconds without a delivery after which an empty queue counts as read, even if it delivered fewer messages than it
-#: contained at the start.
+#: Seconds without a delivery after which an empty queue counts as fully read, even if it delivered fewer messages than
+#: the first count.
 SILENCE_TIMEOUT = 2.0
-#: Seconds for which reading continues after all messages of the first count, while new messages arrive.
+#: Seconds for which reading continues beyond the first count while new messages arrive.
 MAX_OVERTIME = 2.0
 
 
 class Reader:
-    """A consumer that gets up to ``limit`` messages of ``queue``, each of them once, and acknowledges none.
+    """A consumer that receives up to ``limit`` messages from ``queue``, each message once, and acknowledges none.
 
     ``_on_message`` is called with each message and its delivery tag.
     """
 
     def __init__(self, url: str, queue: str, *, credit: int = MAX_PREFETCH, limit: int | None = None) -> None:
-        """``credit`` is the number of messages that the broker may deliver in addition to unacked messages."""
+        """``credit`` is the number of messages that the broker may deliver in addition to the unacked messages."""
         self._queue, self._step, self._limit = queue, credit, limit
-        # Without acknowledgements, each consumer gets all its messages before the next consumer gets its first message.
-        # A quorum queue requeues the messages of one consumer after the other, so the messages keep their order.
+        # Without acknowledgements, each consumer receives all its messages before the next consumer is added. A quorum
+        # queue requeues messages consumer by consumer, so the messages keep their order.
         self._low = 1 if credit == MAX_PREFETCH else max(1, credit // 2)
         self._consumers: list[str] = []
         self._is_closing = False
@@ -58,19 +58,19 @@ class Reader:
         self._zeros = 0
         self._seen_before = 0
         self._heard = time.monotonic()
-        #: The number of received messages, and the number of acknowledged messages.
+        #: The numbers of received and of acknowledged messages.
         self.seen = 0
         self.answered = 0
 
     def run(self) -> None:
-        """Read the messages. Raises BrokerUnreachable, and RunnerError if the queue delivers none of its messages."""
+        """Read the messages. Raises BrokerUnreachable, or RunnerError if ready messages are not delivered."""
         self._session.run()
 
     def _on_message(self, tag: int, message: DeadLetter) -> None:
         raise NotImplementedError
 
     def _on_end(self) -> None:
-        """Handle the end of reading. By default, the reader stops."""
+        """Stop reading. A subclass may complete its work first."""
         self._close()
 
     def _close(self) -> None:
@@ -80,8 +80,8 @@ class Reader:
         self._is_closing = True
         if not self._consumers:
             self._session.finish()
-        # In any other order, a quorum queue would deliver the requeued messages of one consumer to the next consumer,
-        # which also stops. The order of messages would change, and 100,000 messages would keep the queue busy for
+        # In any other order, a quorum queue would redeliver a cancelled consumer's messages to the consumer that is
+        # cancelled next. The messages would change their order, and 100,000 messages would keep the queue busy for
         # minutes.
         for tag in reversed(self._consumers[1:]):
             self._channel.basic_cancel(tag)
@@ -89,7 +89,7 @@ class Reader:
             self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._give_back())
 
     def _give_back(self) -> None:
-        """Close the session and its channel, so that the queue gets the unacked messages back."""
+        """Close the session and its channel, so that the broker requeues the unacked messages."""
         self._session.finish()
 
     def _opened(self, channel: Channel) -> None:
@@ -108,8 +108,8 @@ class Reader:
         self._ask()
 
     def _subscribe(self) -> None:
-        # Unacked messages use up the prefetch of their consumer. Another consumer on the same channel has a separate
-        # prefetch.
+        # Unacked messages use up the prefetch of their consumer. Another consumer on the same channel has a prefetch of
+        # its own.
         self._credit += self._step
         self._channel.basic_qos(prefetch_count=self._step)
         tag = f"dlq-{len(self._consumers):06}"
@@ -127,11 +127,11 @@ class Reader:
 
     def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_read or self._is_over:
-            return  # the broker had sent the message before the cancellation
+            return  # the broker sent this message before the cancellation
         self.seen += 1
         try:
             self._on_message(method.delivery_tag, dead_letter_of(self._queue, method, properties, body))
-        except Exception as error:  # noqa: BLE001 - pika would treat it as a lost connection
+        except Exception as error:  # noqa: BLE001 - pika would treat the error as a lost connection
             self._is_closing = True
             self._session.fail(error)
             return
@@ -160,8 +160,8 @@ class Reader:
         is_quiet = self.seen == self._seen_before
         if not is_quiet or self._is_waiting:
             self._heard = now
-        # The count may arrive before messages that the queue sent earlier. So all messages have arrived only if none
-        # arrives between two counts.
+        # The count can arrive before messages that the queue sent earlier. So all messages have arrived only if no
+        # message arrives between two counts.
         self._zeros = self._zeros + 1 if is_quiet and not frame.method.message_count else 0
         if self._enough is None and self.seen >= self._expected:
             self._enough = now
@@ -174,20 +174,20 @@ class Reader:
         elif self._zeros and self._enough is not None:
             self._ask()
         elif now - self._heard > DELIVERY_TIMEOUT:
-            stalled = f"{frame.method.message_count} messages, but none is delivered within {DELIVERY_TIMEOUT:g} s"
+            stalled = f"{frame.method.message_count} ready messages, but no delivery within {DELIVERY_TIMEOUT:g} s"
             self._fail(f"{stalled}; another consumer has exclusive access, or the broker is overloaded")
         else:
             self._later()
 
     def _is_exhausted(self, now: float) -> bool:
         if self._enough is None:
-            # Another consumer received the remaining messages, or a busy quorum queue incorrectly reports 0 messages.
+            # Another consumer has received the remaining messages, or a busy quorum queue wrongly reports 0 messages.
             return self._zeros >= EMPTY_ANSWERS and now - self._heard > SILENCE_TIMEOUT
         return self._zeros >= EMPTY_ANSWERS or now - self._enough > MAX_OVERTIME
 
     @property
     def _is_waiting(self) -> bool:
-        """True if the reader itself is the reason why no further messages arrive."""
+        """True if the reader itself delays further deliveries."""
         return False
 
     def _later(self) -> None:
@@ -213,7 +213,7 @@ class Browser(Reader):
 
 
 class Remover(Reader):
-    """A reader that removes known messages from the queue. ``known`` is the number of messages per fingerprint."""
+    """A reader that removes messages by fingerprint. ``known`` contains the number of messages per fingerprint."""
 
     def __init__(self, url: str, queue: str, known: Counter[bytes], on_removed: Callable[[int], None]) -> None:
         super().__init__(url, queue)

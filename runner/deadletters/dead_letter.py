@@ -1,4 +1,4 @@
-"""A dead letter, and the history that its headers record."""
+"""A dead letter and the history in its headers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from runner.headers import (
 #: Explanations of the broker's reasons for dead-lettering a message (RabbitMQ: "Dead Letter Exchanges").
 _BROKER_REASONS = {
     "delivery_limit": "delivered too often without an acknowledgement",
-    "expired": "waited longer than its time to live",
+    "expired": "exceeded its time to live",
     "maxlen": "its queue was full",
     "rejected": "rejected by its consumer",
 }
@@ -52,7 +52,7 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """The message id, or for a message without an id, a hash that is the same each time the message is read."""
+        """The message id. For a message without an id, it is a hash that does not change between reads."""
         own = name_of(self.properties.get("message_id"))
         if own:
             return own
@@ -61,37 +61,37 @@ class DeadLetter:
 
     @property
     def type(self) -> str:
-        """The type of the event, such as ``order.created``. It is empty if unknown."""
+        """The event type, such as ``order.created``, or an empty string if the type is unknown."""
         return name_of(self.properties.get("type"))
 
     @property
     def correlation_id(self) -> str:
-        """The correlation id, which is the id of the order. It is empty if unknown."""
+        """The correlation id, which is the order id, or an empty string if the id is unknown."""
         return name_of(self.properties.get("correlation_id"))
 
     @property
     def deaths(self) -> list[Mapping[str, Any]]:
-        """The broker's entries for each time that it dead-lettered the message, latest first."""
+        """The entries of the broker's ``x-death`` header, latest first."""
         found = self.headers.get(DEATH)
         return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
     @property
     def trusted_headers(self) -> Mapping[str, Any]:
-        """The headers, without worker headers if the broker dead-lettered the sender's own message.
+        """The headers, but without worker headers if the broker dead-lettered the sender's own message.
 
-        A copy is published to the default exchange, so all death entries of a copy name this exchange.
+        Workers publish their copies to the default exchange, so all death entries of a copy name this exchange.
         """
         is_of_sender = any(text_of(one.get("exchange")) for one in self.deaths)
         return from_sender(self.headers) if is_of_sender else self.headers
 
     @property
     def is_dead_lettered_by_broker(self) -> bool:
-        """True if the broker dead-lettered the message. A copy from a worker has no death headers from the broker."""
+        """True if the broker dead-lettered the message. The broker adds no death headers to a copy from a worker."""
         return bool(self.deaths) or (FIRST_DEATH_REASON in self.headers and FAILED_AT not in self.headers)
 
     @property
     def error(self) -> str:
-        """The reason why the message was dead-lettered, in words."""
+        """The reason for the dead-lettering, as text."""
         if self.is_dead_lettered_by_broker:
             reason = self.deaths[0].get("reason") if self.deaths else self.headers[FIRST_DEATH_REASON]
             return (
@@ -101,7 +101,7 @@ class DeadLetter:
 
     @property
     def dead_lettered_at(self) -> float | None:
-        """The time when the message was dead-lettered, in seconds since the epoch, or None if it is unknown."""
+        """The time of the dead-lettering in seconds since the epoch, or None if unknown."""
         own = seconds_of(self.headers.get(FAILED_AT))
         broker = seconds_of(self.deaths[0].get("time")) if self.deaths else None
         first, second = (broker, own) if self.is_dead_lettered_by_broker else (own, broker)
@@ -111,11 +111,11 @@ class DeadLetter:
 
     @property
     def published(self) -> tuple[str, str | None]:
-        """The exchange and the routing key to which the message was first published. An unknown key is None."""
+        """The exchange and the routing key of the original message. An unknown key is None."""
         headers = self.trusted_headers
         if ORIGIN_EXCHANGE in headers or ORIGIN_KEY in headers:
             return text_of(headers.get(ORIGIN_EXCHANGE)), text_of(headers.get(ORIGIN_KEY))
-        # The broker puts the latest entry first.
+        # The broker lists the latest entry first.
         first = self.deaths[-1] if self.deaths else {}
         keys = first.get("routing-keys")
         if isinstance(keys, list) and keys:
@@ -124,24 +124,24 @@ class DeadLetter:
 
     @property
     def replays(self) -> int:
-        """The number of earlier replays."""
+        """The number of previous replays."""
         return count_of(self.trusted_headers.get(REPLAYS))
 
     @property
     def replayed_at(self) -> int:
-        """The time of the last replay in milliseconds since the epoch, or 0 if there was no replay."""
+        """The time of the last replay in milliseconds since the epoch, or 0 if the message was never replayed."""
         return milliseconds_of(self.trusted_headers.get(REPLAYED_AT)) or 0
 
 
 def text_of(value: object) -> str:
-    """Return a name or an error as text. Bytes that are not UTF-8 become escapes, and None becomes an empty text."""
+    """Return a value as text. Bytes that are not UTF-8 become escape sequences, and None becomes an empty string."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return "" if value is None else str(value)
 
 
 def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
-    """Return a delivery from a queue as a dead letter."""
+    """Convert a delivery from a queue to a dead letter."""
     known = {name: getattr(properties, name) for name in PROPERTIES}
     if remainder := properties.remainder:
         known["undecoded"] = remainder

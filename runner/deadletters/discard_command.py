@@ -1,4 +1,4 @@
-"""``dlq discard``: a command that exports dead letters to a file, removes them and records the discards."""
+"""The ``dlq discard`` command, which writes dead letters to a file, removes the messages and records their removal."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ from runner.headers import ATTEMPT, count_of, name_of
 from runner.messages import ATTEMPT_TYPE, Event, name_based_id
 from runner.topology.plan import counted
 
-#: The name that a note contains instead of a service, because no service handled the message. Order histories show it.
+#: The service name in notes about discarded messages, because no service handled the message. Order histories show this
+#: name.
 DISCARDED_BY = "desk"
 
 
-@click.command(short_help="Write dead letters to a file and remove them.")
+@click.command(short_help="Remove dead letters after writing them to a file.")
 @selecting
 @click.option("--all", "everything", is_flag=True, help="Select all dead letters.")
 @click.option(
     "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="The new file; var/discarded-TIME.jsonl by default.",
+    help="The new file, by default var/discarded-TIME.jsonl.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
@@ -52,10 +53,10 @@ def discard(
     path: Path | None,
     yes: bool,
 ) -> None:
-    """Write dead letters to a file of JSON lines, ask, and remove them from the dead-letter queue.
+    """Write dead letters to a file as JSON lines, ask for confirmation, and remove the messages from their queues.
 
-    A message is removed only after the file is safe on the disk. If attempts are traced, the order history first gets
-    a note that a person discarded the message.
+    Messages are removed only after the file is on the disk. If attempts are recorded, the order history first gets a
+    note about each discarded message.
     """
     check_selection(queue, match, ids, everything)
     if not yes and not sys.stdin.isatty():
@@ -101,27 +102,28 @@ def discard(
                 try:
                     remover.run()
                 except (BrokerError, BrokerRefused, KeyboardInterrupt):
-                    warn(f"about {before + remover.answered} of {total} discarded; all of them are in {file.path}")
+                    done = f"about {before + remover.answered} of {total} messages discarded"
+                    warn(f"{done}; {file.path} contains all of these messages")
                     raise
                 removed += remover.answered
     click.echo(f"{counted(removed, 'message')} discarded, and written to {file.path}")
     if removed < total:
-        warn(f"{counted(total - removed, 'message')} of the file: another client had already removed them")
+        warn(f"{counted(total - removed, 'message')} in the file had already been removed by another client")
         sys.exit(EXIT_FAILURE)
 
 
 class _Notes:
-    """The notes about discarded messages. They are sent only if attempts are traced."""
+    """Notes about discarded messages, which are sent only if attempts are recorded."""
 
     def __init__(self) -> None:
         self._sent = 0
 
     def send(self, there: OpenQueues, file: Path) -> None:
-        """Publish a note for each message in the file, which records that a person discarded the message.
+        """Publish a note for each message in the file, to record that a person discarded the message.
 
         The notes are published before the messages are removed, so that no message disappears without a record. If
-        another client removes a message first, the surplus note does less harm than a missing note. Raises BrokerError
-        if the broker does not confirm every note.
+        another client removes a message first, a surplus note does less harm than a missing note would. Raises
+        BrokerError if the broker does not confirm every note.
         """
         queue, now = there.attempts_queue, int(time.time() * 1000)
         if queue is None:
@@ -132,15 +134,15 @@ class _Notes:
                 publish_all(there.url, "runner notes", notes, self._count)
             except (BrokerError, BrokerRefused) as error:
                 raise type(error)(
-                    f"attempts: not reported, so nothing is discarded{self.already_sent}, {error}"
+                    f"order history: not all notes were sent, so no message was discarded{self.already_sent}, {error}"
                 ) from None
 
     @property
     def already_sent(self) -> str:
-        """The part of an error message that reports the notes that were already sent."""
+        """The part of an error message about the notes that were already sent."""
         if not self._sent:
             return ""
-        return f" (order history may report {self._sent} as discarded, because their notes were already sent)"
+        return f" (the order history may show {self._sent} as discarded, because their notes were already sent)"
 
     def _count(self, sent: int) -> None:
         self._sent = sent
@@ -153,7 +155,7 @@ def _show_beyond(show_done: Callable[[int], None], before: int, done: int) -> No
 def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -> Event:
     """Return a note about a discarded message. The note is published to ``queue`` through the default exchange.
 
-    ``record`` is the message in the form of ``record_of``. ``number`` distinguishes identical messages. ``now`` is in
+    ``record`` is the message as returned by ``record_of``. ``number`` distinguishes identical messages. ``now`` is in
     milliseconds since the epoch.
     """
     properties, headers = record["properties"], record["headers"]
@@ -165,10 +167,10 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
         "message_type": name_of(_raw(properties.get("type"))),
         "queue": origin,
         "service": DISCARDED_BY,
-        # No process handled the message, so the note names the queue from which the message was removed.
+        # No instance handled the message, so the note names the dead-letter queue.
         "instance": record["queue"],
-        # A number above the last attempt's number keeps the order even if this machine's clock is behind the worker's
-        # clock.
+        # This number is higher than the last attempt's, so the note comes last even if this machine's clock is behind
+        # the worker's clock.
         "attempt": (count_of(headers.get(ATTEMPT)) or 1) + 1,
         "replays": int(record["replays"]),
         "outcome": "discarded",
@@ -194,5 +196,5 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
 
 
 def _raw(value: object) -> object:
-    """Return a record's property as an AMQP value. Records contain bytes that are not UTF-8 as base64."""
+    """Convert a property in a record to an AMQP value. In records, bytes that are not UTF-8 are encoded as base64."""
     return base64.b64decode(value["$bytes"]) if isinstance(value, Mapping) and "$bytes" in value else value

@@ -1,4 +1,4 @@
-"""``dlq``: the commands that list, show, replay, discard and export dead letters."""
+"""The ``dlq`` commands, which list, show, replay, discard and export dead letters."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group(short_help="List, show, replay, discard and export dead letters.")
 def dlq() -> None:
-    """List, show, replay, discard and export the messages in the dead-letter queues of the project.
+    """List, show, replay, discard and export the messages in the project's dead-letter queues.
 
-    The commands list, show and export consume no message. The command replay removes a dead letter only after the
-    broker has confirmed its copy in the queue in which it failed. The command discard removes it only after it is in
-    a file and you have agreed.
+    The list, show and export commands remove no messages. The replay command removes a dead letter only after the
+    broker has confirmed a copy in the queue in which the message failed. The discard command removes a dead letter only
+    after writing it to a file and asking for confirmation.
     """
 
 
@@ -51,10 +51,11 @@ dlq.add_command(discard)
 @_json
 @click.pass_obj
 def list_(folder: Path, queue: str | None, as_json: bool) -> None:
-    """List dead letters by queue and error, with their number and the times of the first and the last.
+    """List dead letters by queue and error, with counts and the times of the first and last message.
 
-    The column QUEUE names the queue in which the messages failed. Errors that differ only in ids or numbers are one
-    group, which shows the latest error. Exits with 1 if no dead letter is visible, but another consumer may have some.
+    The QUEUE column shows the queue in which the messages failed. Errors that differ only in ids or numbers form one
+    group, with the latest error as the example. Exits with 1 if no dead letter is visible but another consumer may have
+    unacked messages.
     """
     grouped = GroupedDeadLetters()
     with opened(folder, queue) as there:
@@ -80,7 +81,7 @@ def list_(folder: Path, queue: str | None, as_json: bool) -> None:
         return
     for line in table(groups, grouped.prefixes([one.example for one in groups])):
         click.echo(line)
-    click.echo(f"{counted(grouped.count, 'dead letter')}; dlq show ID shows all of one")
+    click.echo(f"{counted(grouped.count, 'dead letter')}; use dlq show ID for details")
 
 
 @dlq.command(short_help="Show one dead letter in full.")
@@ -89,11 +90,11 @@ def list_(folder: Path, queue: str | None, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None:
-    """Show one dead letter in full: why, where and when it failed, its headers and its body.
+    """Show a dead letter in full: the reason, queue and time of its failure, its headers and its body.
 
-    ID may be shortened if only one message id begins with it. If no message id begins with ID, it is the correlation
-    id of an order, or its beginning, and the command shows all dead letters of that order. A message that failed in
-    several queues is in each of their dead-letter queues, and the command shows each copy.
+    ID can be any unique prefix of a message id. If no message id begins with ID, the command searches the correlation
+    ids (order ids), and shows all dead letters of the order that it finds. If a message failed in several queues, the
+    command shows its copy from each dead-letter queue.
     """
     candidates: list[tuple[DeadLetter, str | None]] = []
     with opened(folder, queue) as there:
@@ -108,15 +109,15 @@ def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None
             click.echo("\n".join([*([""] if number else []), *whole(message, origin)]))
 
 
-@dlq.command(short_help="Write dead letters as JSON lines.")
+@dlq.command(short_help="Export dead letters as JSON lines.")
 @selecting
 @click.option(
     "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="The new file; standard output by default.",
+    help="The new file, by default standard output.",
 )  # fmt: skip
 @click.pass_obj
 def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, ...], path: Path | None) -> None:
-    """Write all dead letters, or the selected ones, as JSON lines. The messages stay in their queues."""
+    """Export all or selected dead letters as JSON lines. The messages remain in their queues."""
     file, count = (ExportFile(path) if path is not None else None), 0
     with opened(folder, queue) as there:
         selection = selection_of(there, match, ids)
@@ -136,14 +137,14 @@ def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, .
             if file is not None:
                 file.sync()
         except BaseException:
-            # A partial export cannot be distinguished from a complete export.
+            # A partial file would look like a complete export.
             if file is not None:
                 file.remove()
             raise
     if count and file is not None:
         click.echo(f"{counted(count, 'message')} exported to {file.path}")
     elif not count and there.hidden:
-        # Without a file, standard output is for the exported messages alone.
+        # Without a file, standard output must contain only the exported messages.
         click.echo(nothing(there, "exported", selection), err=file is None)
         sys.exit(EXIT_FAILURE)
     elif file is not None:

@@ -1,4 +1,4 @@
-"""Groups of dead letters by queue and error, so that a person can read a list of thousands."""
+"""Groups of dead letters by queue and error, which keep a list of thousands of messages readable."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 from runner.deadletters.dead_letter import DeadLetter
 
-#: The minimum number of characters in a shortened id, and the maximum length of an id that is shown whole.
+#: The minimum length of a shortened id, and the maximum length of an id that is always shown in full.
 LEAST_PREFIX, SHORT_ID = 8, 16
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 def kind_of(error: str) -> str:
-    """Return an error text without UUIDs and numbers, which differ from message to message."""
+    """Return an error text without its UUIDs and numbers, which differ between messages."""
     return _NUMBER.sub("N", _UUID.sub("…", error))
 
 
 @dataclass(slots=True)
 class DeadLetterGroup:
-    """The dead letters of one origin and one kind of error."""
+    """Dead letters that failed in the same queue with the same kind of error."""
 
     queue: str
     #: The queue in which the messages failed, or None if it is unknown.
@@ -30,8 +30,7 @@ class DeadLetterGroup:
     #: The error of the latest message, including ids and numbers.
     error: str
     count: int = 0
-    #: The first and the last time of a dead-lettered message, in seconds since the epoch, or None if no message has a
-    #: time.
+    #: The times of the first and the last dead-lettering in seconds since the epoch, or None if no message has a time.
     first: float | None = None
     last: float | None = None
     #: The id of the latest message.
@@ -39,7 +38,7 @@ class DeadLetterGroup:
 
 
 class GroupedDeadLetters:
-    """Groups of dead letters, which are counted while they are read. Only the ids of the messages are stored."""
+    """Groups of dead letters, which are counted during reading. Only the message ids are stored."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str | None, str], DeadLetterGroup] = {}
@@ -66,13 +65,13 @@ class GroupedDeadLetters:
         return len(self._ids)
 
     def groups(self) -> list[DeadLetterGroup]:
-        """Return the groups by origin, the largest first."""
+        """Return the groups sorted by origin, the largest group of each origin first."""
         return sorted(
             self._groups.values(), key=lambda one: (one.origin is None, one.origin or "", one.queue, -one.count)
         )
 
     def prefixes(self, ids: Sequence[str]) -> list[str]:
-        """Return the shortest unique prefix of each id among all dead letters, in the same way as git shortens ids."""
+        """Return the shortest prefix of each id that is unique among all dead letters, as git does for commits."""
         ordered = sorted(set(self._ids))
         return [one[: _needed(ordered, one)] for one in ids]
 

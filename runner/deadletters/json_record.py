@@ -18,16 +18,16 @@ _COUNTERS = (DELIVERY_COUNT, ACQUIRED_COUNT)
 
 
 def content_of(message: DeadLetter) -> dict[str, Any]:
-    """Return the content of a message from any queue, as it was delivered.
+    """Return the content of a message, as delivered from any queue.
 
-    A UTF-8 body is text. Any other body is base64, and ``body_encoding`` names the encoding. Values without a JSON type
-    are objects with one key:
+    A UTF-8 body becomes text, and any other body base64. ``body_encoding`` names the encoding. Values without a JSON
+    type become objects with one key:
 
     - ``$bytes`` (base64)
     - ``$timestamp`` (ISO 8601, UTC, or seconds)
     - ``$decimal``
     - ``$float``
-    - ``$undecoded`` (base64) for the AMQP bytes of a value that cannot be decoded, with type and length
+    - ``$undecoded`` (base64), the AMQP bytes of a value that cannot be decoded, including its type and length
     """
     try:
         body, encoding = message.body.decode(), "utf-8"
@@ -46,7 +46,7 @@ def content_of(message: DeadLetter) -> dict[str, Any]:
 
 
 def record_of(message: DeadLetter, origin: str | None) -> dict[str, Any]:
-    """Return a complete dead letter, with its content from ``content_of`` and the history from its headers."""
+    """Return the content of a dead letter from ``content_of``, with the history from its headers."""
     content = content_of(message)
     exchange, key = message.published
     return {
@@ -64,8 +64,8 @@ def record_of(message: DeadLetter, origin: str | None) -> dict[str, Any]:
 
 
 def fingerprint(message: DeadLetter) -> bytes:
-    """Return a hash that is the same each time a message is read. Any two different messages have different hashes."""
-    # A quorum queue counts the deliveries, and may sort the headers of a redelivered message.
+    """Return a hash of a message that does not change between reads. Different messages have different hashes."""
+    # A quorum queue adds delivery counts to a redelivered message, and may reorder its headers.
     headers = {name: value for name, value in message.headers.items() if name not in _COUNTERS}
     known = [plain(message.properties), plain(headers), message.exchange, message.routing_key]
     text = json.dumps(known, sort_keys=True).encode()
@@ -73,12 +73,12 @@ def fingerprint(message: DeadLetter) -> bytes:
 
 
 def iso(seconds: float | None) -> str | None:
-    """Return a time in a form such as ``2026-11-25T18:03:39Z``, or None for None."""
+    """Return a time in UTC, such as ``2026-11-25T18:03:39Z``, or None for None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def plain(value: Any) -> Any:
-    """Return an AMQP value as JSON types."""
+    """Convert an AMQP value to JSON types."""
     result: Any = str(value)
     if value is None or isinstance(value, bool | str):
         result = value

@@ -1,4 +1,4 @@
-"""Dead letters as text, either as a table of groups or as one complete message."""
+"""Dead letters as text, either a table of groups or one complete message."""
 
 from __future__ import annotations
 
@@ -35,26 +35,29 @@ from runner.topology.plan import counted
 
 #: The maximum number of groups in a table.
 MOST_GROUPS = 50
-#: On a terminal with fewer columns, the column FIRST is omitted, because the error is more useful.
+#: The minimum terminal width for the FIRST column. On a narrower terminal, the error is more useful than this column.
 NARROW = 110
-#: The minimum width of the error. If there is less room, the column FIRST is omitted, and then the column LAST.
+#: The minimum width of the error. If less room remains, the FIRST column is omitted, and then the LAST column.
 LEAST_ERROR = 20
 _HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
 _UNKNOWN = "(unknown)"
 
 
 def one_line(value: object) -> str:
-    """Return a text from a sender on one line and without control characters."""
+    """Return text from a sender as one line without control characters."""
     return escape.one_line(text_of(value))
 
 
 def moment(seconds: float | None) -> str:
-    """Return a local time in a form such as ``2026-11-25 19:03:39``, or ``-`` for None."""
+    """Return a local time, such as ``2026-11-25 19:03:39``, or ``-`` for None."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[str]:
-    """Return a line for each group. On a terminal, only the columns that fit are shown, and lines are cut."""
+    """Return a table with a line for each group.
+
+    On a terminal, columns that do not fit are omitted, and long lines are truncated.
+    """
     shown = groups[:MOST_GROUPS]
     rows = [_HEAD, *(_row(group, prefix) for group, prefix in zip(shown, prefixes, strict=False))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
@@ -67,7 +70,8 @@ def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[st
         line = line if room is None else cut(line, room)
         lines.append(click.style(line, bold=True) if number == 0 and has_colour() else line)
     if len(groups) > len(shown):
-        lines.append(f"and {len(groups) - len(shown)} more groups; use --json to list all, or --queue to list fewer")
+        more = f"and {len(groups) - len(shown)} more groups"
+        lines.append(f"{more}; use --json to list all groups, or --queue to select one queue")
     return lines
 
 
@@ -89,23 +93,23 @@ def _row(group: DeadLetterGroup, prefix: str) -> tuple[str, ...]:
 
 
 def cut(text: str, width: int) -> str:
-    """Return at most ``width`` characters of a text."""
+    """Truncate a text to at most ``width`` characters."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def brief(message: DeadLetter) -> str:
-    """Return a message as one line, which is cut to the terminal's width."""
+    """Return a message as one line, truncated to the width of the terminal."""
     words = "  ".join(one_line(part) for part in (message.id, message.type, message.error) if part)
     return cut(f"  {words}", shutil.get_terminal_size().columns) if sys.stdout.isatty() else f"  {words}"
 
 
 def whole(message: DeadLetter, origin: str | None) -> Iterator[str]:
-    """Return all lines about a dead letter."""
+    """Yield the lines of a complete description of a dead letter."""
     return described(message, _facts(message, origin))
 
 
 def described(message: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[str]:
-    """Yield the lines about a message, which are the facts that have a value, the headers and the body."""
+    """Yield the lines of a message's description: the facts with a value, the headers and the body."""
     headers = message.headers
     for label, value in facts:
         if value not in (None, "", "-"):
@@ -157,7 +161,7 @@ def _facts(message: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
 
 
 def rare_properties(message: DeadLetter) -> Iterator[tuple[str, Any]]:
-    """Yield the labels and values of the properties that few messages have."""
+    """Yield the labels and values of rarely used properties."""
     for name in ("content_encoding", "priority", "reply_to", "expiration", "user_id", "cluster_id"):
         yield name.replace("_", " "), message.properties.get(name)
 
@@ -189,7 +193,7 @@ def _body_lines(body: bytes) -> list[str]:
 
 
 class _Token(str):
-    """A number with exactly the same digits as in the body."""
+    """A number exactly as written in the body."""
 
 
 class _Pairs(list[tuple[str, Any]]):

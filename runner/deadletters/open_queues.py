@@ -1,4 +1,4 @@
-"""A project's dead-letter queues, with their broker, and warnings about messages that cannot be read."""
+"""A project's dead-letter queues on the broker, with warnings about messages that cannot be read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from runner.topology.plan import counted
 
 #: The suffix of a dead-letter queue's default name.
 DEAD = ".dlq"
-#: Seconds for a busy queue to report its number of messages.
+#: Seconds to wait for a busy queue to report its number of messages.
 COUNT_TIMEOUT = 8.0
 
 
@@ -45,15 +45,15 @@ class OpenQueues:
     url: str
     management: Management
     places: Origins
-    #: The number of messages in each queue at the start of the command, without empty queues.
+    #: The number of messages in each non-empty queue at the start of the command.
     counts: dict[str, int]
-    #: The only queue of origin whose messages are selected, or None for all queues.
+    #: The queue in which all selected messages failed, or None to select messages from any queue.
     origin: str | None
     #: The argument of ``--queue``, or None for all dead-letter queues.
     queue: str | None = None
     #: The dead-letter queues that have other consumers.
     read_by_others: tuple[str, ...] = ()
-    #: The number of messages that the last call of ``read`` found in each queue.
+    #: The number of messages that the last call to ``read`` found in each queue.
     seen: Counter[str] = field(default_factory=Counter)
 
     @cached_property
@@ -63,7 +63,7 @@ class OpenQueues:
 
     @property
     def hidden(self) -> list[str]:
-        """The queues that appear empty, although another consumer may have received all their messages."""
+        """The queues that appear empty although another consumer may have their messages."""
         return [name for name in self.read_by_others if not (self.seen or self.counts).get(name)]
 
     @property
@@ -96,7 +96,7 @@ class OpenQueues:
 def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     """Open all dead-letter queues. If ``queue`` is given, open only this queue or its dead-letter queue.
 
-    Raises click.BadParameter for an unknown queue, ConfigError, and BrokerUnreachable if no broker answers.
+    Raises ConfigError, click.BadParameter for an unknown queue, or BrokerUnreachable if no broker answers.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
@@ -106,21 +106,22 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     except KeyError:
         text = f"neither a dead-letter queue of this project nor a queue that has one, {queue!r}"
         raise click.BadParameter(f"{text}; {one_of(queue or '', places.names)}", param_hint="--queue") from None
-    # After SIGTERM, as after Ctrl-C, the command removes an unfinished file and stops a broker that it has started.
+    # After SIGTERM, as after Ctrl-C, the command removes an unfinished file and stops a broker that the command has
+    # started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
         unknown: dict[str, str] = {}
         url, found = look(project.config.broker.url, queues, unknown)
         management = Management(url, project.config.broker.management or management_url)
         for reason in unknown.values():
-            warn(f"{reason}; its dead letters are missing here, run the command again")
+            warn(f"{reason}; dead letters in this queue are missing from the result, so run the command again")
         made = _made(project, management) if None in found.values() else frozenset()
         for name, counts in found.items():
             if counts is None:
                 if name in made:
-                    warn(f"queue {name}: not on the broker yet; apply or a start creates it")
+                    warn(f"queue {name}: not on the broker yet; apply or a start creates the queue")
             elif counts.consumers:
-                warn(f"queue {name}: {counted(counts.consumers, 'other consumer')}; unacked messages are missing here")
+                warn(f"queue {name}: {counted(counts.consumers, 'other consumer')}; unacked messages cannot be read")
         if queue is None:
             _warn_of_orphans(url, management, {*places.origins, *(one.name for one in objects.queues)})
         quorum = {one.name for one in objects.queues if one.type == QUORUM}
@@ -155,7 +156,7 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
     try:
         found = management.request("GET", "queues", management.vhost, query="?columns=name,messages")
     except ManagementError:
-        return  # without the HTTP API, the other queues of the broker are unknown
+        return  # without the HTTP API, the broker's other queues are unknown
     for one in found:
         name = str(one["name"])
         if not name.endswith(DEAD) or name in known:
@@ -169,15 +170,16 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
             count = 0 if counts is None else counts.messages
         if count:
             warn(
-                f"queue {one_line(name)}: {counted(count, 'message')}, but topology.yaml no longer has its queue; to"
-                " reach them, add the queue again"
+                f"queue {one_line(name)}: {counted(count, 'message')}, but its original queue is no longer in"
+                " topology.yaml; to read the messages, add the original queue again"
             )
 
 
 def _verified(name: str, url: str, management: Management) -> QueueCounts:
-    """Return the counts of a quorum queue. A queue that is too busy to answer also reports 0 messages."""
+    """Return verified counts of a quorum queue, because a queue that is too busy to answer also reports 0 messages."""
     try:
-        # RabbitMQ's statistics may also be out of date, so neither count is sufficient alone.
+        # RabbitMQ's statistics can also be out of date, so neither the statistics nor the queue's own count is
+        # sufficient.
         if management.ready_of(name) != 0:
             return verified_counts(url, name, COUNT_TIMEOUT)
     except ManagementError:

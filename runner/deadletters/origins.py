@@ -13,18 +13,18 @@ from runner.topology.rename import RETRY
 
 @dataclass(frozen=True)
 class Origins:
-    """The dead-letter queues of a topology, and the queues whose messages are dead-lettered to them."""
+    """The dead-letter queues of a topology, and the queues that dead-letter messages to them."""
 
-    #: The queues whose messages are dead-lettered to each dead-letter queue, by the name of the dead-letter queue.
+    #: For each dead-letter queue, the queues that dead-letter messages to it.
     origins: Mapping[str, tuple[str, ...]]
-    #: The queue to which each retry queue returns its messages, by the name of the retry queue.
+    #: For each retry queue, the queue to which it returns messages.
     waiting: Mapping[str, str]
     #: The current name of each renamed queue, by its old name.
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objects: Objects) -> Origins:
-        """Return the origins in a compiled topology, in the order of the topology."""
+        """Return the origins in a compiled topology, in the same order."""
         origins: dict[str, tuple[str, ...]] = {}
         for name, retry in objects.retry_delays.items():
             origins[retry.dead_letter] = (*origins.get(retry.dead_letter, ()), name)
@@ -37,7 +37,7 @@ class Origins:
         return [*self.origins, *(one for names in self.origins.values() for one in names)]
 
     def choose(self, queue: str | None) -> tuple[list[str], str | None]:
-        """Return the dead-letter queues to read, and the only queue of origin to select, or None for all origins.
+        """Return the dead-letter queues to read, and the queue of origin to select, or None for all origins.
 
         Raises KeyError if ``queue`` is neither a dead-letter queue nor a queue of origin.
         """
@@ -55,7 +55,8 @@ class Origins:
         leading = self.origins.get(message.queue, ())
         dead = [text_of(one.get("queue")) for one in message.deaths]
         for name in dead:
-            # The broker's entry is the latest. The worker's header may be from an earlier failure in another queue.
+            # The broker's entry is about the latest failure. The worker's header can be about an earlier failure in
+            # another queue.
             if name in leading:
                 return name
         first = text_of(message.headers.get(FIRST_DEATH_QUEUE))
@@ -65,6 +66,6 @@ class Origins:
         return leading[0] if len(leading) == 1 else None
 
     def _present(self, name: str) -> str:
-        """Return the current name of a queue. For a retry queue, return the current name of the queue it belongs to."""
+        """Return the current name of a queue. For a retry queue, return the current name of its original queue."""
         origin, word, _ = name.partition(RETRY)
         return self.renamed.get(name) or (self.renamed.get(origin) if word else None) or name

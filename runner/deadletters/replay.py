@@ -1,4 +1,7 @@
-"""The replay of dead letters to the queues in which they failed. A message is acknowledged after its copy's confirm."""
+"""Replay of dead letters to the queues in which they failed.
+
+Messages are acknowledged after their copies are confirmed.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,15 @@ from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
 #: The maximum number of unconfirmed copies.
 MAX_UNCONFIRMED = 500
-#: The number of replayed messages that are acknowledged together.
+#: The number of replayed messages that are acknowledged in one batch.
 ACK_BATCH = 100
-#: Seconds between two checks of the time and for an interruption.
+#: Seconds between two checks for timeouts and interruptions.
 TICK = 0.1
 #: Seconds without a confirm after which the replay fails.
 CONFIRM_TIMEOUT = 60.0
-#: Seconds after which the replay requeues its messages and reads them again. RabbitMQ closes a channel if a message is
-#: unacked for half an hour (consumer_timeout). At a low rate, unselected messages would remain unacked for as long.
+#: Seconds after which the replay requeues its messages and reads them again. RabbitMQ closes a channel if a message
+#: remains unacked for half an hour (consumer_timeout). At a low rate, unselected messages would remain unacked that
+#: long.
 MAX_HOLD = 600.0
 
 
@@ -49,15 +53,15 @@ def replay(
     on_progress: Callable[[int], None] = lambda _: None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Replay the messages that ``judge`` selects among the first ``count`` messages of a dead-letter queue.
+    """Replay the messages that ``judge`` selects from the first ``count`` messages in a dead-letter queue.
 
     ``body`` replaces the body of each message. ``tally`` counts the results, even if the function raises
-    BrokerUnreachable, BrokerBlocked or RunnerError. After ``is_stopped`` returns True, the replay stops when all sent
-    copies are confirmed.
+    BrokerUnreachable, BrokerBlocked or RunnerError. Once ``is_stopped`` returns True, the replay stops as soon as all
+    sent copies are confirmed.
     """
     before = tally.replayed
     while True:
-        # The next round reads the messages that are not replayed, and counts them again.
+        # Each round reads and counts the remaining messages again.
         tally.stays.pop(queue, None)
         left = count - (tally.replayed - before)
         one = _Replay(url, queue, left, judge, pace, tally, body, on_progress, is_stopped)
@@ -79,7 +83,7 @@ class _Replay(Reader):
         on_progress: Callable[[int], None],
         is_stopped: Callable[[], bool],
     ) -> None:
-        # At a low rate, no message is unacked for longer than a minute before its replay.
+        # At a low rate, no message remains unacked for more than a minute before its replay.
         super().__init__(url, queue, credit=min(MAX_UNCONFIRMED, pace.within(60.0)), limit=limit)
         self._judge, self._pace, self._tally, self._body = judge, pace, tally, body
         self._on_progress, self._is_stopped = on_progress, is_stopped
@@ -88,7 +92,7 @@ class _Replay(Reader):
         self._unconfirmed: ConfirmWindow[_Copy] = ConfirmWindow(self._on_outcome, self._on_round)
         self._is_timed = False
         self._began = self._confirmed = time.monotonic()
-        #: True if this round stops before the last message, so that another round follows.
+        #: True if this round stops early and another round follows.
         self.is_restarting = False
 
     def _opened(self, channel: Channel) -> None:
@@ -150,9 +154,9 @@ class _Replay(Reader):
 
     def _on_outcome(self, copy: _Copy, error: BrokerError | None) -> None:
         if isinstance(error, Unroutable):
-            self._tally.stay(copy.message, f"its queue {copy.target!r} no longer exists")
+            self._tally.stay(copy.message, f"queue {copy.target!r} no longer exists")
         elif error is not None:
-            self._tally.stay(copy.message, f"queue {copy.target!r} rejected it; the queue may be full")
+            self._tally.stay(copy.message, f"queue {copy.target!r} rejected the message and may be full")
         else:
             self._acks.done(copy.tag)
             self.answered += 1
@@ -186,9 +190,9 @@ class _Replay(Reader):
             self._pending.clear()
             self._settle()
         if self._unconfirmed and now - self._confirmed > CONFIRM_TIMEOUT:
-            # A confirmed copy is in its queue, so the original must not be requeued.
+            # A confirmed copy is already in its queue, so the original must not be requeued.
             self._acks.send(self._channel)
             self._session.fail(
-                BrokerBlocked(f"queue {self._queue!r}: the broker has confirmed nothing for {CONFIRM_TIMEOUT:g} s")
+                BrokerBlocked(f"queue {self._queue!r}: no confirm from the broker for {CONFIRM_TIMEOUT:g} s")
             )
         self._session.loop.call_later(TICK, self._tick)

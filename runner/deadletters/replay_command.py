@@ -1,4 +1,4 @@
-"""``dlq replay``: a command that sends dead letters back to the queues in which they failed."""
+"""The ``dlq replay`` command, which sends dead letters back to the queues in which they failed."""
 
 from __future__ import annotations
 
@@ -40,18 +40,19 @@ def _rate(_: click.Context, __: click.Parameter, value: float | None) -> float |
     return value
 
 
-@click.command(short_help="Send dead letters back to the queue in which they failed.")
+@click.command(short_help="Send dead letters back to the queues in which they failed.")
 @selecting
 @click.option("--all", "everything", is_flag=True, help="Select all dead letters.")
 @click.option(
     "--include-replayed", is_flag=True, help=f"Include messages that were already replayed {MOST_REPLAYS} times."
 )
-@click.option("--rate", type=float, callback=_rate, metavar="N", help="Replay at most N messages a second.")
+@click.option("--rate", type=float, callback=_rate, metavar="N", help="Replay at most N messages per second.")
 @click.option(
     "--body", "path", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
-    help="Replace the body with FILE, after writing the original to var/replaced-TIME.jsonl. Needs one --id.",
+    help="Replace the body with the content of FILE, after saving the original message to var/replaced-TIME.jsonl."
+    " Requires exactly one --id.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print what would be replayed, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="List the messages that would be replayed, without replaying them.")
 @click.pass_obj
 def replay(
     folder: Path,
@@ -64,12 +65,12 @@ def replay(
     path: Path | None,
     dry_run: bool,
 ) -> None:
-    """Send dead letters back to the queue in which they failed. Their attempts start again from 1.
+    """Send dead letters back to the queues in which they failed. Their attempts are counted from 1 again.
 
-    A message leaves its dead-letter queue only after the broker has confirmed its copy. A message that fails again
-    during the command is not sent again. A message that was already replayed 3 times needs --id or --include-replayed.
-    After Ctrl-C or a lost connection no message is lost: run the command again. Exits with 1 if a selected message
-    stays.
+    A message is removed from its dead-letter queue only after the broker has confirmed the copy. A message that fails
+    again while the command runs is not replayed again. To replay a message more than 3 times, use --id or
+    --include-replayed. If Ctrl-C or a lost connection interrupts the command, no message is lost, and you can run the
+    command again. Exits with 1 if a selected message is not replayed.
     """
     check_selection(queue, match, ids, everything)
     new_body = None if path is None else NewBody.of(path, ids)
@@ -94,7 +95,7 @@ def replay(
 
 
 def _keep_original(there: OpenQueues, judge: ReplayRules, new_body: NewBody, dry_run: bool) -> ReplayRules:
-    """Save the message whose body is replaced to a file, and return rules that select only this message."""
+    """Save a message to a file before its body is replaced, and return rules that select only this message."""
     found: list[tuple[DeadLetter, str | None]] = []
     there.read(lambda message, origin: found.append((message, origin)) if judge.judge(message)[0] is not None else None)
     for message, origin in found:
@@ -104,7 +105,7 @@ def _keep_original(there: OpenQueues, judge: ReplayRules, new_body: NewBody, dry
         else:
             click.echo(f"original message written to {new_body.keep(message, origin, there.project.var)}")
         return replace(judge, only=fingerprint(message))
-    # The message may return in a moment, but its body must not be replaced until the original is in a file.
+    # The message may reappear in the queue, but its body must not be replaced until the original is in a file.
     return replace(judge, only=b"")
 
 
@@ -120,7 +121,7 @@ def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | N
                     body=body, on_progress=show_done, is_stopped=stop.is_set,
                 )  # fmt: skip
             except (BrokerError, BrokerRefused) as error:
-                words = f"{counted(tally.replayed, 'message')} replayed; no message is lost, run the command again"
+                words = f"{counted(tally.replayed, 'message')} replayed and no message lost; run the command again"
                 raise type(error)(f"{error}\n{words}") from None
             done += count
             if stop.is_set():
@@ -134,11 +135,11 @@ def _warn_of_kept(tally: Tally, word: str = "left") -> None:
         for why, stay in reasons.items():
             more = ", …" if stay.count > len(stay.examples) else ""
             names = ", ".join(one_line(one) for one in stay.examples)
-            warn(f"{word} in {queue}, {counted(stay.count, 'message')}: {why} ({names}{more})")
+            warn(f"{counted(stay.count, 'message')} {word} in {queue}: {why} ({names}{more})")
 
 
 def _dry_run(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
-    """Print the effect that a replay would have. Return the exit code."""
+    """Print the messages that a replay would send. Return the exit code."""
     named: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
 
@@ -154,37 +155,41 @@ def _dry_run(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
     there.read(each)
     _, found = look([there.url], list(counts))
     for target, lines in named.items():
-        gone = "" if found[target] is not None else "; but that queue no longer exists, so they would stay"
+        gone = "" if found[target] is not None else ", but this queue no longer exists, so no replay is possible"
         click.echo(f"would replay {counted(counts[target], 'message')} to {one_line(target)}{gone}")
         more = counts[target] - len(lines)
         click.echo("\n".join([*lines, *([f"  and {more} more"] if more else [])]))
-    _warn_of_kept(tally, "would stay")
+    _warn_of_kept(tally, "would remain")
     click.echo("nothing was changed" if counts else nothing(there, "would be replayed", judge.selection, tally.stayed))
     return EXIT_FAILURE if there.hidden and not counts and not tally.stayed else 0
 
 
 @dataclass(frozen=True)
 class NewBody:
-    """The content of a file, as the new body of one message."""
+    """A new message body from a file."""
 
     path: Path
     body: bytes
 
     @classmethod
     def of(cls, path: Path, ids: Sequence[str]) -> NewBody:
-        """Read the file for the message of the only ``--id``. Raises click.UsageError."""
+        """Read a new body from ``path``.
+
+        Raises click.UsageError if the file is unreadable or ``ids`` is not exactly one id.
+        """
         if len(ids) != 1:
-            raise click.UsageError(f"--body: needs one message, {len(ids)} --id given; allowed: exactly one --id")
+            raise click.UsageError(f"--body: {len(ids)} --id options given; allowed: exactly one --id")
         try:
             body = read_bounded(path, MAX_BODY)
         except FileTooLarge as error:
-            raise click.BadParameter(f"{path}: too large; allowed: {error.limit} bytes", param_hint="--body") from None
+            text = f"{path}: too large; allowed: at most {error.limit} bytes"
+            raise click.BadParameter(text, param_hint="--body") from None
         except OSError as error:
             raise click.BadParameter(f"{path}: cannot be read, {error.strerror}", param_hint="--body") from None
         return cls(path, body)
 
     def check(self, message: DeadLetter) -> None:
-        """Raise click.BadParameter if the message must be JSON and the new body is not."""
+        """Raise click.BadParameter if the new body must be JSON but is not."""
         why = _why_json(message)
         if why is None:
             return
@@ -195,15 +200,16 @@ class NewBody:
             raise click.BadParameter(text, param_hint="--body") from None
 
     def keep(self, message: DeadLetter, origin: str | None, var: Path) -> Path:
-        """Save the original message to a new file on the disk, and return the file's path. Raises RunnerError."""
+        """Save the original message to a new file, and return the file's path. Raises RunnerError."""
         file = ExportFile(named_by_time(var, "replaced"))
         file.write(json_text(record_of(message, origin)))
         file.sync()
         return file.path
 
     def preview(self, message: DeadLetter) -> str:
-        """Return the line about the old and the new body for a dry run."""
-        return f"would replace its body of {counted(len(message.body), 'byte')} with {len(self.body)} from {self.path}"
+        """Return the line that a dry run prints about the old and the new body."""
+        sizes = counted(len(message.body), "byte"), counted(len(self.body), "byte")
+        return f"would replace the body ({sizes[0]}) with {self.path} ({sizes[1]})"
 
 
 def _why_json(message: DeadLetter) -> str | None:
@@ -212,7 +218,7 @@ def _why_json(message: DeadLetter) -> str | None:
     if kind.partition(";")[0].strip().lower() == _JSON:
         return f"content type is {_JSON}"
     try:
-        # A number or a word may be plain text, so it does not show that the body is JSON.
+        # A number or a word may be plain text, so only an object or an array counts as JSON.
         return "body is JSON now" if isinstance(decode_json(message.body), dict | list) else None
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The rules of a replay, which determine the selected messages, the headers of their copies, and the rate."""
+"""The rules of a replay for the selection of messages, the headers of their copies, and the rate."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from runner.headers import (
 
 #: The number of replays after which a message is replayed only with ``--id`` or ``--include-replayed``.
 MOST_REPLAYS = 3
-#: The maximum number of example ids for each reason why messages are not replayed.
+#: The maximum number of example ids in a warning about messages that are not replayed.
 MOST_EXAMPLES = 3
 UNLIMITED = 1_000_000
-#: The maximum duration of a replay in milliseconds. A replay time that is further in the future comes from the sender.
+#: The maximum duration of a replay in milliseconds. A later replay time in a header was set by the sender.
 LONGEST_RUN = 7 * 86_400_000
-#: Headers about the last failure, which would be wrong for the next failure.
+#: Headers about the last failure, which a replayed copy must not keep.
 _FAILURE_HEADERS = frozenset(
     {
         ATTEMPT, LAST_ERROR, EXCEPTION, TRACEBACK, SERVICE, HOST, PID, FAILED_AT,
@@ -48,7 +48,7 @@ _FAILURE_HEADERS = frozenset(
 
 
 def replayed_headers(message: DeadLetter, now: int) -> dict[str, Any]:
-    """Return the headers of the copy that is replayed at ``now``, in milliseconds since the epoch.
+    """Return the headers of a copy that is replayed at ``now`` (in milliseconds since the epoch).
 
     The copy keeps the sender's headers, the first error, and the exchange and routing key of the original message.
     """
@@ -56,34 +56,37 @@ def replayed_headers(message: DeadLetter, now: int) -> dict[str, Any]:
     headers = {name: value for name, value in copied.items() if name not in _FAILURE_HEADERS}
     exchange, key = message.published
     if exchange and key is not None:
-        # The copy is published to the default exchange, but its handler sees the original exchange.
+        # The copy is published to the default exchange, but its handler must see the original exchange.
         headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: key}
     if (sent_at := milliseconds_of(headers.get(SENT_AT))) is not None:
-        # The copy has a new time of sending, but the time of the event does not change.
+        # The copy gets a new sending time, but the time of the event does not change.
         headers.setdefault(PUBLISHED_AT, sent_at)
     return headers | {SENT_AT: now, REPLAYS: min(message.replays + 1, MAX_COUNT), REPLAYED_AT: now}
 
 
 @dataclass(frozen=True)
 class ReplayRules:
-    """The decision about each message, which is its target queue, or the reason why it is not replayed."""
+    """Rules that choose the target queue of each message, or state the reason why the message is not replayed."""
 
     places: Origins
     selection: Selection
     #: The start of the replay, in milliseconds since the epoch.
     started: int
-    #: True if messages that were replayed MOST_REPLAYS times are also selected.
+    #: True to include messages that were already replayed MOST_REPLAYS times.
     include_replayed: bool = False
-    #: The fingerprint of the only selected message, or None to select any message.
+    #: The fingerprint of the only message to replay, or None for any message.
     only: bytes | None = None
 
     def judge(self, message: DeadLetter) -> tuple[str | None, str | None]:
-        """Return the target queue, or the reason why a message is not replayed. Both are None if it is not selected."""
+        """Return the target queue of a message and the reason why it is not replayed.
+
+        Both are None for an unselected message.
+        """
         origin = self.places.origin_of(message)
         if not self.selection.matches(message, origin):
             return None, None
         if self.started <= message.replayed_at < self.started + LONGEST_RUN:
-            return None, None  # this replay sent the message, and it failed again
+            return None, None  # the message failed again after this replay had sent it
         if self.only is not None and fingerprint(message) != self.only:
             return None, None
         if self.selection.ids is None and not self.include_replayed and message.replays >= MOST_REPLAYS:
@@ -93,13 +96,13 @@ class ReplayRules:
                 " replay it anyway",
             )
         if origin is None:
-            return None, "the queue in which it failed is unknown"
+            return None, "the original queue is unknown"
         return origin, None
 
 
 @dataclass
 class Stay:
-    """The messages that are not replayed for the same reason."""
+    """Messages that remain in their queue for the same reason."""
 
     count: int = 0
     #: The ids of the first few messages.
@@ -111,11 +114,11 @@ class Tally:
     """The results of a replay so far."""
 
     replayed: int = 0
-    #: The selected messages that are not replayed, by reason, for each dead-letter queue.
+    #: The selected messages that are not replayed, by dead-letter queue and reason.
     stays: dict[str, dict[str, Stay]] = field(default_factory=dict)
 
     def stay(self, message: DeadLetter, why: str) -> None:
-        """Count a message that is not replayed, with the reason."""
+        """Count a message that is not replayed, and store the reason."""
         one = self.stays.setdefault(message.queue, {}).setdefault(why, Stay())
         one.count += 1
         if len(one.examples) < MOST_EXAMPLES:
@@ -128,7 +131,7 @@ class Tally:
 
 
 class Pace:
-    """An even pace of at most ``rate`` messages per second, or no limit if ``rate`` is None."""
+    """A limit of ``rate`` evenly spaced messages per second, or no limit if ``rate`` is None."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -136,7 +139,10 @@ class Pace:
         self._due = 0.0
 
     def within(self, seconds: float) -> int:
-        """Return how many messages may be sent within ``seconds``, which is at least 1, or UNLIMITED without a rate."""
+        """Return the number of messages that may be sent within ``seconds``.
+
+        It is at least 1, and UNLIMITED without a rate.
+        """
         return UNLIMITED if self._rate is None else max(1, int(min(UNLIMITED, self._rate * seconds)))
 
     def wait(self, now: float) -> float:
@@ -144,7 +150,7 @@ class Pace:
         return max(0.0, self._due - now)
 
     def sent(self, now: float) -> None:
-        """Count a message that is sent at ``now``."""
+        """Record that a message is sent at ``now``."""
         # The pace catches up after a delay of up to 0.1 s, but not after a longer delay, so that no burst follows a
         # pause.
         self._due = (max(self._due, now - 0.1) if self._due else now) + self._distance

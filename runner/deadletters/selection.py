@@ -1,4 +1,4 @@
-"""The selection of dead letters by id, order, text and queue, with the options that commands have for it."""
+"""The selection of dead letters by id, order, text and queue, with its command-line options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import RunnerError
 from runner.headers import LAST_ERROR
 from runner.invocation import invocation
 
-#: The maximum number of candidates that are listed for an ambiguous id.
+#: The maximum number of candidates listed for an ambiguous id.
 MOST_CANDIDATES = 10
 
 
@@ -25,11 +25,11 @@ class NotDeadLettered(RunnerError):
 
 @dataclass(frozen=True)
 class Selection:
-    """The conditions that a command's options set. A selected message meets all of them."""
+    """The conditions set by a command's options. A selected message meets every condition."""
 
     #: Full message ids, or None to select all messages.
     ids: frozenset[str] | None = None
-    #: A text that the error, type, id, correlation id or body contains, ignoring case. None matches any message.
+    #: A text to find in the error, type, id, correlation id or body, ignoring case, or None to match any message.
     match: str | None = None
     #: The queue in which the message failed, or None for any queue.
     origin: str | None = None
@@ -46,17 +46,17 @@ class Selection:
 def _occurs(text: str, message: DeadLetter) -> bool:
     sought = text.casefold()
     said = (message.error, str(message.headers.get(LAST_ERROR, "")), message.type, message.id, message.correlation_id)
-    # Python decodes a command line in the same way, so a search also finds bytes that are not UTF-8.
+    # Python decodes the command line in the same way, so a search can also find bytes that are not UTF-8.
     return any(sought in one.casefold() for one in (*said, message.body.decode("utf-8", "surrogateescape")))
 
 
 def resolve(
     beginnings: Sequence[str], ids: Iterable[str], orders: Mapping[str, Collection[str]] | None = None
 ) -> frozenset[str]:
-    """Return the full message ids for prefixes of ids.
+    """Return the full message ids for the given prefixes.
 
-    ``orders`` contains the message ids for each correlation id. It is used for a prefix that no message id has. Raises
-    NotDeadLettered for a prefix that no id has, and RunnerError for an ambiguous prefix.
+    ``orders`` contains the message ids for each correlation id. It is searched for prefixes that match no message id.
+    Raises NotDeadLettered for a prefix that matches no id, and RunnerError for an ambiguous prefix.
     """
     known = set(ids)
     found: set[str] = set()
@@ -76,7 +76,10 @@ def resolve(
 
 
 def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
-    """Return the id that equals a prefix, or the only id with the prefix, or None. Raises RunnerError for several."""
+    """Return the id that equals a prefix, or the only id with this prefix, or None.
+
+    Raises RunnerError if several ids match.
+    """
     if beginning in known:
         return beginning
     candidates = sorted(one for one in known if one.startswith(beginning))
@@ -89,20 +92,21 @@ def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
 
 
 QUEUE = click.option(
-    "--queue", metavar="QUEUE", help="Only messages in this dead-letter queue, or messages that failed in this queue."
+    "--queue", metavar="QUEUE", help="Select messages in this dead-letter queue, or messages that failed in this queue."
 )
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that select dead letters to a command."""
+    """Add the options for selecting dead letters to a command."""
     for option in (
         click.option(
             "--id", "ids", metavar="ID", multiple=True,
-            help="Select this message, or all messages of this order (correlation id); can be shortened and repeated.",
+            help="Select this message, or all messages of this order (correlation id). A unique prefix is enough."
+            " Repeatable.",
         ),
         click.option(
             "--match", metavar="TEXT",
-            help="Match TEXT, ignoring case, in the error, type, id, correlation id or body.",
+            help="Select messages that contain TEXT, ignoring case, in the error, type, id, correlation id or body.",
         ),
         QUEUE,
     ):  # fmt: skip
@@ -120,13 +124,13 @@ def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], 
     if not (everything or queue or match or ids):
         raise click.UsageError("no messages selected; use --queue, --match, --id or --all")
     if "" in ids:
-        raise click.UsageError("--id: empty; allowed: a message id, or the beginning of one")
+        raise click.UsageError("--id: empty; allowed: a message id, a correlation id, or a prefix")
     if everything and (match is not None or ids):
-        raise click.UsageError("--all selects every message; remove it, or remove --match and --id")
+        raise click.UsageError("--all selects every message; remove --all, or remove --match and --id")
 
 
 def whole_ids(there: OpenQueues, beginnings: Sequence[str], found: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Return the full message ids for prefixes. ``found`` has the message and correlation ids with these prefixes.
+    """Return the full message ids for the given prefixes. ``found`` contains the matching message and correlation ids.
 
     Raises RunnerError for an unknown or ambiguous id.
     """
@@ -156,35 +160,34 @@ def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, 
     wanted = whole_ids(there, ids, begun)
     if is_single and len(wanted) > 1:
         listed = ", ".join(repr(one) for one in sorted(wanted)[:MOST_CANDIDATES])
-        raise RunnerError(f"correlation id {ids[0]!r}: {len(wanted)} dead letters have it; allowed: one of {listed}")
+        raise RunnerError(f"correlation id {ids[0]!r}: ambiguous, {len(wanted)} dead letters match; allowed: {listed}")
     if is_single and (times := sum(count for (one, _), count in begun.items() if one in wanted)) > 1:
-        raise RunnerError(f"message id {ids[0]!r}: {times} dead letters have it; use --queue to choose their queue")
+        raise RunnerError(f"message id {ids[0]!r}: ambiguous, {times} dead letters match; select one with --queue")
     return Selection(wanted, match, there.origin)
 
 
 def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0) -> str:
-    """Return the reason why no message was ``done``. ``stayed`` is the number of selected messages that were kept."""
+    """Return the reason why no message was ``done``. ``stayed`` is the number of selected messages that remain."""
     if stayed:
-        return (
-            f"nothing {done}: {'the selected message stays' if stayed == 1 else f'all {stayed} selected messages stay'}"
-        )
+        which = "the selected message remains" if stayed == 1 else f"all {stayed} selected messages remain"
+        return f"nothing {done}: {which} dead-lettered"
     if there.hidden:
         return f"nothing {done} for now: {_other_consumer(there.hidden)}"
     is_named = there.queue is not None and selection.ids is None and selection.match is None
     if there.total and not is_named:
-        return f"nothing {done}: no dead letter matches"
+        return f"nothing {done}: no dead letter matches the selection"
     return f"nothing {done}: {empty(there)}"
 
 
 def empty(there: OpenQueues) -> str:
-    """Return the text for a command that finds no dead letters, with the argument of ``--queue``."""
+    """Return the text for a command that finds no dead letters. It names the queue given with ``--queue``."""
     return f"no dead letters{f' for queue {there.queue}' if there.queue else ''}"
 
 
 def unseen(there: OpenQueues) -> list[str]:
-    """Return a line for each queue that appears empty although another consumer may have its messages."""
+    """Return a line for each queue that appears empty although another consumer may have messages from it."""
     return [f"no dead letters for now: {_other_consumer([name])}" for name in there.hidden]
 
 
 def _other_consumer(queues: Sequence[str]) -> str:
-    return f"another consumer reads {', '.join(queues)}, and may have all messages unacked"
+    return f"another consumer of {', '.join(queues)} may have all messages unacked"

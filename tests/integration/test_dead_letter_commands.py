@@ -56,7 +56,7 @@ def test_a_dead_letter_queue_that_is_not_declared_yet_is_reported(tmp_path: Path
     shop.write(TOPOLOGY)
     code, output = shop.run("dlq", "list")
     assert code == 0
-    assert "queue pay.dlq: not on the broker yet; apply or a start creates it" in output
+    assert "queue pay.dlq: not on the broker yet; apply or a start creates the queue" in output
     assert "no dead letters" in output
 
 
@@ -76,7 +76,7 @@ def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: S
     assert code == 0
     lines = output.splitlines()
     assert lines[0].split() == ["QUEUE", "COUNT", "FIRST", "LAST", "LATEST", "ID", "ERROR"]
-    assert lines[-1] == "5 dead letters; dlq show ID shows all of one"
+    assert lines[-1] == "5 dead letters; use dlq show ID for details"
     # Both names select the same messages, and only those of the shared dead-letter queue that failed in ``pay``.
     assert set(groups(shop, "--queue", "pay.dlq")) == set(groups(shop, "--queue", "pay"))
     assert set(groups(shop, "--queue", "mail")) == {("mail", "no server")}
@@ -164,7 +164,10 @@ def test_only_selected_messages_are_replayed_each_to_the_queue_in_which_it_faile
     assert shop.run("dlq", "replay", "--match", "valueerror: NO currency") == (0, "1 message replayed\n")
     assert shop.run("dlq", "replay", "--queue", "stock") == (0, "1 message replayed\n")
     assert shop.run("dlq", "replay", "--id", "a3", "--id", "c") == (0, "2 messages replayed\n")
-    assert shop.run("dlq", "replay", "--match", "order-zz") == (0, "nothing replayed: no dead letter matches\n")
+    assert shop.run("dlq", "replay", "--match", "order-zz") == (
+        0,
+        "nothing replayed: no dead letter matches the selection\n",
+    )
     assert held(shop.vhost.url, "pay.dlq", "lost") == [1, 0]
     assert [take_all(shop.vhost.url, name) for name in ("pay", "mail", "stock")] == [["a2", "a3"], ["c1"], ["d1"]]
 
@@ -174,8 +177,8 @@ def test_a_dry_run_prints_the_planned_replays_and_changes_nothing(shop: Shop) ->
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
     assert code == 0
     assert "would replay 1 message to pay\n  a1  order.created  gateway timed out\n" in output
-    assert "would replay 1 message to old; but that queue no longer exists, so they would stay" in output
-    assert "would stay in pay.dlq, 1 message: already replayed 3 times" in output
+    assert "would replay 1 message to old, but this queue no longer exists, so no replay is possible" in output
+    assert "1 message would remain in pay.dlq: already replayed 3 times" in output
     assert "nothing was changed" in output
     assert held(shop.vhost.url, "pay.dlq", "pay") == [3, 0]
 
@@ -184,12 +187,12 @@ def test_a_message_that_was_replayed_three_times_is_replayed_only_by_id(shop: Sh
     publish(shop.vhost.url, "pay.dlq", [failed("a1", **{"x-replays": 3}), failed("a2", **{"x-replays": 2})])
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "left in pay.dlq, 1 message: already replayed 3 times and dead-lettered again; use --id or" in output
+    assert "1 message left in pay.dlq: already replayed 3 times and dead-lettered again; use --id or" in output
     assert "1 message replayed" in output
     assert held(shop.vhost.url, "pay.dlq", "pay") == [1, 1]
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert output.endswith("nothing replayed: the selected message stays\n")
+    assert output.endswith("nothing replayed: the selected message remains dead-lettered\n")
     assert shop.run("dlq", "replay", "--id", "a1") == (0, "1 message replayed\n")
     assert [one[1].headers["x-replays"] for one in take(shop.vhost.url, "pay", 2)] == [3, 4]
 
@@ -197,7 +200,10 @@ def test_a_message_that_was_replayed_three_times_is_replayed_only_by_id(shop: Sh
 def test_messages_that_were_replayed_three_times_are_replayed_with_again(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [failed(name, **{"x-replays": 3}) for name in ("a1", "a2")])
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
-    assert (code, output.splitlines()[-1]) == (0, "nothing would be replayed: all 2 selected messages stay")
+    assert (code, output.splitlines()[-1]) == (
+        0,
+        "nothing would be replayed: all 2 selected messages remain dead-lettered",
+    )
     assert shop.run("dlq", "replay", "--all", "--include-replayed") == (0, "2 messages replayed\n")
     assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
 
@@ -208,7 +214,7 @@ def test_dead_letters_whose_queue_is_deleted_are_left_and_counted(shop: Shop) ->
     )
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "left in lost, 2 messages: its queue 'gone' no longer exists (a1, a3)" in output
+    assert "2 messages left in lost: queue 'gone' no longer exists (a1, a3)" in output
     assert "1 message replayed" in output
     assert take_all(shop.vhost.url, "lost") == ["a1", "a3"]
     assert take_all(shop.vhost.url, "mail") == ["a2"]
@@ -220,7 +226,7 @@ def test_a_message_without_an_origin_is_replayed_to_the_only_queue_with_that_dea
     publish(shop.vhost.url, "lost", [(b"{}", bare)])
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "left in lost, 1 message: the queue in which it failed is unknown (bare)" in output
+    assert "1 message left in lost: the original queue is unknown (bare)" in output
     ((_, _, body),) = take(shop.vhost.url, "pay", 1)
     assert body == b"\xff\x00"
     assert held(shop.vhost.url, "lost") == [1]
@@ -234,7 +240,7 @@ def test_a_message_for_a_full_queue_remains_a_dead_letter(shop: Shop) -> None:
     publish(shop.vhost.url, "lost", many(3, queue="mail"))
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "queue 'mail' rejected it; the queue may be full" in output
+    assert "queue 'mail' rejected the message and may be full" in output
     counts = held(shop.vhost.url, "lost", "mail")
     assert sum(counts) == 3
     assert counts[0] >= 1
@@ -263,8 +269,8 @@ def test_in_a_long_replay_waiting_messages_are_requeued_and_read_again(
     code, output = shop.run("dlq", "replay", "--all", "--rate", "12")
     assert code == 1
     assert "20 messages replayed" in output
-    assert "1 message: its queue 'gone' no longer exists (x)" in output
-    assert "1 message: already replayed 3 times" in output
+    assert "1 message left in pay.dlq: queue 'gone' no longer exists (x)" in output
+    assert "1 message left in pay.dlq: already replayed 3 times" in output
     assert take_all(shop.vhost.url, "pay") == [f"m{number:06}" for number in range(20)]
     assert take_all(shop.vhost.url, "pay.dlq") == ["x", "y"]
 
@@ -281,9 +287,7 @@ def test_a_message_that_fails_again_at_once_is_not_replayed_again_in_the_same_ru
     found: list[DeadLetter] = []
     Browser(shop.vhost.url, "lost", found.append).run()
     assert {dead_letter.replays for dead_letter in found} == {1}
-    assert {dead_letter.error for dead_letter in found} == {
-        "dead-lettered by the broker: waited longer than its time to live"
-    }
+    assert {dead_letter.error for dead_letter in found} == {"dead-lettered by the broker: exceeded its time to live"}
 
 
 def test_messages_that_the_broker_dead_lettered_are_listed_with_the_reason_and_replayed_to_their_queue(
@@ -387,7 +391,7 @@ def test_unacked_messages_of_another_consumer_are_not_counted(shop: Shop) -> Non
         wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [3], 10)
         code, output = shop.run("dlq", "list")
         assert code == 0
-        assert "queue pay.dlq: 1 other consumer; unacked messages are missing here" in output
+        assert "queue pay.dlq: 1 other consumer; unacked messages cannot be read" in output
         assert "3 dead letters" in output
     wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [5], 10)
     assert ids_in_order(shop.vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(5)]

@@ -34,13 +34,13 @@ def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: S
     for count, arguments in ((0, ("--all",)), (2, ("--id", "a1", "--id", "a2"))):
         code, output = shop.run("dlq", "replay", *arguments, "--body", str(edited))
         assert code == 2
-        assert f"--body: needs one message, {count} --id given; allowed: exactly one --id" in output
+        assert f"--body: {count} --id options given; allowed: exactly one --id" in output
     code, output = shop.run("dlq", "replay", "--id", "a2", "--body", str(edited))
     assert code == 1
-    assert "2 dead letters have it; use --queue to choose their queue" in output
+    assert "ambiguous, 2 dead letters match; select one with --queue" in output
     code, output = shop.run("dlq", "replay", "--id", "a1", "--body", str(edited), "--dry-run")
     assert code == 0
-    assert f"would replace its body of {len(old)} bytes with 16 from {edited}\n" in output
+    assert f"would replace the body ({len(old)} bytes) with {edited} (16 bytes)\n" in output
     assert kept(shop) == []
     record = json.loads(shop.run("dlq", "show", "a1", "--json")[1])
     code, output = shop.run("dlq", "replay", "--id", "a1", "--body", str(edited))

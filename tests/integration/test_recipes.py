@@ -119,7 +119,7 @@ def test_an_expired_message_becomes_a_dead_letter_that_dlq_lists(recipe: Recipe,
     assert vhost.ready("offer.orders") == 0
     code, output = project.call("dlq", "list", url=vhost.url)
     assert code == 0
-    assert re.search(r"offer\.orders +1 .* m1 .*waited longer than its time to live$", output, re.MULTILINE), output
+    assert re.search(r"offer\.orders +1 .* m1 .*exceeded its time to live$", output, re.MULTILINE), output
 
 
 def test_a_project_in_a_vhost_changes_no_other_vhost(recipe: Recipe, vhost: Vhost) -> None:

@@ -72,7 +72,7 @@ def test_dead_letters_of_other_queues_are_listed(vhost: Vhost, locked: str, tmp_
     code, output = shop.run("dlq", "list")
     assert code == 0
     assert f"queue '{locked}'" in output
-    assert "its dead letters are missing here, run the command again" in output
+    assert "dead letters in this queue are missing from the result, so run the command again" in output
     assert "2 dead letters" in output
     code, _ = shop.run("dlq", "export", "--file", str(tmp_path / "out.jsonl"))
     assert code != 75

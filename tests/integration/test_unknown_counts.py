@@ -164,7 +164,9 @@ def test_dead_letters_of_a_removed_queue_are_found(shop: Shop) -> None:
     assert "2 dead letters" in output
     shop.write({"queues": {"other": {"retry": ["1s"]}}}, {"s": {"plugin": "payment", "consumes": ["other"]}})
     assert shop.run("apply")[0] == 0
-    assert "queue work.dlq: 2 messages, but topology.yaml no longer has its queue" in shop.run("dlq", "list")[1]
+    assert (
+        "queue work.dlq: 2 messages, but its original queue is no longer in topology.yaml" in shop.run("dlq", "list")[1]
+    )
 
 
 def test_unacked_messages_are_unknown_only_while_something_consumes(shop: Shop, consumer: Any) -> None:

@@ -38,7 +38,7 @@ def reader(url: str, queue: str) -> Iterator[None]:
 def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letters(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [failed("a1")])
     with reader(shop.vhost.url, "pay.dlq"):
-        said = "no dead letters for now: another consumer reads pay.dlq, and may have all messages unacked\n"
+        said = "no dead letters for now: another consumer of pay.dlq may have all messages unacked\n"
         code, output = shop.run("dlq", "list")
         assert code == 1
         assert output.endswith(said)
@@ -53,7 +53,7 @@ def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letter
             assert output.endswith(said.replace("no dead letters", f"nothing {done}"))
         code, output = shop.run("dlq", "show", "a1")
         assert code == 1
-        assert output.endswith("; but another consumer reads pay.dlq, and may have all messages unacked\n")
+        assert output.endswith("; but another consumer of pay.dlq may have all messages unacked\n")
         assert shop.run("dlq", "list", "--queue", "mail")[0] == 0
         publish(shop.vhost.url, "lost", [failed("c1", queue="mail")])
         code, output = shop.run("dlq", "list")
@@ -67,7 +67,10 @@ def test_dead_letters_of_a_queue_that_was_removed_from_the_topology_are_reported
     publish(shop.vhost.url, "pay.dlq", [failed("a1")])
     queues = {name: one for name, one in TOPOLOGY["queues"].items() if name != "pay"}
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
-    said = "queue pay.dlq: 1 message, but topology.yaml no longer has its queue; to reach them, add the queue again\n"
+    said = (
+        "queue pay.dlq: 1 message, but its original queue is no longer in topology.yaml; to read the messages, add the"
+        " original queue again\n"
+    )
     # The broker's statistics are some seconds late.
     wait_until(lambda: said in shop.run("dlq", "list")[1], 20, "it is reported")
     assert said not in shop.run("dlq", "list", "--queue", "mail")[1]
@@ -101,7 +104,7 @@ def test_all_dead_letters_of_an_order_are_shown_and_replayed(shop: Shop, tmp_pat
     body.write_text("{}")
     code, output = shop.run("dlq", "replay", "--id", "5f2dd", "--body", str(body))
     assert code == 1
-    assert "correlation id '5f2dd': 2 dead letters have it; allowed: one of 'a1', 'a2'" in output
+    assert "correlation id '5f2dd': ambiguous, 2 dead letters match; allowed: 'a1', 'a2'" in output
     assert shop.run("dlq", "replay", "--id", "5f2dd") == (0, "2 messages replayed\n")
     assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
     assert json.loads(shop.run("dlq", "list", "--json")[1])["messages"] == 1

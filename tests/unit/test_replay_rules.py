@@ -118,7 +118,7 @@ def test_headers_of_a_copy_that_the_broker_dead_lettered_are_used() -> None:
 def test_a_message_returns_to_its_queue_or_stays_with_a_reason() -> None:
     assert judge(failed()) == ("pay", None)
     assert judge(failed(), match="nothing of it") == (None, None)
-    assert judge(failed("lost")) == (None, "the queue in which it failed is unknown")
+    assert judge(failed("lost")) == (None, "the original queue is unknown")
     assert judge(failed(x_replays=2)) == ("pay", None)
     target, why = judge(failed(x_replays=3))
     assert target is None
