@@ -1,4 +1,4 @@
-"""Access to the event history for the commands ``events``, ``order`` and ``ledger``."""
+"""Access to the event history for the ``events``, ``order`` and ``ledger`` commands."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from runner.config.project import Project
 
 OFF = """\
-audit is off, so no order is recorded here; these lines turn it on at the next start:
+audit is off, so no orders are recorded; add these lines to turn audit on at the next start:
 # topology.yaml, under queues:
   audit.events: {bind: {orders.topic: ["#"], payments.topic: ["#"]}, retry: [1s, 5s, 30s]}
 # config.yaml, under services:
   audit: {consumes: [audit.events]}"""
 UNTRACED = (
-    "only events are recorded here, no attempts; let a service record attempts, such as audit without the option"
-    " attempts: false, and restart"
+    "only events are recorded, not attempts; to record attempts, add a service such as audit without the option"
+    " 'attempts: false', and restart"
 )
 
 
 class Recorded:
-    """The event history's settings in config.yaml and in plugins. They are loaded when they are first needed."""
+    """The settings of the event history in config.yaml and in plugins, which are loaded on first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @cached_property
     def project(self) -> Project:
-        """The project with the contracts of the recording services. Raises ConfigError with every error."""
-        # Imported here, because the import takes longer than the rest of a command.
+        """The project with the contracts of the recording services. Raises ConfigError with all errors."""
+        # Imported here, because this import takes longer than the rest of the command.
         from runner.config.project import load_project
         from runner.inspection.checked_project import with_recorders
 
@@ -60,7 +60,7 @@ class Recorded:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[tuple[Read, Recorded]]:
-    """Open the database with the event history. Raises RunnerError, with advice, if the database is empty."""
+    """Open the database of the event history. Raises RunnerError, with advice, if the database is empty."""
     recorded = Recorded(folder)
     with _reading([read_quickly(folder) or recorded.project.history_store], recorded) as read:
         yield read, recorded
@@ -68,7 +68,7 @@ def opened(folder: Path) -> Iterator[tuple[Read, Recorded]]:
 
 @contextmanager
 def opened_stores(folder: Path) -> Iterator[tuple[Read, Recorded]]:
-    """Open the databases of all services as a single source. Raises RunnerError if all of them are empty."""
+    """Open the databases of all services as a single source. Raises RunnerError if all databases are empty."""
     recorded = Recorded(folder)
     project = recorded.project
     urls = dict.fromkeys([project.history_store, *map(project.store_of, project.config.services)])
@@ -82,14 +82,14 @@ def _reading(urls: Iterable[str], recorded: Recorded) -> Iterator[Read]:
         found = [stack.enter_context(reading(url, recorded.folder)) for url in urls]
         reads = [one for one in found if one is not None]
         if not reads:
-            empty = f"nothing is recorded yet; audit records while the runner runs, start it: {invocation()}"
+            empty = f"no events are recorded yet; to record events, start the supervisor: {invocation()}"
             raise RunnerError(empty if recorded.has_events else OFF)
         yield lambda sql, parameters: [row for read in reads for row in read(sql, parameters)]
 
 
 def order_named(read: Read, recorded: Recorded, prefix: str) -> str:
-    """Return the complete id of an order from its prefix. Raises RunnerError unless exactly one order matches."""
-    # Ids do not contain other characters, and some databases refuse them.
+    """Return the full id of the order with the given prefix. Raises RunnerError unless exactly one order matches."""
+    # Order ids contain only printable characters, and some databases reject other characters.
     found = orders_like(read, prefix) if prefix.isprintable() and prefix else []
     if not found and not recorded.has_events:
         raise RunnerError(OFF)
@@ -98,17 +98,20 @@ def order_named(read: Read, recorded: Recorded, prefix: str) -> str:
     if len(found) > 1:
         some = ", ".join(one_line(one) for one in found[:MOST_MATCHES])
         more = " and more" if len(found) > MOST_MATCHES else ""
-        raise RunnerError(f"several orders begin with {prefix!r}: {some}{more}; give more of the id")
+        raise RunnerError(f"order id {prefix!r}: ambiguous, several orders match; allowed: {some}{more}")
     return found[0]
 
 
 def width_of(text: str) -> int:
-    """Return the number of terminal columns that ``text`` needs."""
+    """Return the number of terminal columns that ``text`` occupies."""
     return sum(2 if unicodedata.east_asian_width(one) in "WF" else not unicodedata.combining(one) for one in text)
 
 
 def clock(milliseconds: int, form: str = "%H:%M:%S") -> str:
-    """Format a time in milliseconds since the epoch as local time. A time outside the calendar remains a number."""
+    """Format a time in milliseconds since the epoch as local time.
+
+    A time outside the calendar is returned as a number.
+    """
     try:
         return f"{datetime.fromtimestamp(milliseconds // 1000).strftime(form)}.{milliseconds % 1000:03}"
     except (ValueError, OverflowError, OSError):

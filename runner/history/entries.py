@@ -1,4 +1,4 @@
-"""The entries of an order history. Each cause precedes its effect, even if the clocks of two machines differ."""
+"""The entries of an order history, with each cause before its effect, even if the clocks of two machines differ."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _Key = tuple[Any, ...]
 
 _OUTCOMES = {
     "handled": "{service} handled {type} on {instance}, {how}",
-    "duplicate": "{service} had handled {type} before, so nothing was done on {instance}, {how}",
-    "retried": "{service} failed at {type} on {instance}, {how}: {error}; again in {delay}",
+    "duplicate": "{service} skipped {type} on {instance} as a duplicate, {how}",
+    "retried": "{service} failed to handle {type} on {instance}, {how}: {error}; retry in {delay}",
     DEAD_LETTERED: "{service} gave up {type} on {instance}, {how}: {error}; dead-lettered from {queue}",
-    "discarded": "{type} discarded by a person from {instance}",
+    "discarded": "{type} manually discarded from {instance}",
 }
 
 
@@ -28,14 +28,14 @@ _OUTCOMES = {
 class HistoryEntry:
     """An entry about a published event, an attempt, a replay or a discard."""
 
-    #: Milliseconds since the epoch. The time of an attempt is its end.
+    #: Milliseconds since the epoch. For an attempt, this is the time at which the attempt ended.
     at: int
     #: ``published``, ``replayed``, or the outcome of an attempt.
     kind: str
     what: str
     #: The type of the event or message.
     type: str
-    #: The facts behind the text ``what``, by name, with durations in seconds.
+    #: The facts in ``what`` by name, with durations in seconds.
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -45,7 +45,7 @@ class HistoryEntry:
 
 
 def entries_of(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> list[HistoryEntry]:
-    """Return all entries by time, except that no entry precedes its cause.
+    """Return all entries sorted by time, but with each entry after its cause.
 
     An event follows the attempt that published it. An attempt follows its event and all earlier attempts. A replay is
     placed between the attempts before and after the replay.
@@ -76,7 +76,7 @@ def _add_attempts(
 ) -> None:
     """Add the attempts on one message in one queue. The cause of each attempt is the previous attempt.
 
-    Two rows with the same number are attempts on two deliveries, so neither attempt is a cause of the other.
+    Two rows with the same attempt number belong to two deliveries, so neither attempt causes the other attempt.
     """
     event: _Key = ("event", attempts[0].message_id)
     for replays, replayed in groupby(attempts, key=lambda one: one.replays):
@@ -108,7 +108,7 @@ def _key(one: AttemptRow) -> _Key:
 
 
 def _publisher(event: EventRow, attempts: Sequence[AttemptRow]) -> AttemptRow | None:
-    """Return the attempt that published an event, from the attempts on the message that caused the event.
+    """Return the attempt that published an event, chosen from the attempts on the message that caused the event.
 
     The event's time comes from the handler's clock during the attempt, so the attempt closest in time is the publisher.
     """
@@ -192,10 +192,9 @@ def duration(milliseconds: int) -> str:
 
 
 def causal_order(times: Mapping[K, tuple[int, str]], causes: Mapping[K, Set[K]]) -> list[K]:
-    """Return the keys of ``times``, sorted by time and then by name, but no key before one of its ``causes``.
+    """Return the keys of ``times``, sorted by time and then by name, but with each key after its ``causes``.
 
-    Unknown causes are ignored. If keys are causes of each other, which only invalid data can cause, the earliest of
-    these keys is first.
+    Unknown causes are ignored. In a cycle of causes, which only invalid data contains, the earliest key is first.
     """
     open_causes = {key: {one for one in causes.get(key, ()) if one in times and one != key} for key in times}
     effects: dict[K, list[K]] = defaultdict(list)
@@ -203,7 +202,7 @@ def causal_order(times: Mapping[K, tuple[int, str]], causes: Mapping[K, Set[K]])
         for cause in found:
             effects[cause].append(key)
     by_time = sorted(times, key=lambda key: times[key])
-    # The heap contains numbers, because keys need not be comparable.
+    # The heap contains numbers instead of keys, because keys may not be comparable.
     place = {key: number for number, key in enumerate(by_time)}
     free = [place[key] for key in by_time if not open_causes[key]]
     heapq.heapify(free)

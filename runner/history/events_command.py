@@ -1,4 +1,4 @@
-"""``events``: a command that shows the latest events."""
+"""The ``events`` command, which shows the latest events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runner.history.records import EventRow, find_events
 
 #: The default of ``--limit``.
 LIMIT = 50
-#: The minimum number of characters of an order id in the table. More characters are shown if two ids share a prefix.
+#: The minimum length of an order id in the table. If two ids share a prefix of this length, more characters are shown.
 SHORTEST = 8
 _HEAD = ("TIME", "TYPE", "ORDER", "BY", "BODY")
 _COLOURS = {"created": "cyan", "success": "green", "failed": "red"}
@@ -34,7 +34,7 @@ def time_ago(context: click.Context, parameter: click.Parameter, value: str | No
     """Convert an age such as ``1h`` to a time in milliseconds since the epoch. Raises click.BadParameter."""
     if value is None:
         return None
-    # Imported here, because the module imports pydantic, which takes time.
+    # Imported here, because this module imports pydantic, which takes time.
     from runner.config.value import parse_duration
 
     try:
@@ -45,30 +45,34 @@ def time_ago(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 def _type(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    # The command line accepts bytes that are not text, but a database refuses them.
+    # The command line accepts bytes that are not text, but a database rejects such bytes.
     if value is not None and not value.isprintable():
         raise click.BadParameter(f"not a type, {value!r}; allowed: text, such as payment.failed")
     return value
 
 
 @click.command(short_help="Show the latest events.")
-@click.option("--order", metavar="ID", help="Only events of this order. The unique beginning of an id is enough.")
+@click.option("--order", metavar="ID", help="Show only events of this order. A unique prefix of the id is enough.")
 @click.option(
-    "--type", "kind", metavar="TYPE", callback=_type, help="Only events of this type, such as payment.failed."
+    "--type", "kind", metavar="TYPE", callback=_type, help="Show only events of this type, such as payment.failed."
 )
 @click.option(
-    "--since", metavar="TIME", callback=time_ago, help="Only events of this period, such as 30s, 10m, 1h, 2d."
+    "--since", metavar="TIME", callback=time_ago, help="Show only events of the last TIME, such as 30s, 10m, 1h or 2d."
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="Maximum number of events."
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=LIMIT,
+    show_default=True,
+    help="Show at most this number of events.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with headers and complete bodies.")
 @click.pass_obj
 def events(folder: Path, order: str | None, kind: str | None, since: int | None, limit: int, as_json: bool) -> None:
-    """Show the latest events, with the newest event last.
+    """Show the latest events, newest last.
 
-    The events come from the database of the service audit. No broker or runner is needed. Lines are cut to the width
-    of the terminal, except with --json. Times are local times, and UTC with --json.
+    The command reads the database of the audit service, and needs neither a broker nor a running supervisor. Lines are
+    truncated to the width of the terminal, except with --json. Times are local, or UTC with --json.
     """
     with opened(folder) as (read, recorded):
         whole = None if order is None else order_named(read, recorded, order)
@@ -86,7 +90,9 @@ def events(folder: Path, order: str | None, kind: str | None, since: int | None,
         click.echo("no such events" if order or kind or since is not None else "no events yet")
         return
     if is_more:
-        click.secho(f"older events are left out; --limit {2 * limit} shows more", err=True, dim=sys.stderr.isatty())
+        click.secho(
+            f"older events are omitted; use --limit {2 * limit} to show more", err=True, dim=sys.stderr.isatty()
+        )
     for line in _table(found):
         click.echo(line)
 
@@ -138,7 +144,7 @@ def _body_text(one: EventRow) -> str:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in fields.items()
     }
-    # Ids are last because they are long, and the more useful fields must remain visible.
+    # Ids are last, because they are long and would hide more useful fields.
     return "  ".join(f"{name}={text}" for name, text in sorted(texts.items(), key=lambda one: one[0].endswith("_id")))
 
 
@@ -154,6 +160,6 @@ def _cut(text: str, room: int | None) -> str:
 
 
 def _length(orders: set[str]) -> int:
-    """Return the number of leading characters that distinguish all ids."""
+    """Return the length of the prefixes that distinguish all ids."""
     longest = max((len(one) for one in orders), default=SHORTEST)
     return next((n for n in range(SHORTEST, longest) if len({one[:n] for one in orders}) == len(orders)), longest)

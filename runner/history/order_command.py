@@ -1,4 +1,4 @@
-"""``order history``: a command that shows the history of one order."""
+"""The ``order history`` command, which shows the history of one order."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def order() -> None:
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def history(folder: Path, id: str, is_json: bool) -> None:
-    """Show the history of one order: each event, and each attempt with its service, its times and its error.
+    """Show the history of one order: all events, and all attempts with services, times and errors.
 
-    ID is the id of the order, or its unique beginning. The history comes from the database of the service audit. No
-    broker or runner is needed.
+    ID is an order id, or a unique prefix of an order id. The command reads the database of the audit service, and needs
+    neither a broker nor a running supervisor.
     """
     with opened(folder) as (read, recorded):
         found = read_history(read, order_named(read, recorded, id))
@@ -85,12 +85,12 @@ def _lines(found: OrderHistory) -> Iterator[str]:
         yield wrapped(one_line(f"still dead-lettered: {what}, since {clock(one.since)}"))
     for pending in found.waiting:
         what = f"{pending.message_type or 'a message'} of {pending.queue}"
-        yield wrapped(one_line(f"waiting for its next attempt: {what}, due at {clock(pending.due)}"))
+        yield one_line(f"waiting for the next attempt: {what}, due at {clock(pending.due)}")
     yield wrapped(_totals(found))
 
 
 def _status_colour(found: OrderHistory) -> str:
-    # By convention, the types of events about failures end with .failed.
+    # By convention, event types for failures end with .failed.
     decided = "yellow" if (found.decided_by or "").endswith(".failed") else "green"
     return _STATUS_COLOURS.get(found.status, decided)
 
@@ -100,7 +100,7 @@ def _totals(found: OrderHistory) -> str:
     decided = "not decided yet" if totals.decided is None else f"decided after {duration(totals.decided)}"
     words = [decided, f"{duration(totals.waited)} waiting in queues"]
     if totals.delayed:
-        words[1] += f" ({duration(totals.delayed)} of it for the next attempt)"
+        words[1] += f" (including {duration(totals.delayed)} of retry delays)"
     words.append(f"{duration(totals.handled)} in handlers")
     if totals.dead_lettered:
         words.append(f"{duration(totals.dead_lettered)} dead-lettered")

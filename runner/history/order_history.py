@@ -1,4 +1,4 @@
-"""The history of one order, with entries, status and times, from the rows that the ``audit`` service stored."""
+"""The history of one order, with its entries, status and times, from the rows that the ``audit`` service stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DeadLetteredDelivery:
 
 @dataclass(frozen=True)
 class WaitingDelivery:
-    """A message that waits for its next attempt."""
+    """A message that is waiting for its next attempt."""
 
     queue: str
     message_id: str
@@ -40,13 +40,13 @@ class WaitingDelivery:
 class Totals:
     """The total times of an order, in milliseconds."""
 
-    #: The time from the order's first event to the first decision, or None before the decision.
+    #: The time from the order's first event to the first decision, or None if there is no decision yet.
     decided: int | None
-    #: The total time of all messages in queues, and the part of this time that consists of delays before retries.
+    #: The total time that all messages spent in queues, and the part of this time spent on retry delays.
     waited: int
     delayed: int
     handled: int
-    #: The total time of replayed messages in dead-letter queues.
+    #: The total time that replayed messages spent in dead-letter queues.
     dead_lettered: int
 
 
@@ -55,8 +55,8 @@ class OrderHistory:
     """The history of one order."""
 
     order_id: str
-    #: The status after the latest decision. Before a decision, it is ``failed`` if a message of the order was
-    #: discarded, or is a dead letter without a later attempt. Otherwise it is ``accepted``.
+    #: The status after the latest decision. Before a decision, the status is ``failed`` if a message of the order was
+    #: discarded, or is a dead letter without a later attempt. Otherwise, it is ``accepted``.
     status: str
     #: The type of the event that decided the order.
     decided_by: str | None
@@ -67,7 +67,7 @@ class OrderHistory:
 
 
 def read_history(read: Read, order: str) -> OrderHistory | None:
-    """Return the history of an order by its complete id, or None if no row belongs to the order."""
+    """Return the history of the order with this full id, or None if no row belongs to the order."""
     events, attempts = events_of(read, order), attempts_of(read, order)
     return build_history(order, events, attempts, statuses(read)) if events or attempts else None
 
@@ -75,7 +75,7 @@ def read_history(read: Read, order: str) -> OrderHistory | None:
 def build_history(
     order: str, events: Sequence[EventRow], attempts: Sequence[AttemptRow], status_of: Mapping[str, str]
 ) -> OrderHistory:
-    """Return an order's history from its rows. ``status_of`` has the order's status after an event, by event type."""
+    """Build an order's history from its rows. ``status_of`` contains the order status after each event type."""
     entries = entries_of(events, attempts)
     last = _last_attempts(attempts)
     dead_lettered = [
@@ -167,7 +167,7 @@ def _totals(decided: int | None, attempts: Sequence[AttemptRow]) -> Totals:
 
 def _dead_lettered_time(attempts: Sequence[AttemptRow]) -> int:
     replayed = {(one.queue, one.message_id, one.replays): one.replayed_at for one in attempts if one.replayed_at}
-    # If a message was delivered and dead-lettered twice, the second time counts.
+    # If two deliveries of a message were dead-lettered, the later time counts.
     times = {(one.queue, one.message_id, one.replays): one.ended_at for one in attempts if one.outcome == DEAD_LETTERED}
     return sum(
         max(0, back - since)

@@ -1,4 +1,4 @@
-"""Reading of a database through its driver, because importing SQLAlchemy takes too long for a short command."""
+"""Database access through the bare driver, because importing SQLAlchemy takes too long for a short command."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.store import REVISION
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
 
-#: Seconds to wait for another process's lock, and for the server's answer.
+#: Seconds to wait for another process's lock or for the server's answer.
 PATIENCE = 5
 _PARAMETER = re.compile(r":([a-z]+)")
 
 
 @contextmanager
 def reading(address: str, folder: Path) -> Iterator[Read | None]:
-    """Open the database with the address ``store.url``. Yield None if the database has no schema yet.
+    """Open the database at ``address``, in the form of ``store.url``. Yield None if the database has no schema yet.
 
-    The schema of an earlier version is first upgraded. Raises StoreUnreachable if the database is unreachable, and
-    StoreError if it cannot be used.
+    A schema of an earlier version is upgraded first. Raises StoreUnreachable if the database is unreachable, and
+    StoreError if the database is unusable.
     """
     file = folder / address.removeprefix("sqlite:///")
     if address.startswith("sqlite:") and not file.exists():
@@ -35,7 +35,7 @@ def reading(address: str, folder: Path) -> Iterator[Read | None]:
         return
     with ExitStack() as stack:
         revision: str | None = "unknown"
-        with suppress(StoreUnreachable):  # the upgrade below raises the error with its reason
+        with suppress(StoreUnreachable):  # the upgrade below raises this error with its cause
             read = _opened(address, file, stack)
             revision = _revision(read)
         if revision not in (None, REVISION):
@@ -46,7 +46,7 @@ def reading(address: str, folder: Path) -> Iterator[Read | None]:
 
 
 def statement_of(sql: str, parameters: Mapping[str, Any]) -> TextClause:
-    """Return a SELECT from ``runner.history.records`` as an SQLAlchemy statement."""
+    """Convert a SELECT statement from ``runner.history.records`` to an SQLAlchemy statement."""
     from sqlalchemy import text
 
     return text(sql).bindparams(**parameters)
@@ -57,7 +57,7 @@ def _opened(address: str, file: Path, stack: ExitStack) -> Read:
 
 
 def _upgrade(address: str, folder: Path) -> None:
-    # Imported here, because the schema rarely has another version.
+    # Imported here, because an upgrade is rarely necessary.
     from runner.store.database import open_database
 
     open_database(address, folder).dispose()

@@ -1,4 +1,4 @@
-"""The rows that the event history stores, which are events and reports of attempts."""
+"""The rows of the event history, which contain events and attempt reports."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from runner.hooks import MessageStore
 
-#: A function with one argument, because pydantic may pass a second argument to a function with two.
+#: A function with one parameter, because pydantic may pass a second argument to a function with two parameters.
 Text = Annotated[str, AfterValidator(lambda text: storable(text))]  # noqa: PLW0108 - see above
-#: A long id is cut instead of refused, because an optional property must not make a report fail.
+#: A long id is truncated instead of rejected, because an optional property must not make a report invalid.
 OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
-#: The maximum number of milliseconds for a 64-bit column.
+#: A number of milliseconds that fits into a 64-bit column.
 Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Outcome = Annotated[
@@ -36,7 +36,7 @@ Outcome = Annotated[
 
 
 class AttemptReport(BaseModel):
-    """A worker's report of one attempt, or the report of a discarded message."""
+    """A worker's report about one attempt, or a note about a discarded message."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -59,9 +59,9 @@ class AttemptReport(BaseModel):
 
 
 def record_message(message: Message, store: MessageStore) -> None:
-    """Store an event, or the report of an attempt, in the transaction for the message.
+    """Store an event or an attempt report in the transaction of its message.
 
-    A message that is delivered more than once is stored once. Raises Reject for a malformed report.
+    A message that is delivered more than once is stored only once. Raises Reject for a malformed report.
     """
     # Imported here, because programs that never open a database also import this module.
     from runner.history.tables import attempts, events
@@ -73,7 +73,7 @@ def record_message(message: Message, store: MessageStore) -> None:
 
 
 def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
-    """Replace the stored statuses. ``statuses`` has an order's status after an event, by event type."""
+    """Replace the stored statuses. ``statuses`` contains the order status after each event type."""
     from runner.history.tables import order_statuses
     from runner.store.prepared import insert_new
 
@@ -101,17 +101,17 @@ def event_row(message: Message) -> dict[str, Any]:
 
 
 def attempt_row(message: Message) -> dict[str, Any]:
-    """Return the row for an attempt. Raises Reject if the body is not a report of an attempt."""
+    """Return the row for an attempt. Raises Reject if the body is not an attempt report."""
     try:
         report = AttemptReport.model_validate(message.json())
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors())
-        raise Reject(f"message {message.id}: not a report of an attempt, {wrong}") from None
+        raise Reject(f"message {message.id}: not an attempt report, {wrong}") from None
     return {"id": storable(message.id), **report.model_dump()}
 
 
 def published_at(message: Message) -> int:
-    """Return when a message was first published, in milliseconds since the epoch, or the current time if unknown."""
+    """Return the time (in milliseconds since the epoch) at which a message was first published, or the current time."""
     for name in (PUBLISHED_AT, SENT_AT):
         value = milliseconds_of(message.headers.get(name))
         if value is not None:
@@ -120,7 +120,7 @@ def published_at(message: Message) -> int:
 
 
 def plain(value: object) -> Any:
-    """Return a header's value as a JSON value. Values without a JSON type become text."""
+    """Convert a header value to a JSON value. Values without a JSON type become text."""
     if isinstance(value, Mapping):
         return {storable(str(name)): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Reading of the rows that the ``audit`` service stored, which are events and attempts.
+"""Queries for the events and attempts that the ``audit`` service stored.
 
-Each value is checked, because SQLite stores values of any type in any column, and a person may have changed a row.
+Each value is checked, because SQLite stores values of any type in any column, and a user may have changed a row.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from runner.errors import StoreError
 TEXT, NUMBER, FLAG, DATA, OBJECT = (str,), (int,), (bool, int), (bytes, memoryview), (dict,)
 OPTIONAL_TEXT, OPTIONAL_NUMBER = (str, NoneType), (int, NoneType)
 
-#: The names and kinds of some columns.
+#: The names of columns, with their kinds.
 Columns = Sequence[tuple[str, tuple[type, ...]]]
 
 
-#: A function that returns the rows of a SELECT with parameters such as ``:name``.
+#: A function that runs a SELECT statement with parameters such as ``:name``, and returns the rows.
 Read = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
 
-#: The maximum number of ids that are listed if several ids have the same prefix.
+#: The maximum number of ids that are listed for an ambiguous prefix.
 MOST_MATCHES = 5
 
-#: The outcome of an attempt whose message was dead-lettered, and the outcome's name in earlier versions.
+#: The outcome of an attempt whose message was dead-lettered, and the name of this outcome in earlier versions.
 DEAD_LETTERED, _FORMER_DEAD_LETTERED = "dead_lettered", "parked"
 
 _EVENT = "id, type, order_id, published_at, exchange, routing_key, app_id, causation_id, content_type, headers, body"
@@ -77,7 +77,7 @@ class AttemptRow:
     replayed_at: int | None
 
 
-#: The kind of a column, by the type annotation of the field with the same name.
+#: The kind of each column, by the type annotation of the corresponding field.
 _KINDS = {
     "str": TEXT,
     "str | None": OPTIONAL_TEXT,
@@ -94,13 +94,13 @@ _EVENT_COLUMNS, _ATTEMPT_COLUMNS = (
 def find_events(
     read: Read, *, order: str | None = None, type: str | None = None, since: int | None = None, limit: int
 ) -> tuple[list[EventRow], bool]:
-    """Return the latest ``limit`` events, oldest first, and True if older events also match.
+    """Return the latest ``limit`` matching events, oldest first, and True if older events also match.
 
     ``since`` is in milliseconds since the epoch.
     """
     conditions = ["order_id = :order"] if order is not None else []
     if type is not None:
-        # The expression prevents the use of the index on types, because an order has few events but a type has many.
+        # The concatenation prevents the use of the index on types, because an order has few events but a type has many.
         conditions.append("type = :type" if order is None else "type || '' = :type")
     conditions += ["published_at >= :since"] if since is not None else []
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -133,29 +133,29 @@ def _attempts(rows: Sequence[Sequence[Any]]) -> list[AttemptRow]:
     for row in rows:
         check_row("attempts", _ATTEMPT_COLUMNS, row)
         found.append(AttemptRow(*row))
-    # SQLite has no booleans, and an ``audit`` process of an earlier version may still insert rows.
+    # SQLite has no booleans, and an ``audit`` process of an earlier version may still insert old names of outcomes.
     return [replace(one, redelivered=bool(one.redelivered), outcome=present_outcome(one.outcome)) for one in found]
 
 
 def present_outcome(outcome: Any) -> Any:
-    """Return the current name of an outcome that a process of an earlier version reported or stored."""
+    """Return the current name of an outcome from a process of an earlier version."""
     return DEAD_LETTERED if outcome == _FORMER_DEAD_LETTERED else outcome
 
 
 def statuses(read: Read) -> dict[str, str]:
-    """Return the status of an order after an event, by event type."""
+    """Return the order status after each event type."""
     return {str(event): str(status) for event, status in read("SELECT event_type, status FROM order_statuses", {})}
 
 
 def orders_like(read: Read, prefix: str) -> list[str]:
-    """Return ``prefix`` if it is the id of an order. Otherwise return up to 6 ids with this prefix, sorted.
+    """Return ``prefix`` if it is an order id. Otherwise, return up to 6 order ids with this prefix, sorted.
 
     The sixth id only indicates that more than ``MOST_MATCHES`` ids match.
     """
     exact = "SELECT order_id FROM {} WHERE order_id = :prefix"
     if read(f"{exact.format('events')} UNION {exact.format('attempts')}", {"prefix": prefix}):
         return [prefix]
-    # In LIKE, % and _ have a special meaning, and the treatment of case depends on the database.
+    # LIKE treats % and _ as wildcards, and ignores case in some databases.
     alike = "SELECT order_id FROM {} WHERE substr(order_id, 1, :length) = :prefix"
     statement = f"{alike.format('events')} UNION {alike.format('attempts')} ORDER BY order_id LIMIT :limit"
     rows = read(statement, {"prefix": prefix, "length": len(prefix), "limit": MOST_MATCHES + 1})
@@ -163,7 +163,7 @@ def orders_like(read: Read, prefix: str) -> list[str]:
 
 
 def check_row(table: str, columns: Columns, row: Sequence[Any]) -> None:
-    """Check the types in a row. Raises StoreError, which names the column, for a type that services never write."""
+    """Check the types in a row. Raises StoreError for a type that services never write."""
     for (name, kind), value in zip(columns, row, strict=True):
         if not isinstance(value, kind):
             raise unreadable(table, name, value)
@@ -171,14 +171,14 @@ def check_row(table: str, columns: Columns, row: Sequence[Any]) -> None:
 
 def unreadable(table: str, column: str, value: object) -> StoreError:
     """Return the error for a value that services never write."""
-    what = f"not a value of the services, {value!r:.80}; correct or delete the row"
+    what = f"not a valid value, {value!r:.80}; correct or delete the row"
     return StoreError(f"store.url: table {table}, column {column}: {what}")
 
 
 def _event(values: Sequence[Any]) -> EventRow:
     *first, headers, body = values
-    if isinstance(headers, str):  # the PostgreSQL driver itself decodes JSON
-        with contextlib.suppress(ValueError, RecursionError):  # in that case, check_row refuses the text
+    if isinstance(headers, str):  # only the PostgreSQL driver decodes JSON
+        with contextlib.suppress(ValueError, RecursionError):  # check_row rejects text that is not JSON
             headers = json.loads(headers)
     values = [*first, headers, body]
     check_row("events", _EVENT_COLUMNS, values)

@@ -1,4 +1,4 @@
-"""The tables of the event history. A change needs a migration in ``runner/store/migrations``."""
+"""The tables of the event history. Each change to these tables needs a migration in ``runner/store/migrations``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Table,
 
 from runner.store.schema import metadata
 
-#: A table with one row for each event that a recording service gets.
+#: The events that a recording service receives, with one row for each event.
 events = Table(
     "events",
     metadata,
@@ -27,7 +27,7 @@ events = Table(
     Index("events_by_time", "published_at"),
 )
 
-#: A table with the status of an order after each type of event, from the plugins' contracts.
+#: The order status after each event type, from the plugins' contracts.
 order_statuses = Table(
     "order_statuses",
     metadata,
@@ -35,7 +35,7 @@ order_statuses = Table(
     Column("status", Text, nullable=False),
 )
 
-#: A table with one row for each attempt on each message, from the workers' reports.
+#: The attempts from the workers' reports, with one row for each attempt on each message.
 attempts = Table(
     "attempts",
     metadata,
@@ -46,11 +46,11 @@ attempts = Table(
     Column("queue", Text, nullable=False),
     Column("service", Text, nullable=False),
     Column("instance", Text, nullable=False),
-    #: The number of the attempt, starting at 1, and the number of earlier replays from the dead-letter queue.
+    #: The attempt number, starting at 1, and the number of previous replays from the dead-letter queue.
     Column("attempt", Integer, nullable=False),
     Column("replays", Integer, nullable=False),
-    #: ``handled``, ``duplicate``, ``retried``, ``dead_lettered``, or ``discarded`` from the dead-letter queue that
-    #: ``instance`` names. Processes of earlier versions write ``parked`` for ``dead_lettered``.
+    #: ``handled``, ``duplicate``, ``retried``, ``dead_lettered`` or ``discarded``. For ``discarded``, ``instance``
+    #: names the dead-letter queue. Processes of earlier versions write ``parked`` instead of ``dead_lettered``.
     Column("outcome", Text, nullable=False),
     Column("error", Text),
     #: Milliseconds until the next attempt, or NULL if there is no next attempt.

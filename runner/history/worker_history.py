@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class WorkerHistory:
-    """The order lookup, and the order statuses for a service that records events.
+    """The lookup of orders, and the order statuses of a service that records events.
 
     Each method contains its own imports, because most services call at most one method.
     """
 
     def __init__(self, statuses: Mapping[str, str] | None) -> None:
-        """``statuses`` has an order's status after an event, by event type."""
+        """``statuses`` contains the order status after each event type."""
         self._statuses = statuses or {}
 
     def order(self, store: Store, order_id: str) -> dict[str, Any] | None:
-        """Return an order's history as in ``order history --json``, or None if the order has no recorded events.
+        """Return the order's history as in ``order history --json``, or None if no event of the order is recorded.
 
         Raises StoreUnreachable and StoreError.
         """
@@ -33,7 +33,7 @@ class WorkerHistory:
         return None if found is None else as_json(found)
 
     def store_statuses(self, connection: Connection) -> None:
-        """Replace the stored statuses with the statuses of this service's configuration."""
+        """Replace the stored order statuses with the statuses from this service's configuration."""
         from runner.history.recording import set_statuses
 
         set_statuses(connection, self._statuses)

@@ -78,7 +78,7 @@ def fill_many(project: Project, count: int) -> list[str]:
 
 def test_the_latest_events_are_printed_last_after_a_note_about_omitted_events(filled) -> None:
     found = filled("events", "--limit", "2")
-    assert found[0] == "older events are left out; --limit 4 shows more"
+    assert found[0] == "older events are omitted; use --limit 4 to show more"
     assert [line.split()[2:5] for line in found[2:]] == [
         ["payment.success", "aaaa2222", "payment"],
         ["payment.success", "bbbb1111", "payment"],
@@ -147,8 +147,8 @@ def test_an_order_history_is_found_by_a_unique_prefix_of_the_id(filled) -> None:
     assert found[0] == "order aaaa1111: paid"
     assert [line.split(" s  ")[1] for line in found[2:-1]] == [
         "order.created published by order_api",
-        "payment failed at order.created on payment.1, attempt 1, waited 5 ms, took 50 ms: gateway timed out;"
-        " again in 1 s",
+        "payment failed to handle order.created on payment.1, attempt 1, waited 5 ms, took 50 ms: gateway timed out;"
+        " retry in 1 s",
         "payment gave up order.created on payment.1, attempt 2, waited 1.00 s, took 50 ms: gateway timed out;"
         " dead-lettered from payment.order.created",
         "order.created replayed to payment.order.created",
@@ -156,7 +156,7 @@ def test_an_order_history_is_found_by_a_unique_prefix_of_the_id(filled) -> None:
         "payment.success published by payment",
     ]
     assert found[-1] == (
-        "decided after 5.05 s, 1.02 s waiting in queues (1.00 s of it for the next attempt), 0.15 s in handlers,"
+        "decided after 5.05 s, 1.02 s waiting in queues (including 1.00 s of retry delays), 0.15 s in handlers,"
         " 3.88 s dead-lettered"
     )
     assert listed(filled("order", "history", "aaaa1111", "--json"))["status"] == "paid"
@@ -164,7 +164,7 @@ def test_an_order_history_is_found_by_a_unique_prefix_of_the_id(filled) -> None:
 
 def test_an_ambiguous_id_and_an_unknown_id_have_different_errors(filled) -> None:
     assert filled("order", "history", "aaaa", code=1) == [
-        "several orders begin with 'aaaa': aaaa1111, aaaa2222; give more of the id"
+        "order id 'aaaa': ambiguous, several orders match; allowed: aaaa1111, aaaa2222"
     ]
     for wrong in ("cccc", "", "%", "aaaa____", "\x1b[31m"):
         assert "unknown order" in filled("order", "history", wrong, code=1)[-1]
@@ -180,7 +180,7 @@ def test_without_audit_the_lines_to_add_are_printed_and_with_audit_the_command_t
     assert 'audit.events: {bind: {orders.topic: ["#"], payments.topic: ["#"]}' in off
     assert "audit: {consumes: [audit.events]}" in off
     turn_on(project)
-    assert "nothing is recorded yet" in run(project, *command, code=1)[-1]
+    assert "no events are recorded yet" in run(project, *command, code=1)[-1]
     assert not (project.folder / "var").exists()
 
 

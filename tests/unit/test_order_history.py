@@ -62,8 +62,8 @@ def test_the_complete_history_of_an_order_that_was_paid_at_the_second_attempt() 
     )
     assert words(found) == [
         "order.created published by order_api",
-        "payment failed at order.created on payment.2, attempt 1, waited 50 ms, took 50 ms: gateway timed out;"
-        " again in 1 s",
+        "payment failed to handle order.created on payment.2, attempt 1, waited 50 ms, took 50 ms: gateway timed out;"
+        " retry in 1 s",
         "payment handled order.created on payment.2, attempt 2, waited 1.02 s, took 50 ms",
         "payment.success published by payment",
     ]
@@ -190,7 +190,7 @@ def test_different_clocks_make_no_time_negative() -> None:
 def test_a_second_delivery_and_a_duplicate_are_shown_as_such() -> None:
     found = history([created()], [attempt(1, 10, "duplicate", redelivered=True)])
     assert words(found)[1].startswith(
-        "payment had handled order.created before, so nothing was done on payment.2, attempt 1, redelivered, waited"
+        "payment skipped order.created on payment.2 as a duplicate, attempt 1, redelivered, waited"
     )
 
 
@@ -225,7 +225,7 @@ def test_each_delivery_of_the_same_message_is_a_separate_entry_in_the_order_of_t
     again = [attempt(1, 2000, "duplicate", instance="payment.1"), attempt(1, 3000, "duplicate")]
     found = history([created()], [*again, attempt(1, 1000)])
     assert kinds(found)[1:] == [(kind, "order.created") for kind in ("handled", "duplicate", "duplicate")]
-    assert words(found)[2].startswith("payment had handled order.created before, so nothing was done on payment.1")
+    assert words(found)[2].startswith("payment skipped order.created on payment.1 as a duplicate")
 
 
 def test_a_second_delivery_after_a_retry_is_shown_after_it() -> None:

@@ -57,7 +57,7 @@ def test_an_event_with_a_wrong_type_is_named_with_its_column(column: str, value:
     read = reading({**EVENT, column: value}, ATTEMPT)
     for look in (lambda: events_of(read, "o"), lambda: find_events(read, limit=5), lambda: read_history(read, "o")):
         with pytest.raises(
-            StoreError, match=rf"^store\.url: table events, column {column}: not a value of the services, "
+            StoreError, match=rf"^store\.url: table events, column {column}: not a valid value, "
         ) as caught:
             look()
         assert len(str(caught.value)) < 200
@@ -71,9 +71,7 @@ def test_an_event_with_a_wrong_type_is_named_with_its_column(column: str, value:
     ],
 )  # fmt: skip
 def test_an_attempt_with_a_wrong_type_is_named_with_its_column(column: str, value: Any) -> None:
-    with pytest.raises(
-        StoreError, match=rf"^store\.url: table attempts, column {column}: not a value of the services, "
-    ):
+    with pytest.raises(StoreError, match=rf"^store\.url: table attempts, column {column}: not a valid value, "):
         read_history(reading(EVENT, {**ATTEMPT, column: value}), "o")
 
 
@@ -106,5 +104,5 @@ def test_the_ledger_names_a_row_with_a_wrong_type(table: str, index: int, value:
     right: list[object] = list(ROWS[table])
     assert list(look(lambda *_: [right]))
     wrong = [*right[:index], value, *right[index + 1 :]]
-    with pytest.raises(StoreError, match=rf"^store\.url: table {table}, column [a-z_]+: not a value of the services, "):
+    with pytest.raises(StoreError, match=rf"^store\.url: table {table}, column [a-z_]+: not a valid value, "):
         list(look(lambda *_: [right, wrong]))
