@@ -10,25 +10,25 @@ from runner.ledger.recorded_fates import Published
 
 @dataclass(frozen=True)
 class AccountedQueue:
-    """A queue that services consume, and what the database records about its handled messages."""
+    """A queue that services consume, with the sources of records about its handled messages."""
 
     queue: str
     services: tuple[str, ...] = ()
     dead_letter: str | None = None
-    #: True if the consumer records every event. In that case each recorded event counts as handled.
+    #: True if the consumer records every event, so that each recorded event counts as handled.
     is_audit: bool = False
-    #: The time since which all handled messages are recorded, in milliseconds since the epoch. None if handled messages
-    #: are not recorded.
+    #: The time from which all handled messages are recorded, in milliseconds since the epoch, or None if handled
+    #: messages are not recorded.
     known_from: int | None = None
-    #: The services that have an inbox.
+    #: The consuming services that have an inbox.
     inboxes: tuple[str, ...] = ()
-    #: True if the queue has a length limit, above which it may refuse messages.
+    #: True if the queue has a length limit, beyond which it may reject messages.
     is_limited: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one type of event in one queue. An unknown figure is None."""
+    """The figures for one event type in one queue. An unknown figure is None."""
 
     type: str
     published: int
@@ -47,22 +47,24 @@ class Account:
     place: AccountedQueue
     #: The published messages by id.
     entries: dict[str, Published]
-    #: The ids of events that may be unpublished, because the message whose handler returned them is not acknowledged.
+    #: The ids of events that may be unpublished, because the message whose handler returned the event is not
+    #: acknowledged.
     pending: set[str] = field(default_factory=set)
     handled: set[str] = field(default_factory=set)
     dead_lettered: set[str] = field(default_factory=set)
-    #: The ids of dead letters that the service of the dead-letter queue has received.
+    #: The ids of dead letters that a consumer of the dead-letter queue has received.
     consumed_dead_letters: set[str] = field(default_factory=set)
     discarded: set[str] = field(default_factory=set)
-    #: The ids of messages that were handled more than once, and the subset that an inbox should have prevented.
+    #: The ids of messages that were handled more than once, and of messages that were handled more than once despite an
+    #: inbox.
     twice: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
-    #: The ids that are reported as lost. If messages are waiting, it is unknown which ids are lost. In that case the
-    #: oldest missing ids are reported, because a queue delivers the oldest messages first. ``candidates`` contains all
-    #: ids that may be lost.
+    #: The ids that are reported as lost. While messages are waiting, it is unknown which missing ids are lost. In that
+    #: case, the oldest missing ids are reported, because a queue delivers the oldest messages first. ``candidates``
+    #: contains all ids that may be lost.
     lost: list[str] = field(default_factory=list)
     candidates: list[str] = field(default_factory=list)
-    #: The remarks about the figures, for the reader.
+    #: Remarks that explain the figures to the user.
     notes: list[str] = field(default_factory=list)
     #: The numbers of ready and unacked messages in the queue and its retry queues.
     ready: int = 0
@@ -85,7 +87,7 @@ class Account:
 
     @property
     def missing(self) -> list[str]:
-        """The ids of the messages that were not handled, dead-lettered or discarded, oldest first."""
+        """The ids of messages that were neither handled, dead-lettered nor discarded, oldest first."""
         if not self.is_known:
             return []
         done = self.found | self.pending
@@ -98,7 +100,7 @@ class Account:
         self.candidates = missing if self.lost and waiting else []
 
     def rows(self) -> list[Row]:
-        """Return the figures of each type, sorted by type."""
+        """Return the figures for each event type, sorted by type."""
         by_type: dict[str, set[str]] = defaultdict(set)
         for id, entry in self.entries.items():
             if id not in self.pending:

@@ -1,4 +1,4 @@
-"""The building of each queue's account from database rows and dead letters, without input or output.
+"""Construction of each queue's account from database rows and dead letters, without input or output.
 
 ``loss_detection`` determines which missing messages are lost.
 """
@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from runner.ledger.account import Account, AccountedQueue
 from runner.ledger.expected_queues import ExpectedQueues, OpenRoute
 from runner.ledger.recorded_fates import Fate, Fates, InboxRows, Names, Published
+from runner.topology.plan import counted
 
-#: The reasons why events are not counted. In the output, the number of events precedes the reason.
-_UNKNOWN = (
-    "more may have arrived here and are not counted: the age of the binding is unknown, and the queue had no earlier"
-    " event of this type"
-)
-_BEFORE = "published before the binding existed, and not handled: not counted"
-_EARLY = "more are not counted: handled messages were not recorded at that time"
-_UNSENT = "more are not counted: the outbox has no confirm for them yet, and publishes them again"
+#: The reasons why events are not counted. In the output, a reason follows the number of events.
+_UNKNOWN = "the age of the binding is unknown, and the queue has no earlier event of this type"
+_BEFORE = "published before the binding existed, and not handled"
+_EARLY = "published when handled messages were not recorded yet"
+_UNSENT = "not confirmed yet, so the outbox relay publishes again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class KnownDeadLetter:
 
 @dataclass(frozen=True)
 class Known:
-    """All records about messages, from the database and the broker."""
+    """All records of messages in the database and on the broker."""
 
     #: The events by id. A row from the ``audit`` plugin replaces other records of the same event.
     events: Mapping[str, Published]
@@ -45,7 +43,7 @@ class Known:
     inboxes: Mapping[tuple[str, str], InboxRows]
     #: The dead letters by the queue in which they failed, then by id.
     dead_letters: Mapping[str, Mapping[str, KnownDeadLetter]]
-    #: The ids of the events in an outbox that the broker has not confirmed.
+    #: The ids of outbox events that the broker has not confirmed.
     unsent: frozenset[str] = frozenset()
     #: The current names of renamed queues, by their previous names.
     renamed: Names = field(default_factory=dict)
@@ -77,7 +75,7 @@ def _account(
 ) -> Account:
     account = Account(place, {})
     first: dict[str, int] = {}
-    # A message with a record in a queue is counted for that queue, whatever its route was.
+    # A message with a record in a queue is counted for this queue, regardless of its route.
     for entry in _seen(place, known):
         if since is None or entry.at >= since:
             account.entries[entry.id] = entry
@@ -98,22 +96,23 @@ def _account(
     refresh(account, known)
     if account.queue in expected.unpredictable:
         account.notes.append(
-            "headers or a plugin route messages here: only attempted and dead-lettered messages count as published"
+            "headers or a plugin route messages here, so only attempted and dead-lettered messages count as published"
         )
-    account.notes += [f"{left_out[why]} {why}" for why in (_UNKNOWN, _BEFORE, _EARLY, _UNSENT) if left_out[why]]
+    reasons = [why for why in (_UNKNOWN, _BEFORE, _EARLY, _UNSENT) if left_out[why]]
+    account.notes += [f"{counted(left_out[why], 'event')} not counted: {why}" for why in reasons]
     return account
 
 
 def _left_out(
     event: Published, route: OpenRoute, place: AccountedQueue, known: Known, first: int | None, begun: int | None
 ) -> str | None:
-    """Return the reason why an event is not counted for a queue, or None if it is counted.
+    """Return the reason why an event is not counted for a queue, or None if the event is counted.
 
     ``first`` is the time of the first recorded event of this type in the queue. ``begun`` is the time of the broker's
     oldest binding record.
     """
     begin = route.since
-    # If the broker's data is new, all bindings look new. In that case the database records are older.
+    # If the broker's data is new, all bindings look new, and the database contains older records.
     if first is not None and (route.is_unsure or begin is None or (begun is not None and begin <= begun)):
         begin = first if begin is None else min(begin, first)
     if begin is None or event.at < begin:
@@ -124,7 +123,7 @@ def _left_out(
 
 
 def refresh(account: Account, known: Known) -> None:
-    """Update the outcomes of the messages of an account."""
+    """Update the outcomes of the messages in an account."""
     place, entries = account.place, account.entries
     fates = known.fates.get(place.queue, {})
     inboxes = [(known.inboxes.get((service, place.queue)), service) for service in place.services]
@@ -136,7 +135,7 @@ def refresh(account: Account, known: Known) -> None:
     account.discarded |= {id for id, fate in fates.items() if fate.is_discarded and id in entries}
     account.dead_lettered = entries.keys() & known.dead_letters.get(place.queue, {}).keys()
     if place.dead_letter is not None:
-        # If a service consumes the dead-letter queue, its messages have a separate account.
+        # If a service consumes the dead-letter queue, the dead-letter queue has an account of its own.
         attempted = known.fates.get(place.dead_letter, {}).keys()
         account.consumed_dead_letters |= entries.keys() & {*attempted, *_ids_in_inboxes(known, place.dead_letter)}
     account.twice |= {id for id, fate in fates.items() if len(fate.handled) > 1 and fate.is_twice() and id in entries}

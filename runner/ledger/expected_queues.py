@@ -1,4 +1,4 @@
-"""The queues to which the bindings route an event, and the age of these routes."""
+"""The queues to which bindings route an event, and the age of each route."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.topology.live import BindingKey
 from runner.topology.model import Objects
 from runner.topology.offline_routing import OfflineRouter
 
-#: The exchange types that route by the routing key alone, or to all bindings.
+#: The exchange types that route only by the routing key, or to all bindings.
 _PREDICTABLE = ("direct", "fanout", "topic")
 
 
@@ -19,7 +19,7 @@ class OpenRoute(NamedTuple):
 
     #: The time since which a route is known to exist, in milliseconds since the epoch. None if the time is unknown.
     since: int | None
-    #: True if another route, whose age is unknown, may be older.
+    #: True if another route of unknown age may be older.
     is_unsure: bool = False
 
     def through(self, since: int | None) -> OpenRoute:
@@ -33,7 +33,7 @@ class OpenRoute(NamedTuple):
         if other is None:
             return self
         since = min((one for one in (self.since, other.since) if one is not None), default=None)
-        # No route can be older than one that always existed.
+        # No route can be older than a route that always existed.
         return OpenRoute(since, since != 0 and (self.is_unsure or other.is_unsure))
 
 
@@ -55,13 +55,15 @@ class ExpectedQueues:
         for one in objects.bindings:
             if one.destination_type == "queue":
                 (predictable if types.get(one.source) in _PREDICTABLE else others).add(one.destination)
-        #: The queues that get messages only by headers, or from an exchange type that a plugin provides.
+        #: The queues that receive messages only through headers exchanges, or through exchange types that plugins
+        #: provide.
         self.unpredictable = frozenset(others - predictable)
 
     def of(self, exchange: str, key: str) -> Mapping[str, OpenRoute]:
-        """Return the queues that get an event with this exchange and routing key, each with the age of its route.
+        """Return the queues that receive an event with this exchange and routing key, each with the age of its route.
 
-        The age is unknown for an alternate exchange, and for a binding that is older than the broker's records.
+        The age is unknown for a route through an alternate exchange, and for a binding that is older than the broker's
+        records.
         """
         if (exchange, key) not in self._known:
             self._known[exchange, key] = self._follow(exchange, key)

@@ -40,27 +40,34 @@ from runner.topology.compile import compile_topology
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects
+from runner.topology.plan import counted
 
-#: The time that the replacement of all processes may take after the first process records attempts, in seconds.
+#: Seconds that the replacement of all processes may take after the first process has recorded an attempt.
 ROLLOUT = 60.0
-#: The error if the only records are inboxes, and these are empty.
-EMPTY = "nothing can be proved yet: no inbox has a row; the first handled message adds one"
-#: The settings that may make a queue refuse messages.
+#: The error if the inboxes are the only records, and all inboxes are empty.
+EMPTY = "no proof is possible yet, because all inboxes are empty; the first handled message adds a row"
+#: The settings that can cause a queue to reject messages.
 LIMITS = {"max-length", "max-length-bytes"}
 
 
 @click.command(short_help="Prove that no message is lost.")
-@click.option("--since", metavar="TIME", callback=time_ago, help="Only messages of the last 30s, 10m, 1h, 2d.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=time_ago,
+    help="Check only messages of the last TIME, such as 30s, 10m, 1h or 2d.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all accounts and ids.")
 @click.pass_obj
 def ledger(folder: Path, since: int | None, as_json: bool) -> None:
-    """Prove for each queue that every published message is handled, dead-lettered, discarded or waiting.
+    """Prove for each queue that every published message was handled, dead-lettered or discarded, or is still waiting.
 
-    Published and handled messages come from the databases of the services, dead letters and waiting messages from the
-    broker. Nothing is consumed or changed. If messages are missing, the command checks again for up to 16 s.
+    The command reads published and handled messages from the services' databases, and dead letters and waiting messages
+    from the broker. It changes no data and removes no messages. If messages are missing, the command repeats the search
+    for up to 16 s.
 
-    The exit code is 1 if a message is lost, if a message was handled twice despite an inbox, or if nothing can be
-    proved. It is 74 if the database is unreachable, and 75 if a broker on another machine is unreachable.
+    Exits with 1 if a message is lost, if a message was handled twice despite an inbox, or if no proof is possible.
+    Exits with 74 if the database is unreachable, and with 75 if a broker on another machine is unreachable.
     """
     with opened_stores(folder) as (read, recorded), opened_queues(folder, None) as queues:
         project = recorded.project
@@ -129,7 +136,7 @@ def _places(project: Project, objects: Objects, read: Read, known: Known) -> lis
         inboxes = [known.inboxes.get((name, queue)) for name in consumers]
         keeps = [one.inbox.retention for one in consumers.values() if one.inbox is not None]
         if len(keeps) == len(consumers) and all(one is not None for one in inboxes):
-            # Older rows may be deleted.
+            # Older rows may have been deleted.
             deleted = int((time.time() - min(keeps)) * 1000)
             times.append(max(deleted, *(one.since for one in inboxes if one is not None)))
         retry = objects.retry_delays.get(queue)
@@ -165,23 +172,23 @@ def _add_notes(detection: LossDetection, unsettled: Sequence[Account], project: 
         if not one.is_known:
             without = [name for name in one.place.services if name not in one.place.inboxes]
             is_open = without and project.attempts_queue is None
-            remedy = f"audit of attempts, or inbox: true for {', '.join(without)}, records them" if is_open else ""
-            none_yet = "no attempt and no inbox row is recorded yet"
+            remedy = f"use audit with attempts, or set 'inbox: true' for {', '.join(without)}" if is_open else ""
+            none_yet = "no attempts and no inbox rows are recorded yet"
             one.notes.insert(0, f"handled messages are unknown: {remedy or none_yet}")
         elif one in unsettled:
             why = "messages are moving"
             if detection.is_blind(one):
                 why = "RabbitMQ's HTTP API does not report the number of unacked messages"
-            one.notes.append(f"{missing} are not found yet, because {why}; run ledger again later")
+            one.notes.append(f"{counted(missing, 'message')} not found yet, because {why}; run ledger again later")
         if one.candidates:
             one.notes.append(
-                f"{len(one.lost)} of {missing} missing messages are lost, but not which ones, because the ids of"
-                " waiting messages are unknown"
+                f"{len(one.lost)} of {missing} missing messages lost, but the ids are unknown while other messages are"
+                " waiting"
             )
         if one.lost and one.place.is_limited:
             one.notes.append(
-                "the queue refuses messages beyond its max-length: an order that got 503 for that reason, but whose"
-                " event audit got, looks lost here"
+                "the queue rejects messages beyond its max-length, so an order that got a 503 for this reason looks"
+                " lost if audit received its event"
             )
         if one not in unsettled and (doubts := detection.doubts(one)):
             one.notes += doubts

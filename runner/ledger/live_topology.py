@@ -1,4 +1,4 @@
-"""The topology on the broker: the existing bindings, and all queues that may contain messages of a project."""
+"""The topology on the broker, with the existing bindings and all queues that may contain a project's messages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from runner.topology.model import Objects
 from runner.topology.plan import Change, Mark
 from runner.topology.rename import RETRY
 
-#: The queues that dead-letter into a queue, by the name of the dead-letter queue.
+#: For each dead-letter queue, the queues that dead-letter messages to it.
 OriginQueues = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class MessagePlaces:
-    """The queues on a broker that may contain messages of a project."""
+    """The queues on a broker that may contain a project's messages."""
 
     url: str
     management: Management
@@ -34,7 +34,7 @@ class MessagePlaces:
 
     @classmethod
     def of(cls, queues: OpenQueues, objects: Objects, live: Live, reports: str | None) -> MessagePlaces:
-        """Return the queues for the project of ``queues``. ``reports`` is the queue for attempt reports."""
+        """Return the queues of the project in ``queues``. ``reports`` is the queue for attempt reports."""
         origins = replace(queues.places, origins=dead_letter_queues(objects, queues.places.origins, live))
         consumed = queues.project.consumed
         names = {*consumed, *([reports] if reports is not None else [])}
@@ -43,10 +43,11 @@ class MessagePlaces:
 
 
 def with_live_bindings(objects: Objects, live: Live) -> Objects:
-    """Return ``objects`` with the bindings on the broker in place of the bindings in topology.yaml.
+    """Return ``objects`` with the bindings on the broker instead of the bindings in topology.yaml.
 
-    The result includes FastCommerce bindings that another client deleted, because the messages that these bindings no
-    longer route are lost. If the broker has no record of these bindings, the bindings in topology.yaml are returned.
+    The result includes FastCommerce's bindings that another client deleted, because messages that these bindings no
+    longer route are lost. If the broker has no record of FastCommerce's bindings, the bindings in topology.yaml are
+    returned.
     """
     ours = live.owned.bindings
     if not ours:
@@ -71,17 +72,18 @@ def unapplied(objects: Objects, live: Live) -> Iterator[str]:
     queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
     for one in objects.bindings:
         if one.key not in keys:
-            yield f"binding {Change(Mark.CREATE, one).name}: not applied yet, so it does not count"
+            yield f"binding {Change(Mark.CREATE, one).name}: not applied yet, and therefore ignored"
     for one in existing:
         if one.key not in written and one.destination in (queues if one.destination_type == "queue" else exchanges):
-            yield f"binding {Change(Mark.CHANGE, one).name}: still on the broker but not in topology.yaml, so it counts"
+            name = Change(Mark.CHANGE, one).name
+            yield f"binding {name}: not in topology.yaml but still on the broker, and therefore included"
 
 
 def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
     """Return a queue and its retry queues, in the order in which a message passes through them.
 
-    The result includes the retry queues of previous delays, which still return their messages. It also includes queues
-    that an interrupted replacement has left behind.
+    The result includes the retry queues of removed delays, which still return their messages. The result also includes
+    queues that an interrupted replacement has left behind.
     """
     retry = objects.retry_delays.get(queue)
     waiting = [name for _, name in retry.steps] if retry is not None else []
@@ -95,11 +97,11 @@ def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
 
 
 def dead_letter_queues(objects: Objects, origins: OriginQueues, live: Live) -> OriginQueues:
-    """Return ``origins`` together with other queues that may contain dead letters.
+    """Return ``origins`` with all other queues that may contain dead letters.
 
-    The added queues were declared by FastCommerce, have no binding and are no longer in topology.yaml. One cause is a
-    change of ``dead_letter``. Queues that an interrupted replacement of a dead-letter queue has left behind are added
-    too.
+    The added queues were declared by FastCommerce, have no binding, and are no longer in topology.yaml, for example
+    after a change to ``dead_letter``. Queues that an interrupted replacement of a dead-letter queue has left behind are
+    also added.
     """
     known = {one.name for one in objects.queues}
     bound = {key[2] for key in live.owned.bindings | live.bindings.keys() if key[1] == "queue"}
@@ -119,7 +121,10 @@ def _with_drained(name: str, live: Live) -> list[str]:
 
 
 def live_of(management: Management) -> Live:
-    """Return the objects on the broker, or only FastCommerce's record of them if the HTTP API refuses this user."""
+    """Return the objects on the broker.
+
+    If the HTTP API refuses this user, return only the record of FastCommerce's objects.
+    """
     try:
         return management.live()
     except ManagementError:
@@ -127,7 +132,7 @@ def live_of(management: Management) -> Live:
 
 
 def owned_by(management: Management) -> Owned:
-    """Return the record of FastCommerce's objects on the broker. Empty if the HTTP API does not return the record."""
+    """Return the broker's record of FastCommerce's objects, or an empty record if the HTTP API returns none."""
     try:
         return management.owned()
     except ManagementError:

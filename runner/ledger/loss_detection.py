@@ -1,16 +1,16 @@
-"""The detection of lost messages in a database and on a broker while services are running.
+"""Detection of lost messages in a database and on a broker while services are running.
 
 A message in transit is never reported as lost. Each search has three steps:
 
-1. Read the published messages, only at the start.
-2. Count the queues in the order in which a message passes through them: its queue, the retry queues, the dead-letter
-   queue, the queue for attempt reports.
+1. Read the published messages, in the first search only.
+2. Count the messages in each queue in this order: the message's queue, the retry queues, the dead-letter queue, the
+   queue for attempt reports.
 3. Read the handled messages again.
 
 A moving message is therefore found at least once, in a count or as a handled message.
 
 A message may be missing for a moment if it moved back between two counts, for example after a delay or a replay. An
-unacked message may be missing until the statistics show the message a few seconds later. Therefore the search is
+unacked message may be missing for a few seconds, until the statistics include the message. Therefore, the search is
 repeated. A message is lost if it remains missing, and no count changes, for more than two statistics intervals.
 """
 
@@ -31,13 +31,14 @@ from runner.ledger.account_building import Known, KnownDeadLetter, refresh
 from runner.ledger.live_topology import MessagePlaces
 from runner.ledger.recorded_fates import events_among, fates, inboxes
 from runner.messages import ATTEMPT_TYPE
+from runner.topology.plan import counted
 
 #: Seconds without a change after which a missing message is lost. A queue reports its statistics every 5 s, and the
 #: HTTP API collects them every 5 s (RabbitMQ: "Management Plugin", statistics interval).
 STILL_TIME = 11.0
-#: Seconds after ``STILL_TIME`` until the search stops without a result, and seconds between two searches.
+#: Seconds after ``STILL_TIME`` until the detection stops without a result, and seconds between two searches.
 EXTRA_TIME, SEARCH_INTERVAL = 5.0, 0.5
-#: Seconds to wait for unstored records while messages are moving.
+#: Seconds to wait for records that are not stored yet while messages are moving.
 RECORDING_TIME = 2.0
 #: Seconds after which a dead-letter queue is read again even if its number of messages is unchanged.
 MAX_AGE = 3.0
@@ -61,7 +62,7 @@ class _Stillness:
 class _DeadLetterQueue:
     """The content of a dead-letter queue."""
 
-    #: The number of messages that the broker reported, and the monotonic time of the read.
+    #: The number of messages that the broker reported, and the monotonic time at which the queue was read.
     count: int
     at: float
     dead_letters: dict[str, dict[str, KnownDeadLetter]]
@@ -71,7 +72,7 @@ class _DeadLetterQueue:
 
 @dataclass
 class LossDetection:
-    """A search for lost messages that stops when each account is certain."""
+    """A repeated search for lost messages, which stops when every account is certain."""
 
     places: MessagePlaces
     read: Read
@@ -87,9 +88,9 @@ class LossDetection:
     _dead_letter_queues: dict[str, _DeadLetterQueue] = field(default_factory=dict)
 
     def settle(self, on_search: Callable[[int], None]) -> list[Account]:
-        """Search until the lost messages are certain, or time runs out. Return the uncertain accounts.
+        """Search until all losses are certain or time runs out. Return the uncertain accounts.
 
-        ``on_search`` gets the number of missing messages before each further search.
+        ``on_search`` is called with the number of missing messages before each further search.
         """
         begun, open_accounts = time.monotonic(), [*self.accounts]
         ready: list[int] = []
@@ -100,7 +101,8 @@ class LossDetection:
             unsettled = [one for one in open_accounts if not self._is_settled(one, now)]
             unsure = [one for one in open_accounts if one not in unsettled and self.doubts(one)]
             before, ready = ready, [one.ready for one in self.counts.values()]
-            # A longer wait helps only if the statistics of audit's unacked messages are late and no queue is moving.
+            # A longer wait helps only if the statistics about audit's unacked messages are late and no messages are
+            # moving.
             is_late = all(one.place.is_audit and not one.ready for one in unsure) and before in ([], ready)
             is_over = now - begun > (self.still if is_late else RECORDING_TIME)
             if now - begun > self.still + EXTRA_TIME or (not unsettled and (not unsure or is_over)):
@@ -110,27 +112,26 @@ class LossDetection:
             time.sleep(SEARCH_INTERVAL)
 
     def doubts(self, account: Account) -> list[str]:
-        """Return the reasons why a loss in a settled account may be hidden, because records are incomplete."""
+        """Return the reasons why incomplete records may hide a loss in a settled account."""
         if not account.is_known:
             return []
         found, missing = [], len(account.missing)
         waiting, rest = account.ready + account.unacked, missing - len(account.lost)
         if account.pending:
-            found.append(
-                f"{len(account.pending)} more are not counted: the messages whose handlers returned them are not"
-                " acknowledged yet, so they may be unpublished"
-            )
+            why = "possibly unpublished, because the causing message is not acknowledged yet"
+            found.append(f"{counted(len(account.pending), 'event')} not counted: {why}")
         if waiting < rest and self._reports:
-            where = f"attempt reports wait in {self.places.reports}"
-            found.append(f"{min(rest - waiting, self._reports)} waiting messages may be handled: {where}")
+            count = counted(min(rest - waiting, self._reports), "waiting message")
+            found.append(f"{count} possibly handled, because attempt reports are waiting in {self.places.reports}")
         elif account.ready > missing:
-            found.append(f"{account.ready - missing} more wait here that are not recorded yet, or are copies")
+            count = counted(account.ready - missing, "additional message")
+            found.append(f"{count} waiting in the queue, either copies or not recorded yet")
         elif account.place.is_audit and account.unacked:
-            found.append(f"{account.unacked} unacked messages of audit may not be recorded yet")
+            found.append(f"{counted(account.unacked, 'unacked message')} of the audit service may not be recorded yet")
         return found
 
     def is_blind(self, account: Account) -> bool:
-        """Return True if the broker does not report the unacked messages of a queue of the account."""
+        """Return True if the broker does not report the unacked messages in one of the account's queues."""
         return any(one.unacked is None for one in self._of(self._all(account)))
 
     @property
@@ -198,16 +199,17 @@ class LossDetection:
             return False
         waiting = exact + sum(one.unacked or 0 for one in places)
         if len(missing) > waiting:
-            # The queue may have refused an event that audit's queue accepted. The service then publishes it again.
+            # The queue may have rejected an event that audit's queue accepted. In that case, the service publishes the
+            # event again.
             unconfirmed = [id for id in missing if self._is_pending(account, id)]
             account.pending |= {*unconfirmed[waiting - len(missing) :]}
         account.lose(waiting)
         return True
 
     def _all(self, account: Account) -> list[str]:
-        """Return all queues in which a message of an account, or the report of its attempt, may be."""
+        """Return all queues that may contain an account's messages or their attempt reports."""
         origins_of = self.places.origins.origins
-        # A dead-letter queue that lost its origin by an edit may contain messages of any queue.
+        # A dead-letter queue whose origin was removed by an edit may contain messages from any queue.
         dead = [name for name, origins in origins_of.items() if not origins or account.queue in origins]
         reports = self.places.own[self.places.reports] if self.places.reports is not None else ()
         return [*dict.fromkeys([*self.places.own[account.queue], *dead, *reports])]
@@ -222,7 +224,7 @@ class LossDetection:
         return found
 
     def _dead_letters(self, queues: Sequence[str]) -> dict[str, dict[str, KnownDeadLetter]]:
-        """Return the dead letters in these queues by the queue of origin, without consuming them."""
+        """Return the dead letters in these queues by queue of origin, and leave the messages in the queues."""
         found: dict[str, dict[str, KnownDeadLetter]] = {}
         self.dead_lettered_reports = 0
         for name in queues:

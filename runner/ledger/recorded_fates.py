@@ -30,7 +30,7 @@ _DIGITS = str.maketrans("0123456789", "abcdefghij")
 
 
 class Published(NamedTuple):
-    """One published event, with its time in milliseconds since the epoch."""
+    """A published event, with the time of publishing in milliseconds since the epoch."""
 
     id: str
     type: str
@@ -39,30 +39,30 @@ class Published(NamedTuple):
     exchange: str = ""
     key: str = ""
     #: The queue and id of the message whose handler returned the event, if an inbox row contains the event. The event
-    #: is published after the commit of that row, and before that message is acknowledged.
+    #: is published after this row is committed, and before the message is acknowledged.
     maker: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
 class Fate:
-    """The recorded attempts of one message in one queue."""
+    """The recorded attempts on one message in one queue."""
 
     type: str
     order_id: str | None
     #: The earliest time at which the message was sent to the queue, according to the attempts.
     at: int
     is_handled: bool = False
-    #: For each attempt that handled the message, the number of earlier replays, the end of the attempt and the service.
+    #: For each attempt that handled the message, the number of previous replays, the end time and the service.
     handled: tuple[tuple[int, int, str], ...] = ()
-    #: The numbers of replays and attempts at the last attempt, and at the last discard.
+    #: The numbers of replays and attempts at the latest attempt and at the latest discard.
     tried: tuple[int, int] = (0, 0)
     discarded: tuple[int, int] = (0, 0)
 
     @property
     def is_discarded(self) -> bool:
-        """True if the message was discarded and has no later attempt, such as after an interrupted discard.
+        """True if the message was discarded and has no later attempt, which can follow an interrupted discard.
 
-        The numbers of attempts are compared, because the clocks of two machines differ.
+        Attempt numbers are compared instead of times, because the clocks of two machines may differ.
         """
         return self.discarded > self.tried
 
@@ -72,10 +72,10 @@ class Fate:
         return len(replays) > len({*replays})
 
     def is_wrong(self, service: str, inbox: InboxRows, done: int) -> bool:
-        """Return True if the inbox of a service failed to prevent a second handling.
+        """Return True if a service's inbox failed to prevent repeated handling.
 
         ``done`` is the time of the message's inbox row. An attempt ends before its row is committed. Attempts before
-        the first row of the inbox are ignored, and so are attempts of another service that consumes the same queue.
+        the first row of the inbox, and attempts by other services on the same queue, are ignored.
         """
         own = replace(self, handled=tuple(one for one in self.handled if one[2] == service))
         return own.is_twice() and (own.is_twice(inbox.since) or any(ended > done for _, ended, _ in own.handled))
@@ -105,14 +105,14 @@ def audited_events(read: Read) -> Iterator[Published]:
 
 
 def outbox_events(read: Read) -> Iterator[Published]:
-    """Yield the events of the outbox that the broker has confirmed and that are still stored. Raises StoreError."""
+    """Yield the confirmed events that the outbox still contains. Raises StoreError."""
     for row in read("SELECT event, created_at FROM outbox WHERE sent_at IS NOT NULL", {}):
         check_row("outbox", _OUTBOX_COLUMNS, row)
         yield from _published("outbox", "event", row[0], row[1], None)
 
 
 def unsent(read: Read) -> frozenset[str]:
-    """Return the ids of the events that the outbox publishes again, because the broker has not confirmed them."""
+    """Return the ids of unconfirmed outbox events, which the outbox relay publishes again."""
     return frozenset(str(row[0]) for row in read("SELECT event_id FROM outbox WHERE sent_at IS NULL", {}))
 
 
@@ -139,7 +139,7 @@ def _decoded(raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Pub
 
 
 def inboxes(read: Read, renamed: Names, ids: Collection[str] | None = None) -> dict[tuple[str, str], InboxRows]:
-    """Return the inbox rows by service and queue, of all messages or only of these ids. Raises StoreError."""
+    """Return the inbox rows by service and queue, for all messages or only for these ``ids``. Raises StoreError."""
     statement = "SELECT service, queue, message_id, done_at FROM inbox"
     found: dict[tuple[str, str], dict[str, int]] = {}
     for where, given in [("", {})] if ids is None else _named("message_id", ids):
@@ -181,7 +181,7 @@ def _named(column: str, ids: Collection[str]) -> Iterator[tuple[str, dict[str, s
     """Yield SQL conditions with their parameters, each for up to ``MOST_NAMED`` ids."""
     every = sorted(ids)
     for begin in range(0, len(every), MOST_NAMED):
-        # The name of a parameter must not contain a digit, because runner.history.reader expects none.
+        # Parameter names must not contain digits, because runner.history.reader accepts only a to z.
         some = enumerate(every[begin : begin + MOST_NAMED])
         given = {f"id{number}".translate(_DIGITS): one for number, one in some}
         yield f" WHERE {column} IN ({', '.join(f':{name}' for name in given)})", given

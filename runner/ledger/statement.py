@@ -38,7 +38,7 @@ def as_json_object(
         {
             "queue": one.queue,
             "events": [{name: getattr(row, name) for name in Row.__dataclass_fields__} for row in one.rows()],
-            # If it is unknown which candidates are lost, a waiting message must not be listed as lost.
+            # While it is unknown which candidates are lost, no waiting message may be listed as lost.
             "lost": [] if one.candidates else ids(one, one.lost),
             "candidates": ids(one, one.candidates),
             "twice": ids(one, sorted(one.twice)),
@@ -47,7 +47,7 @@ def as_json_object(
         for one in found
     ]
     nothing: dict[str, Any] = {"events": [], "lost": [], "candidates": [], "twice": []}
-    queues += [{"queue": name, **nothing, "note": "no service consumes it"} for name in unread]
+    queues += [{"queue": name, **nothing, "note": "no service consumes this queue"} for name in unread]
     lost, twice = sum(len(one.lost) for one in found), sum(len(one.twice) for one in found)
     return {"queues": queues, "unapplied": [*unapplied], "lost": lost, "twice": twice, "settled": is_settled}
 
@@ -63,11 +63,11 @@ def statement(
         for note in one.notes:
             yield one_line(f"queue {one.queue}: {note}")
     for name in unread:
-        yield one_line(f"queue {name}: no service consumes it")
+        yield one_line(f"queue {name}: no service consumes this queue")
     yield from map(one_line, unapplied)
     for one in found:
         if one.candidates:
-            yield from _named(one, f"{len(one.lost)} of these {len(one.candidates)} are lost in", one.candidates)
+            yield from _named(one, f"{len(one.lost)} of these {len(one.candidates)} messages lost in", one.candidates)
         else:
             yield from _named(one, "lost in", one.lost)
         yield from _named(one, "handled more than once in", sorted(one.twice))
@@ -102,17 +102,17 @@ def _named(one: Account, what: str, ids: Sequence[str]) -> Iterator[str]:
         entry = one.entries[id]
         yield one_line(f"  {id}  {entry.type or '-'}  order {entry.order_id or '-'}")
     if len(ids) > MOST_SHOWN:
-        yield f"  … and {len(ids) - MOST_SHOWN:,} more; --json lists all"
+        yield f"  … and {len(ids) - MOST_SHOWN:,} more; use --json to list all"
 
 
 def _advice(found: Sequence[Account]) -> Iterator[str]:
     if not any(row.lost for one in found if one.is_known for row in one.rows()):
         return
-    yield "another client purged or deleted the queue, or acknowledged messages without handling them"
-    yield "the events are still in the table events; --since leaves out older losses"
+    yield "possible cause: another client purged or deleted the queue, or acknowledged messages without handling them"
+    yield "the events table still contains the lost events; use --since to exclude older losses"
     orders = (one.entries[id].order_id for one in found for id in one.lost)
     if (order := next((id for id in orders if id and one_line(id) == id), None)) is not None:
-        yield f"the history of the first order: {invocation('order', 'history', order)}"
+        yield f"to show the history of the first order: {invocation('order', 'history', order)}"
 
 
 def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:

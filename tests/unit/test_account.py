@@ -102,7 +102,7 @@ def test_an_event_counts_for_a_queue_from_the_time_of_its_binding() -> None:
     events = (event("before", 999), event("after", 1000), event("elsewhere", key="deleted"))
     account = account_of(known(*events))
     assert [*account.entries] == ["after"]
-    assert account.notes == ["1 published before the binding existed, and not handled: not counted"]
+    assert account.notes == ["1 event not counted: published before the binding existed, and not handled"]
 
 
 def test_after_the_broker_lost_its_data_counting_starts_at_the_first_event_that_the_database_knows_there() -> None:
@@ -111,18 +111,18 @@ def test_after_the_broker_lost_its_data_counting_starts_at_the_first_event_that_
     account = account_of(known(*events, fates=fates), begun=1000)
     assert {*account.entries} == {"b", "c"}
     assert account.missing == ["c"]
-    assert account.notes == ["2 published before the binding existed, and not handled: not counted"]
+    assert account.notes == ["2 events not counted: published before the binding existed, and not handled"]
     # A broker that remembers older bindings: this binding was removed and added again, and brought no events in
     # between.
     account = account_of(known(*events, fates=fates), begun=5)
     assert {*account.entries} == {"b"}
-    assert account.notes == ["3 published before the binding existed, and not handled: not counted"]
+    assert account.notes == ["3 events not counted: published before the binding existed, and not handled"]
 
 
 def test_an_unconfirmed_event_of_an_outbox_is_not_published_yet_although_audit_has_it() -> None:
     account = account_of(known(event("a"), event("b"), audited=frozenset("ab"), unsent=frozenset("b")))
     assert [*account.entries] == ["a"]
-    assert account.notes == ["1 more are not counted: the outbox has no confirm for them yet, and publishes them again"]
+    assert account.notes == ["1 event not counted: not confirmed yet, so the outbox relay publishes again"]
     account = account_of(known(event("b"), fates={"pay": {"b": handled(9)}}, unsent=frozenset("b")))
     assert account.handled == {"b"}, "the messages of the queue are counted"
 
@@ -131,7 +131,7 @@ def test_without_remembered_bindings_counting_starts_at_the_first_known_event_of
     events = (event("a", 10), event("b", 20), event("c", 30), event("other", 40, "created.late"))
     account = account_of(known(*events, fates={"pay": {"b": handled(21, at=20)}}), since={})
     assert {*account.entries} == {"b", "c"}
-    assert "2 more may have arrived here and are not counted" in account.notes[0]
+    assert "2 events not counted: the age of the binding is unknown" in account.notes[0]
     assert account_of(known(*events), since={}).entries == {}
 
 
@@ -143,7 +143,7 @@ def test_events_that_headers_route_are_reported_as_unknown() -> None:
     )
     assert [*account.entries] == ["tried"]
     assert account.notes == [
-        "headers or a plugin route messages here: only attempted and dead-lettered messages count as published"
+        "headers or a plugin route messages here, so only attempted and dead-lettered messages count as published"
     ]
 
 
@@ -153,7 +153,7 @@ def test_events_from_before_attempts_were_recorded_do_not_count() -> None:
         "pay": {"seen": handled(2600)}
     }), place)  # fmt: skip
     assert {*account.entries} == {"late", "seen"}
-    assert account.notes == ["1 more are not counted: handled messages were not recorded at that time"]
+    assert account.notes == ["1 event not counted: published when handled messages were not recorded yet"]
 
 
 def test_without_a_record_of_handled_messages_none_is_called_lost() -> None:

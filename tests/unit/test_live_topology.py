@@ -24,8 +24,8 @@ def live(*bindings: Binding, queues: tuple[str, ...] = (), owned: Owned | None =
 def test_an_edit_of_bindings_counts_only_after_it_is_applied() -> None:
     assert with_live_bindings(OBJECTS, live(OLD)).bindings == (OLD,)
     assert [*unapplied(OBJECTS, live(OLD))] == [
-        "binding orders -(created.usd)-> pay: not applied yet, so it does not count",
-        "binding orders -(created.#)-> pay: still on the broker but not in topology.yaml, so it counts",
+        "binding orders -(created.usd)-> pay: not applied yet, and therefore ignored",
+        "binding orders -(created.#)-> pay: not in topology.yaml but still on the broker, and therefore included",
     ]
     assert with_live_bindings(OBJECTS, live(NEW)).bindings == (NEW,)
     assert [*unapplied(OBJECTS, live(NEW))] == []

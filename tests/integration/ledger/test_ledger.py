@@ -30,7 +30,7 @@ def test_handled_orders_add_up_and_nothing_is_certain_while_audit_is_behind(last
     figures = dict.fromkeys((PAYMENT, MAIL, PAID), (10, 10, 0, 0, 0, 0, 0))
     found = shop.settled({**figures, AUDIT: (20, 20, 0, 0, 0, 0, 0)})
     assert (found["lost"], found["twice"]) == (0, 0)
-    assert of_queue(found, "unrouted.all")["note"] == "no service consumes it"
+    assert of_queue(found, "unrouted.all")["note"] == "no service consumes this queue"
     code, output, _ = shop.process("ledger")
     assert code == 0
     assert output.splitlines()[-1] == "nothing is lost: 50 published = 50 handled"
@@ -45,7 +45,7 @@ def test_handled_orders_add_up_and_nothing_is_certain_while_audit_is_behind(last
     shop.post(3)
     code, output, _ = shop.command("ledger")
     assert code == 0
-    assert f"queue {PAYMENT}: 3 more wait here that are not recorded yet" in output
+    assert f"queue {PAYMENT}: 3 additional messages waiting in the queue" in output
     assert output.splitlines()[-1] == "not sure yet: 50 published = 50 handled"
     shop.run("start", "audit")
     wait_until(lambda: row(shop.losing(), PAYMENT) == (16, 10, 0, 0, 3, 3, 0), 30, "audit has recorded it")
@@ -65,8 +65,8 @@ def test_waiting_messages_are_not_lost_but_purged_and_removed_messages_are(
         channel.basic_get(PAYMENT, auto_ack=True)
     output = shop.statement()
     lines = output.splitlines()
-    assert f"queue {PAYMENT}: 1 of 5 missing messages are lost, but not which ones" in output
-    begin = lines.index(f"1 of these 5 are lost in {PAYMENT}:")
+    assert f"queue {PAYMENT}: 1 of 5 missing messages lost, but the ids are unknown" in output
+    begin = lines.index(f"1 of these 5 messages lost in {PAYMENT}:")
     assert {line.split()[-1] for line in lines[begin + 1 : begin + 6]} == {*orders}
     assert lines[-1] == "1 lost: 20 published = 15 handled + 4 waiting + 1 lost"
 

@@ -41,7 +41,7 @@ def test_dead_letters_and_discarded_messages_are_found_after_edits_and_a_purged_
     shop.run("dlq", "discard", "--id", orders[0], "--yes")
     shop.settled({PAYMENT: (4, 1, 2, 1, 0, 0, 0)})
     _, history, _ = shop.command("order", "history", orders[0])
-    assert f"order.created discarded by a person from {PAYMENT}.dlq" in history
+    assert f"order.created manually discarded from {PAYMENT}.dlq" in history
     assert history.startswith(f"order {orders[0]}: failed")
     assert "still dead-lettered" not in history
 
@@ -98,15 +98,15 @@ def test_no_message_is_discarded_without_a_note(shop: Shop, running: Runner) -> 
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--id", orders[1], "--yes")
     assert code == 75
     assert (
-        "attempts: not reported, so nothing is discarded (order history may report 2 as discarded, because their notes"
-        " were already sent)" in errors
+        "order history: not all notes were sent, so no message was discarded (the order history may show 2 as"
+        " discarded, because their notes were already sent)" in errors
     )
     assert dead_letters() >= {*orders}
 
     shop.vhost.delete_queue(AUDIT)
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--yes")
     assert code == 75
-    assert f"attempts: not reported, so nothing is discarded, queue '{AUDIT}' does not exist" in errors
+    assert f"so no message was discarded, queue '{AUDIT}' does not exist" in errors
     assert dead_letters() >= {*orders}
     assert not [*(shop.project.folder / "var").glob("discarded-*")]
 
@@ -174,14 +174,14 @@ def test_a_queue_counts_events_from_the_declaration_of_its_bindings(lasting_shop
     shop.project.set_config(config)
     found = shop.ledger()
     assert found["unapplied"] == [
-        "binding orders.topic -(order.created.#)-> counter.orders: not applied yet, so it does not count"
+        "binding orders.topic -(order.created.#)-> counter.orders: not applied yet, and therefore ignored"
     ]
     shop.run("reload")
     lasting_runner.pid_of("counter.1")
     found = shop.ledger()
     assert (row(found, "counter.orders"), found["unapplied"]) == ((0,) * 7, [])
     note = of_queue(found, "counter.orders")["note"]
-    assert "4 published before the binding existed, and not handled: not counted" in note
+    assert "4 events not counted: published before the binding existed, and not handled" in note
     # The service has not handled any order yet, but the loss is certain. Edits that are not applied change no figures.
     shop.run("stop", "counter")
     orders = shop.post(2)
@@ -214,7 +214,7 @@ def test_if_the_time_of_the_bindings_is_unknown_a_queue_counts_from_its_first_kn
     shop.execute(insert(events).values([an_event(f"old-{n}", "order.created", n) for n in range(4)]))
     found = shop.ledger()
     assert row(found, PAYMENT) == (3, 3, 0, 0, 0, 0, 0)
-    assert "4 more may have arrived here and are not counted" in of_queue(found, PAYMENT)["note"]
+    assert "4 events not counted: the age of the binding is unknown" in of_queue(found, PAYMENT)["note"]
     shop.execute(insert(events).values(an_event("new", "order.created", int(time.time() * 1000))))
     assert [one["id"] for one in of_queue(shop.losing(), PAYMENT)["lost"]] == ["new"]
     shop.vhost.rabbit.api("PUT", path, remembered)

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import delete
 
 from runner.store.schema import outbox
+from runner.topology.plan import counted
 from tests.accounted import AUDIT, PAID, PAYMENT, Shop, of_queue, row
 from tests.rabbit import wait_until
 
@@ -36,7 +37,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_it_is_in_the_outbox(
         published, waiting = row(found, PAYMENT)[0], row(found, PAYMENT)[4]
         note = of_queue(found, PAYMENT)["note"]
         held = 9 - published
-        is_said = f"{held} more are not counted: the outbox has no confirm for them yet" in note
+        is_said = f"{counted(held, 'event')} not counted: not confirmed yet" in note
         return held if held and is_said and waiting == published - 1 and row(found, AUDIT)[0] == 10 else 0
 
     count = wait_until(refused, 30, "unconfirmed events are not counted")
@@ -46,7 +47,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_it_is_in_the_outbox(
     found = of_queue(shop.losing(), PAYMENT)
     assert (found["lost"], len(found["candidates"])) == ([], 8)
     assert row({"queues": [found]}, PAYMENT)[4:6] == (8 - count, count)
-    assert "the queue refuses messages beyond its max-length: an order that got 503" in found["note"]
+    assert "the queue rejects messages beyond its max-length, so an order that got a 503" in found["note"]
 
 
 def test_an_event_that_one_queue_refused_is_not_lost_while_its_message_is_unacked(
@@ -61,7 +62,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_its_message_is_unacke
 
     def refused() -> dict[str, Any] | None:
         found = shop.ledger()
-        is_said = "the messages whose handlers returned them are not" in of_queue(found, PAID)["note"]
+        is_said = "the causing message is not acknowledged" in of_queue(found, PAID)["note"]
         # The worker publishes its next event only after the confirm of the last one.
         return found if is_said and row(found, PAID)[4] else None
 

@@ -72,7 +72,8 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
         found = shop.ledger()
         assert (row(found, PAID), found["settled"]) == ((4, 4, 0, 0, 0, 0, 0), False)
         assert (
-            "1 more are not counted: the messages whose handlers returned them are not" in of_queue(found, PAID)["note"]
+            "1 event not counted: possibly unpublished, because the causing message is not"
+            in of_queue(found, PAID)["note"]
         )
         shop.purge(PAYMENT)
         # The loss of the orders is certain at once.
@@ -93,5 +94,5 @@ def test_without_attempts_ledger_reports_the_unknown_figures(shop: Shop) -> None
         assert [(one["published"], one["handled"], one["waiting"], one["lost"]) for one in one["events"]] == [
             (1, None, None, 0)
         ]
-        known = "handled messages are unknown: audit of attempts, or inbox: true for payment, records them"
+        known = "handled messages are unknown: use audit with attempts, or set 'inbox: true' for payment"
         assert one["note"].startswith(known)
