@@ -1,7 +1,8 @@
-"""Active faults. Each injected fault with a duration is a file in ``var/faults``.
+"""Active faults. Each injected fault with a duration is stored in a file in ``var/faults``.
 
-The file contains the fault's start, by the machine's clock, and its duration. So a fault ends by itself even if
-processes are killed, and it also affects workers that start while it is active. Each write replaces the complete file.
+The file contains the start time of the fault, by the machine's clock, and its duration. So a fault ends automatically
+even if processes are killed, and also affects workers that start during the fault. Each write replaces the complete
+file.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.proc import Identity
 
-#: The maximum size of a fault's file in bytes.
+#: The maximum size of a fault file in bytes.
 MAX_SIZE = 64 * 1024
 
-#: Seconds between two reads of a fault's file.
+#: Seconds between two reads of a fault file.
 INTERVAL = 0.1
 #: The file with the pid of the supervisor that was started with ``fault_injection: true``.
 _SUPERVISOR = "runner"
@@ -41,30 +42,34 @@ class ActiveFault:
     #: The start in seconds since the epoch, and the duration in seconds.
     began: float
     seconds: float
-    #: The delay of each handler in seconds, for ``slow``.
+    #: The delay of each handler in seconds, only for ``slow``.
     delay: float = 0.0
     #: The process whose exit ends the fault. It is the stopped worker for ``pause``, or the command for ``duplicate``.
     process: Identity | None = None
 
     @property
     def until(self) -> float:
-        """The end in seconds since the epoch."""
+        """The end time in seconds since the epoch."""
         return self.began + self.seconds
 
     @property
     def clock(self) -> str:
-        """The end as a time of day in local time."""
+        """The end time as a local time of day."""
         return time.strftime("%H:%M:%S", time.localtime(self.until))
 
     @property
     def lasts(self) -> bool:
         """True until the fault ends."""
-        # A fault with a start in the future has also ended. Otherwise, setting back the clock would prolong the fault.
+        # A fault with a start time in the future has also ended. Otherwise, setting back the clock would prolong the
+        # fault.
         is_time = self.began <= time.time() < self.until
         return is_time and (self.process is None or self.process.state != "")
 
     def resume(self) -> bool:
-        """Resume the process that ``pause`` has stopped. Return True if it was stopped. Raises PermissionError."""
+        """Resume the process that ``pause`` has stopped.
+
+        Return True if the process was stopped. Raises PermissionError.
+        """
         if self.fault != "pause" or self.process is None:
             return False
         state = self.process.state
@@ -86,7 +91,7 @@ class FaultFolder:
         Raises RunnerError if the folder cannot be written.
         """
         if runner is None:
-            # A pid that cannot be removed is harmless, because the file also contains the start time of the process.
+            # A pid that remains is harmless, because the file also contains the start time of the process.
             with contextlib.suppress(OSError):
                 (self.path / _SUPERVISOR).unlink()
             return
@@ -100,11 +105,11 @@ class FaultFolder:
         return False
 
     def file(self, name: str) -> Path:
-        """Return the path of the fault with this name, such as ``slow.payment``."""
+        """Return the path of the file for the fault with this name, such as ``slow.payment``."""
         return self.path / f"{name}.json"
 
     def write(self, name: str, active: ActiveFault) -> None:
-        """Start a fault, which replaces a fault with the same name. Raises RunnerError."""
+        """Start a fault, and replace any fault with the same name. Raises RunnerError."""
         with self._lock():
             self._put(name, active)
 
@@ -114,11 +119,11 @@ class FaultFolder:
             lasting = self.read(name)
             if lasting is not None:
                 what = f"{lasting.fault} lasts until {lasting.clock}"
-                raise RunnerError(f"{lasting.target}: {what}; wait, or end it: {invocation('fault', 'clear')}")
+                raise RunnerError(f"{lasting.target}: {what}; wait, or end the fault: {invocation('fault', 'clear')}")
             self._put(name, active)
 
     def stored(self, name: str) -> ActiveFault | None:
-        """Return the fault with this name, even if it has ended, or None if no file contains the fault."""
+        """Return the fault with this name, even if the fault has ended, or None if no valid file exists."""
         try:
             found = json.loads(read_bounded(self.file(name), MAX_SIZE, 0.0))
             process = found["process"]
@@ -127,7 +132,7 @@ class FaultFolder:
                 float(found["delay"]), process and Identity(int(process["pid"]), int(process["start"])),
             )  # fmt: skip
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            return None  # a person may have edited the file
+            return None  # a user may have edited the file
 
     def read(self, name: str) -> ActiveFault | None:
         """Return the active fault with this name, or None."""
@@ -163,22 +168,23 @@ class FaultFolder:
         for file in self.path.glob("*.json"):
             found = self.stored(file.stem)
             if found is not None and not found.lasts:
-                with contextlib.suppress(RunnerError):  # an ended fault of another user does no harm
+                with contextlib.suppress(RunnerError):  # an expired fault of another user is harmless
                     self._remove(file.stem, found)
         self._replace(f"{name}.json", json.dumps(asdict(active)))
 
     def _remove(self, name: str, active: ActiveFault | None) -> bool:
-        """Remove a fault. Return True if its process was still stopped, because its releasing process was killed."""
+        """Remove a fault. Return True if its process was still stopped because the releasing process was killed."""
         try:
             was_stopped = active is not None and active.resume()
         except PermissionError:
-            raise RunnerError(f"{name}: the process belongs to another user; run this as that user or root") from None
+            what = "the process belongs to another user; run the command as that user or as root"
+            raise RunnerError(f"{name}: {what}") from None
         with self._writing():
             self.file(name).unlink(missing_ok=True)
         return was_stopped
 
     def _replace(self, name: str, text: str) -> None:
-        # The lock is held, so a temporary file that a killed process has left can be overwritten.
+        # Under the lock, a temporary file that a killed process has left behind can be overwritten.
         new = self.path / f"{name}.new"
         with self._writing():
             new.write_text(text, "utf-8")
@@ -201,7 +207,7 @@ class FaultFolder:
         try:
             yield
         except OSError as error:
-            what = f"cannot be written, {error.strerror}; run this as the user of the supervisor"
+            what = f"cannot be written, {error.strerror}; run the command as the supervisor's user"
             raise RunnerError(f"{self.path}: {what}") from None
 
 

@@ -1,4 +1,4 @@
-"""``fault broker-restart``: a command that kills the private broker, which the supervisor restarts."""
+"""The ``fault broker-restart`` command, which kills the private broker. The supervisor restarts the broker."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ START_TIME = 90.0
 
 
 @click.command("broker-restart", short_help="Kill the private RabbitMQ.")
-@click.option("--after", "delay", type=PERIOD, help="Wait before the kill, for example to post orders.  [default: 0s]")
+@click.option(
+    "--after", "delay", type=PERIOD, help="Wait this long before the kill, for example to post orders.  [default: 0s]"
+)
 @as_json
 @click.pass_obj
 def broker_restart(folder: Path, delay: float | None, is_json: bool) -> None:
-    """Kill the private RabbitMQ with kill -9, and print the time until it answers again."""
+    """Kill the private RabbitMQ with SIGKILL, and print the time until the broker answers again."""
     fault_project = FaultProject.of(folder)
     _own_node(fault_project)
     time.sleep(delay or 0.0)
     pid = _own_node(FaultProject.of(folder))
-    # The node and its parent get the signal at the same time. If only the node were killed, its parent would report a
-    # failure, and the supervisor gives up the broker after five failures in a minute.
+    # The node and its parent process receive the signal at the same time. If only the node were killed, its parent
+    # would report a failure, and the supervisor would give up the broker after five failures in a minute.
     killed = time.monotonic()
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
-        raise RunnerError(f"{SLOT}: pid {pid} has just ended; try again") from None
+        raise RunnerError(f"{SLOT}: pid {pid} has just exited; try again") from None
     seconds = round(_until_it_answers(fault_project, pid) - killed, 1)
     report(
         BROKER_RESTART, SERVICE, {"pid": pid, "seconds": seconds}, {"pid": pid, "seconds": seconds},
@@ -54,18 +56,18 @@ def _own_node(fault_project: FaultProject) -> int:
     slot = next((one for one in fault_project.status["slots"] if one["service"] == SERVICE), None)
     if slot is None:
         raise RunnerError(
-            f"broker: not private, the broker at {where} was running before the supervisor;"
+            f"broker: not private, the broker at {where} was running before the supervisor started;"
             " allowed: the private RabbitMQ that the supervisor starts if no broker answers"
         )
     pid = slot["pid"]
     if pid is None or slot["state"] != "RUNNING":
-        raise RunnerError(f"broker: {SLOT} is {slot['state']}; wait until it is RUNNING")
+        raise RunnerError(f"broker: {SLOT} is {slot['state']}; wait until {SLOT} is RUNNING")
     words: list[bytes] = []
     with contextlib.suppress(OSError):
         if os.getpgid(pid) == pid:
             words = command_line(pid)
     if PROGRAM not in words:
-        raise RunnerError("broker: it runs in a container; allowed: a private RabbitMQ without a container")
+        raise RunnerError("broker: runs in a container; allowed: a private RabbitMQ outside a container")
     return int(pid)
 
 

@@ -1,4 +1,4 @@
-"""``fault``: the group of commands that inject faults."""
+"""The ``fault`` command group, whose commands inject faults."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from runner.faults.process_faults import kill, pause
 
 @click.group(short_help="Break something on purpose: kill, pause, slow, duplicate, poison, disconnect, broker-restart.")
 def fault() -> None:
-    """Break something on purpose. Each command prints what to expect, and the commands that show it.
+    """Break something on purpose. Each command prints the expected effects, and the commands that show these effects.
 
-    Requires fault_injection: true in config.yaml, and a broker and a database on this machine. Faults with a time limit
-    end by themselves. "clear" ends them at once.
+    Requires 'fault_injection: true' in config.yaml, and a broker and a database on this machine. Faults with a time
+    limit end automatically. The clear command ends all faults immediately.
     """
 
 

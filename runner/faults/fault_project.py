@@ -23,18 +23,18 @@ from runner.supervisor.control.client import ask
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
 
-#: The maximum duration of a fault in seconds, so that even a forgotten fault ends.
+#: The maximum duration of a fault in seconds, which ends even a forgotten fault.
 LONGEST = 3600.0
 #: Seconds to wait for the supervisor's answer.
 PATIENCE = 10.0
 #: The states in which a process may be killed or paused, in order of preference.
 _ALIVE = ("RUNNING", "STARTING")
-OFF = f"{CONFIG_FILE}: fault_injection: not true; add the line fault_injection: true, and restart the runner"
+OFF = f"{CONFIG_FILE}: fault_injection: not true; add the line 'fault_injection: true', and restart the supervisor"
 
 
 @dataclass(frozen=True)
 class FaultProject:
-    """A project with permitted fault injection, and its supervisor."""
+    """A project that permits fault injection, and the project's supervisor."""
 
     folder: Path
     project: Project
@@ -49,7 +49,7 @@ class FaultProject:
 
     @property
     def faults(self) -> FaultFolder:
-        """The folder of the active faults."""
+        """The folder with the active faults."""
         return FaultFolder(self.project.var)
 
     @cached_property
@@ -59,15 +59,15 @@ class FaultProject:
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """The supervisor's answer to ``status``.
+        """The supervisor's response to a ``status`` request.
 
         Raises NoRunner, and RunnerError if the supervisor was started without ``fault_injection: true``.
         """
         (found,) = ask(self.folder, "status", patience=PATIENCE)
         if not self.faults.is_on(int(found["runner"]["pid"])):
             raise RunnerError(
-                f"{self.folder.resolve()}: the runner here was started without fault_injection: true;"
-                f" restart it after: {invocation('down')}"
+                f"{self.folder.resolve()}: the supervisor was started without 'fault_injection: true';"
+                f" to restart the supervisor, first run: {invocation('down')}"
             )
         return found
 
@@ -80,7 +80,7 @@ class FaultProject:
         if name not in services:
             raise click.BadParameter(unknown("service", name, services), param_hint="SERVICE")
         if not self.status["services"].get(name):
-            raise RunnerError(f"{name}: no instances; start an instance: {invocation('scale', name, '1')}")
+            raise RunnerError(f"{name}: no instances; to start an instance: {invocation('scale', name, '1')}")
         return services[name]
 
     def consumer(self, name: str) -> ServiceSettings:
@@ -88,7 +88,7 @@ class FaultProject:
         services = self.project.config.services
         if name in services and not services[name].consumes:
             others = sorted(one for one, service in services.items() if service.consumes)
-            text = f"{name!r} consumes no queue, so it handles no messages; allowed: {', '.join(others)}"
+            text = f"{name!r} consumes no queue and handles no messages; allowed: {', '.join(others)}"
             raise click.BadParameter(text, param_hint="SERVICE")
         return self.service(name)
 
@@ -96,7 +96,7 @@ class FaultProject:
         """Return the service, the slot and the pid of a running process.
 
         ``target`` is a service, which selects any of its processes, or a slot such as ``payment.2``. Raises
-        click.BadParameter for an unknown service or slot, and RunnerError if no process runs.
+        click.BadParameter for an unknown service or slot, and RunnerError if no process is running.
         """
         name, dot, _ = target.partition(".")
         self.service(name)
@@ -124,7 +124,7 @@ class FaultProject:
         return consumers[queue], self.service(consumers[queue])
 
     def facts(self, name: str, service: ServiceSettings) -> dict[str, Any]:
-        """Return the facts about a service that the texts in ``runner.faults.scenario`` need."""
+        """Return the facts about a service for the texts in ``runner.faults.scenario``."""
         recorders = with_recorders(self.project).recorders(EVENTS)
         return {
             "service": name,

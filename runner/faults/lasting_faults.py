@@ -1,4 +1,4 @@
-"""The commands ``fault slow``, ``disconnect``, ``list`` and ``clear``, which start, list and end active faults."""
+"""The ``fault slow``, ``disconnect``, ``list`` and ``clear`` commands, which start, list and end active faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runner.invocation import invocation
 def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool) -> None:
     """Delay each handler of a service by DELAY, such as 2s.
 
-    The fault affects all processes of the service, including those that start meanwhile.
+    The fault affects all processes of the service, including processes that start during the fault.
     """
     fault_project = FaultProject.of(folder)
     settings = fault_project.consumer(service)
@@ -45,12 +45,12 @@ def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool
 @as_json
 @click.pass_obj
 def disconnect(folder: Path, seconds: str | None, service: str | None, is_json: bool) -> None:
-    """Disconnect the workers of all services, or of one service, from the broker, like a broken network.
+    """Disconnect the workers of all services, or of one service, from the broker, as a broken network would.
 
-    The workers close their sockets without closing the AMQP connection, and open no new ones until the fault ends.
+    The workers close their sockets without closing the AMQP connection, and open no new sockets until the fault ends.
     """
     if seconds is not None and not is_period(seconds):
-        seconds, service = service, seconds  # only the service was given, or it was given first
+        seconds, service = service, seconds  # the service was given alone or first
     period = PERIOD.convert(seconds or "5s", None, None)
     fault_project = FaultProject.of(folder)
     services = fault_project.project.config.services
@@ -72,7 +72,7 @@ def disconnect(folder: Path, seconds: str | None, service: str | None, is_json: 
 @as_json
 @click.pass_obj
 def list_(folder: Path, is_json: bool) -> None:
-    """List the active faults and their ends. Only slow, disconnect, pause and duplicate have a duration."""
+    """List the active faults and their end times. Only slow, disconnect, pause and duplicate faults have a duration."""
     fault_project = FaultProject.of(folder)
     active = fault_project.faults.active()
     look = [invocation(*(["fault", "clear"] if active else ["status"]))]
@@ -90,7 +90,7 @@ def list_(folder: Path, is_json: bool) -> None:
 @as_json
 @click.pass_obj
 def clear(folder: Path, is_json: bool) -> None:
-    """End all active faults at once, and resume all paused processes."""
+    """End all active faults immediately, and resume all paused processes."""
     fault_project = FaultProject.of(folder)
     ended = fault_project.faults.clear()
     look = [invocation("status")]
@@ -101,17 +101,17 @@ def clear(folder: Path, is_json: bool) -> None:
     for one in ended:
         click.echo(f"ended: {line_of(one)}")
     if any(one.fault == "disconnect" for one in ended):
-        click.echo("workers connect again within 5 s")
+        click.echo("workers reconnect within 5 s")
     if not ended:
         click.echo("no fault was active")
 
 
 def line_of(active: ActiveFault) -> str:
-    """Return the line about an active fault."""
+    """Return a description of an active fault in one line."""
     words = [active.fault, active.target or "all workers"]
     words += [f"by {format_duration(active.delay)}"] if active.delay else []
     left = max(0.0, active.until - time.time())
-    return f"{' '.join(words)} until {active.clock}, for {left:.1f} s more"
+    return f"{' '.join(words)} until {active.clock}, {left:.1f} s left"
 
 
 def _objects(active: list[ActiveFault]) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""The commands ``fault duplicate`` and ``fault poison``."""
+"""The ``fault duplicate`` and ``fault poison`` commands."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ POISON_BODY = b"this is not JSON: a message that was made to fail"
 _count = click.IntRange(1, MOST)
 
 
-@click.command(short_help="Duplicate the next messages of a queue.")
+@click.command(short_help="Duplicate the next messages that are routed to a queue.")
 @click.argument("queue")
 @click.option("--count", type=_count, default=10, show_default=True, help="Maximum number of messages.")
 @click.option("--for", "seconds", type=PERIOD, default="10s", show_default=True, help="Maximum duration.")
 @as_json
 @click.pass_obj
 def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: bool) -> None:
-    """Publish the next messages of QUEUE to QUEUE a second time, with the same id, headers and properties.
+    """Publish a second copy of each message that is routed to QUEUE, with the same id, headers and properties.
 
-    Post orders after the command has printed a line on standard error. It ends after --count messages, or after --for.
+    Post orders after the command has printed a line to standard error. The command exits after --count messages, or
+    when the --for duration ends.
     """
     fault_project = FaultProject.of(folder)
     name, service = fault_project.consumer_of(queue)
@@ -51,9 +52,9 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
         one for one in fault_project.objects.bindings if (one.destination_type, one.destination) == ("queue", queue)
     ]
     if not bindings:
-        text = f"no message is routed to {queue!r}, because topology.yaml has no binding for it; allowed: a bound queue"
+        text = f"no messages are routed to {queue!r}, because no binding leads to this queue; allowed: a bound queue"
         raise click.BadParameter(text)
-    # After SIGTERM, the cleanup below must also run.
+    # The cleanup below must run even after SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     key = f"duplicate.{os.getpid()}"
     file = fault_project.faults.file(key)
@@ -83,7 +84,7 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
 @as_json
 @click.pass_obj
 def poison(folder: Path, queue: str, count: int, is_crashing: bool, is_json: bool) -> None:
-    """Publish a message that can never be handled, because its body is not JSON, to QUEUE only."""
+    """Publish a poison message to QUEUE only. The message can never be handled, because its body is not JSON."""
     fault_project = FaultProject.of(folder)
     name, service = fault_project.consumer_of(queue)
     url = _broker_with(fault_project, queue)
@@ -110,10 +111,10 @@ def _poison(queue: str, *, is_crashing: bool) -> Encoded:
 
 
 def _broker_with(fault_project: FaultProject, queue: str) -> str:
-    """Return the broker's URL. Raises BrokerUnreachable, and RunnerError if the broker does not have the queue."""
+    """Return the broker's URL. Raises BrokerUnreachable, or RunnerError if the queue does not exist."""
     url, found = look(fault_project.project.config.broker.url, [queue])
     if found[queue] is None:
-        raise RunnerError(f"queue {queue!r}: not on the broker yet; to create it: {invocation('apply')}")
+        raise RunnerError(f"queue {queue!r}: not on the broker yet; to create the queue: {invocation('apply')}")
     return url
 
 

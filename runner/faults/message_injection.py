@@ -1,4 +1,4 @@
-"""The injection of duplicate messages."""
+"""Injection of duplicate messages into a queue."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from runner.errors import BrokerBlocked, BrokerError, RunnerError
 from runner.headers import copy_headers
 from runner.topology.model import Binding
 
-#: Seconds for the broker to open a channel, and to confirm the copies.
+#: Seconds within which the broker must open a channel, and then confirm the copies.
 PATIENCE = 20.0
 
 
 class Duplicate:
-    """A publisher of a second copy of each message that is routed to a queue.
+    """A publisher that copies each message that is routed to a queue.
 
-    An exclusive queue with the same bindings also gets these messages. The broker deletes this queue when the
-    connection closes.
+    An exclusive queue with the same bindings also receives these messages. The broker deletes the exclusive queue when
+    the connection closes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Duplicate:
         self._is_over = self._is_untapped = False
 
     def run(self, seconds: float) -> list[str]:
-        """Copy ``count`` messages, for at most ``seconds``. Return the ids of the copies.
+        """Copy up to ``count`` messages for at most ``seconds``. Return the ids of the copies.
 
         Raises BrokerUnreachable, BrokerBlocked, PublishRefused and Unroutable. Raises BrokerRefused if the user lacks
         the permission to declare or bind a queue.
@@ -73,7 +73,7 @@ class Duplicate:
         self._for_bindings(channel.queue_bind, lambda: consume(callback=lambda _: self._go()))
 
     def _for_bindings(self, change: Callable[..., object], then: Callable[[], object]) -> None:
-        """Bind or unbind the exclusive queue with each binding in turn, then call ``then``."""
+        """Bind or unbind the exclusive queue with each binding in turn, and then call ``then``."""
         left = list(self._bindings)
 
         def following(_: Any = None) -> None:
@@ -101,7 +101,7 @@ class Duplicate:
     def _end(self) -> None:
         self._is_over = True
         self._session.loop.call_later(PATIENCE, self._late)
-        # RabbitMQ refuses a message that is on its way to a deleted queue, and the sender of an order would get a 503.
+        # RabbitMQ rejects a message that is on its way to a deleted queue, and the sender of an order would get a 503.
         # So the bindings are removed first. The reply to the passive declaration shows that all earlier messages have
         # arrived.
         channel, name = self._tap
@@ -121,7 +121,7 @@ class Duplicate:
             self._session.finish()
 
     def _late(self) -> None:
-        self._session.fail(BrokerBlocked(f"queue {self._queue!r}: no confirm of the broker for {PATIENCE:g} s"))
+        self._session.fail(BrokerBlocked(f"queue {self._queue!r}: no confirm from the broker for {PATIENCE:g} s"))
 
     def _on_delivery(self, _: Channel, __: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_over or self._session.is_finished:

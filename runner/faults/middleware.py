@@ -1,4 +1,4 @@
-"""The injected faults of a worker: crashing messages, slow handlers, and a disconnected broker."""
+"""The injected faults in a worker: crashing messages, slow handlers, and a disconnected broker."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
     from runner.worker.handler import Handler
 
-#: The value of the header ``FAULT`` in a message that must crash its worker.
+#: The value of the ``FAULT`` header in a message that must crash its worker.
 KILL = "kill"
 
 
 class InjectedFaults:
-    """The injected faults of one worker. Without ``fault_injection: true``, a worker does not have this object."""
+    """The injected faults of one worker. Only a worker with ``fault_injection: true`` has this object."""
 
     def __init__(self, var: Path, service: str) -> None:
         self._folder, self._service = FaultFolder(var), service
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler that injects the faults before each message."""
+        """Return a handler that injects the active faults before each message."""
 
         def faulty(one: DeliveryLifecycle) -> DeliveryEvent:
             self.before(one.message)
@@ -37,7 +37,10 @@ class InjectedFaults:
         return faulty
 
     def before(self, message: Message) -> None:
-        """Crash the worker if a header requires it, or wait for the delay of ``slow``. Call it on a handler thread."""
+        """Crash the worker if a header requires a crash, or wait for the delay of ``slow``.
+
+        Must run on a handler thread.
+        """
         if message.headers.get(FAULT) == KILL:
             # The signal stops this thread immediately, so the handler cannot start.
             signal.raise_signal(signal.SIGSEGV)
@@ -56,7 +59,10 @@ class InjectedFaults:
         return f"disconnected on purpose until {last.clock}" if last is not None else None
 
     def watch(self, io: IoThread) -> None:
-        """Start to disconnect and reconnect the worker. The first check precedes all other work on the thread."""
+        """Start disconnecting and reconnecting the worker as faults require.
+
+        The first check precedes all other work on the thread.
+        """
         io.call(partial(self._check, io))
 
     def _check(self, io: IoThread) -> None:

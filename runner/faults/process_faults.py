@@ -1,4 +1,4 @@
-"""The commands ``fault kill`` and ``fault pause``."""
+"""The ``fault kill`` and ``fault pause`` commands."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from runner.faults.scenario import KILL, PAUSE, report
 from runner.invocation import invocation
 from runner.proc import Identity, command_line
 
-#: Seconds for a process to exit. A process that writes to a slow disk needs more time.
+#: Seconds to wait for a process to exit, which a slow disk can delay.
 EXIT_TIME = 5.0
-#: Seconds until the broker closes a silent connection, which it does after two heartbeats.
+#: Seconds until the broker closes a silent connection, because two heartbeats are missing.
 HEARTBEATS = 20.0
-#: The maximum and minimum seconds between two watchdog pings, and the number of pings during ``watchdog``.
+#: The maximum and minimum seconds between two watchdog pings, and the number of pings within the ``watchdog`` time.
 SLOWEST, FASTEST, PINGS = 10.0, 0.1, 3
 
 
@@ -33,7 +33,7 @@ SLOWEST, FASTEST, PINGS = 10.0, 0.1, 3
 @as_json
 @click.pass_obj
 def kill(folder: Path, target: str, is_json: bool) -> None:
-    """Send SIGKILL to one process of a service: to any RUNNING process, or to the given slot."""
+    """Send SIGKILL to one process of a service, either to the given slot or to any RUNNING process."""
     fault_project = FaultProject.of(folder)
     name, slot, pid = fault_project.slot(target)
     _kill(slot, _worker(slot, pid))
@@ -41,15 +41,15 @@ def kill(folder: Path, target: str, is_json: bool) -> None:
     report(KILL, slot, {"pid": pid}, facts, is_json=is_json)
 
 
-@click.command(short_help="Pause one process of a service, as if it hung.")
+@click.command(short_help="Pause one process of a service, as if the process hung.")
 @click.argument("target", metavar="SERVICE[.N]")
 @click.argument("seconds", metavar="[10s]", type=PERIOD, default="10s")
 @as_json
 @click.pass_obj
 def pause(folder: Path, target: str, seconds: float, is_json: bool) -> None:
-    """Stop one process of a service with SIGSTOP, and resume it with SIGCONT after the given time.
+    """Stop one process of a service with SIGSTOP, and resume the process with SIGCONT after the given time.
 
-    A separate process sends both signals, so the process is resumed even if this command is killed.
+    A separate process sends both signals, so the stopped process is resumed even if this command is killed.
     """
     fault_project = FaultProject.of(folder)
     name, slot, pid = fault_project.slot(target)
@@ -61,7 +61,7 @@ def pause(folder: Path, target: str, seconds: float, is_json: bool) -> None:
 
 
 def _ends(service: ServiceSettings, seconds: float) -> dict[str, object]:
-    """Return the facts about the watchdog and the handler timeout when a process is paused for ``seconds``."""
+    """Return the facts about the watchdog and the handler timeout for a pause of ``seconds``."""
     watchdog, limit = service.watchdog, service.handler_timeout
     # The maximum age of the last watchdog ping.
     age = max(FASTEST, min(SLOWEST, min(one for one in (watchdog, limit) if one) / PINGS)) if watchdog else 0.0
@@ -90,20 +90,20 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
     ) as child:  # fmt: skip
         assert child.stdout is not None  # noqa: S101 - for the type checker
         word, _, rest = child.stdout.readline().rstrip("\n").partition(" ")
-        # Otherwise, Popen would wait for the child process, which outlives this command.
+        # Without a return code, Popen would wait for the child process, which outlives this command.
         child.returncode = 0
     if word == release.STOPPED:
         return float(rest)
-    ended = f"{slot}: the process that pauses it has ended too soon; see: {invocation('fault', 'list')}"
+    ended = f"{slot}: the pausing process exited too early; see: {invocation('fault', 'list')}"
     raise RunnerError(rest or ended)
 
 
 def _worker(slot: str, pid: int) -> Identity:
-    """Return the worker process of a slot. Raises RunnerError if it has exited, as another process may have its pid."""
+    """Return a slot's worker process. Raises RunnerError if it has exited, because another process may have its pid."""
     process = Identity.of(pid)
     if process is not None and b"runner.worker" in command_line(pid):
         return process
-    raise RunnerError(f"{slot}: pid {pid} has just ended; try again")
+    raise RunnerError(f"{slot}: pid {pid} has just exited; try again")
 
 
 def _kill(slot: str, process: Identity) -> None:
@@ -115,7 +115,7 @@ def _kill(slot: str, process: Identity) -> None:
         finally:
             os.close(end)
     except ProcessLookupError:
-        raise RunnerError(f"{slot}: pid {process.pid} has just ended; try again") from None
+        raise RunnerError(f"{slot}: pid {process.pid} has just exited; try again") from None
     except PermissionError:
-        what = f"pid {process.pid} belongs to another user; run this as that user or root"
+        what = f"pid {process.pid} belongs to another user; run the command as that user or as root"
         raise RunnerError(f"{slot}: {what}") from None

@@ -1,8 +1,8 @@
-"""The process that pauses a worker and resumes it: ``python -m runner.faults.release VAR SLOT PID START SECONDS``.
+"""The process that pauses and resumes a worker: ``python -m runner.faults.release VAR SLOT PID START SECONDS``.
 
-It is independent of the ``fault pause`` command, so the worker is resumed even if the command is killed. The process
-prints one line, with the end of the pause or the reason for a failure. If its file in ``var/faults`` is removed, the
-pause ends.
+This process is independent of the ``fault pause`` command, so the worker is resumed even if the command is killed. The
+process prints one line with the end of the pause or the reason for a failure. If the fault file in ``var/faults`` is
+removed, the pause ends.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from runner.errors import RunnerError
 from runner.faults.active import INTERVAL, ActiveFault, FaultFolder
 from runner.proc import Identity
 
-#: The first word of the printed line. The word is followed by the end of the pause in seconds since the epoch, or by
-#: the reason.
+#: The first word of the printed line. After ``stopped``, the line contains the end of the pause in seconds since the
+#: epoch. After ``failed``, the line contains the reason.
 STOPPED, FAILED = "stopped", "failed"
-#: Seconds for a process to stop. A process that writes to a slow disk needs more time.
+#: Seconds to wait for a process to stop, which a slow disk can delay.
 STOP_TIME = 5.0
 
 
@@ -36,16 +36,16 @@ def main() -> None:
     except RunnerError as error:
         _print(f"{FAILED} {error}")
     except ProcessLookupError:
-        _print(f"{FAILED} {slot}: pid {process.pid} has just ended; try again")
+        _print(f"{FAILED} {slot}: pid {process.pid} has just exited; try again")
     except PermissionError:
-        _print(f"{FAILED} {slot}: pid {process.pid} belongs to another user; run this as that user or root")
+        _print(f"{FAILED} {slot}: pid {process.pid} belongs to another user; run the command as that user or as root")
 
 
 def _pause(folder: FaultFolder, slot: str, process: Identity, seconds: float) -> None:
-    process.send(0)  # fails here, before the pause, if the user lacks the permission to signal the process
+    process.send(0)  # fails here, before the pause, if the user lacks permission to signal the process
     name, deadline = f"pause.{slot}", time.monotonic() + seconds
     active = ActiveFault("pause", slot, time.time(), seconds, process=process)
-    # The file is written before SIGSTOP, so that "clear" can resume the worker if this process is killed.
+    # The file is written before SIGSTOP, so that ``fault clear`` can resume the worker if this process is killed.
     folder.claim(name, active)
     try:
         process.send(signal.SIGSTOP)
@@ -57,7 +57,7 @@ def _pause(folder: FaultFolder, slot: str, process: Identity, seconds: float) ->
         try:
             folder.end(name, active)
         except RunnerError:
-            active.resume()  # even if the folder cannot be written
+            active.resume()  # resumed even if the folder is not writable
 
 
 def _print(line: str) -> None:

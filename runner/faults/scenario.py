@@ -1,4 +1,4 @@
-"""The texts for each injected fault: the action, the expected effects, and the commands that show them."""
+"""The texts for each injected fault: the action, the expected effects, and the commands that show the effects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.invocation import invocation
 
 @dataclass(frozen=True)
 class ScenarioLine:
-    """One expectation or command, with the facts on which it depends."""
+    """An expectation or a command, with the facts on which the line depends."""
 
     text: str
     #: The names of facts that must be true. The prefix ``!`` marks a fact that must be false.
@@ -30,10 +30,10 @@ class Scenario:
     """The texts for one fault, with facts in braces, such as ``{slot}``."""
 
     name: str
-    #: The action of the command.
+    #: The action that the command performed.
     did: str
     expect: tuple[ScenarioLine, ...]
-    #: The commands that show the effect, without the name of the program.
+    #: The commands that show the effects, without the program name.
     look: tuple[ScenarioLine, ...]
 
     def texts(self, facts: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
@@ -47,58 +47,66 @@ _STATUS, _LOGS = ScenarioLine("status {service}"), ScenarioLine("logs {service} 
 _ORDERS = ScenarioLine("events --since 5m", ("audit",))
 _TWICE = (
     ScenarioLine(
-        "with inbox: true {service} handles each message once, and publishes the same events again", ("inbox",)
+        "with 'inbox: true', {service} handles each message once, and publishes the same events again", ("inbox",)
     ),
     ScenarioLine(
-        "if two processes get a message at the same time, both handlers start and one result is kept",
+        "if two processes receive a message at the same time, both handlers start, but only one result is kept",
         ("inbox", "several"),
     ),
     ScenarioLine(
-        "without inbox: true {service} handles each message twice, and its events have the same ids both times",
+        "without 'inbox: true', {service} handles each message twice, and publishes the same event ids both times",
         ("!inbox",),
     ),
 )
 
 KILL = Scenario(
     "kill",
-    "{slot}, pid {pid}, killed by SIGKILL",
+    "{slot} (pid {pid}) killed by SIGKILL",
     (
         ScenarioLine(
-            "the supervisor logs '{slot} killed by SIGKILL: restarting', and the slot is soon RUNNING with another pid"
+            "the supervisor logs '{slot} killed by SIGKILL: restarting', and the slot is soon RUNNING with a new pid"
         ),
-        ScenarioLine("the kill does not count for restart_limit, because it came from outside"),
-        ScenarioLine("its unacked messages are delivered again, and messages in its queues stay there", ("consumes",)),
-        ScenarioLine("with inbox: true committed work is not repeated", ("consumes", "inbox")),
-        ScenarioLine("without inbox: true an interrupted message is handled again", ("consumes", "!inbox")),
-        ScenarioLine("its open requests fail; new requests wait for the restart, and none is refused", ("!consumes",)),
+        ScenarioLine("the kill does not count toward restart_limit, because the signal came from outside"),
+        ScenarioLine(
+            "unacked messages of {slot} are delivered again, and all other messages remain in their queues",
+            ("consumes",),
+        ),
+        ScenarioLine("with 'inbox: true', committed work is not repeated", ("consumes", "inbox")),
+        ScenarioLine("without 'inbox: true', an interrupted message is handled again", ("consumes", "!inbox")),
+        ScenarioLine(
+            "open requests to {slot} fail, but new requests wait for the restart and are not refused", ("!consumes",)
+        ),
     ),
     (_STATUS, ScenarioLine("logs runner -n 5")),
 )
 
 PAUSE = Scenario(
     "pause",
-    "{slot}, pid {pid}, is paused for {seconds} by SIGSTOP; SIGCONT resumes it even if this command is killed",
+    "{slot} (pid {pid}) paused by SIGSTOP for {seconds}; SIGCONT resumes the process even if this command is killed",
     (
-        ScenarioLine("meanwhile the process does nothing, and status shows RUNNING because the watchdog has not fired"),
+        ScenarioLine("the paused process does no work, but status shows RUNNING because the watchdog has not fired"),
         ScenarioLine(
-            "its unacked messages wait; other processes of {service} handle the rest", ("consumes", "several")
+            "unacked messages of {slot} wait, and other processes of {service} handle all other messages",
+            ("consumes", "several"),
         ),
-        ScenarioLine("messages in its queues wait", ("consumes", "!several")),
+        ScenarioLine("messages in the queues of {service} wait", ("consumes", "!several")),
         ScenarioLine(
-            "after about 20 s, two missed heartbeats, the broker delivers its unacked messages again", ("long",)
+            "after two missed heartbeats (about 20 s), the broker redelivers the unacked messages of {slot}", ("long",)
         ),
         ScenarioLine(
-            "the watchdog ({watchdog}) kills it before {seconds} are over: 'sent no watchdog ping', then another pid",
+            "the watchdog ({watchdog}) kills {slot} during the pause ('sent no watchdog ping'), and the pid changes",
             ("dies",),
         ),
-        ScenarioLine("the watchdog ({watchdog}) may kill it, as it counts from the last ping", ("may_die",)),
-        ScenarioLine("its watchdog ({watchdog}) does not expire in this time: the same pid goes on", ("lives",)),
-        ScenarioLine("it has no watchdog, so it is not killed: the same pid goes on", ("unwatched",)),
         ScenarioLine(
-            "when it is resumed, its current message has exceeded handler_timeout ({handler_timeout})", ("overdue",)
+            "the watchdog ({watchdog}) might kill {slot}, because the time counts from the last ping", ("may_die",)
+        ),
+        ScenarioLine("the watchdog ({watchdog}) does not expire during the pause, so {slot} keeps its pid", ("lives",)),
+        ScenarioLine("{service} has no watchdog, so {slot} is not killed and keeps its pid", ("unwatched",)),
+        ScenarioLine(
+            "when {slot} is resumed, its current message has exceeded handler_timeout ({handler_timeout})", ("overdue",)
         ),
         ScenarioLine(
-            "handler_timeout ({handler_timeout}) cannot kill it while it is paused", ("timed", "!overdue", "!dies")
+            "a paused process cannot be killed by handler_timeout ({handler_timeout})", ("timed", "!overdue", "!dies")
         ),
     ),
     (_STATUS, ScenarioLine("logs runner -n 5"), ScenarioLine("fault list")),
@@ -108,19 +116,25 @@ SLOW = Scenario(
     "slow",
     "each handler of {service} takes {delay} longer until {until}",
     (
-        ScenarioLine("nothing is restarted or retried, because a slow handler does not fail", ("!overdue",)),
-        ScenarioLine("messages wait in its queues if each handler gets more than one message per {delay}"),
         ScenarioLine(
-            "no handler is killed: {delay} is within handler_timeout ({handler_timeout})",
+            "no process is restarted and no message is retried, because a slow handler does not fail", ("!overdue",)
+        ),
+        ScenarioLine("messages wait in the queues of {service} if each handler gets more than one message per {delay}"),
+        ScenarioLine(
+            "no handler is killed, because {delay} is within handler_timeout ({handler_timeout})",
             ("timed", "!overdue", "!brief"),
         ),
-        ScenarioLine("no handler is killed: the fault ends before handler_timeout ({handler_timeout})", ("brief",)),
         ScenarioLine(
-            "a handler that exceeds handler_timeout ({handler_timeout}) hangs: its process is killed and restarted",
+            "no handler is killed, because the fault ends before handler_timeout ({handler_timeout})", ("brief",)
+        ),
+        ScenarioLine(
+            "if a handler exceeds handler_timeout ({handler_timeout}), its process is killed and restarted",
             ("overdue",),
         ),
-        ScenarioLine("a message with {max_crashes} such kills is dead-lettered as a crashing message", ("overdue",)),
-        ScenarioLine("delays that have begun by then end at {until} at the latest"),
+        ScenarioLine(
+            "a message whose worker is killed {max_crashes} times is dead-lettered as a crashing message", ("overdue",)
+        ),
+        ScenarioLine("delays in progress end at {until} at the latest"),
     ),
     (_STATUS, _LOGS, ScenarioLine("fault list"), ScenarioLine("fault clear"), _ORDERS),
 )
@@ -134,37 +148,40 @@ DUPLICATE = Scenario(
 
 POISON = Scenario(
     "poison",
-    "{count} published to {queue} that can never be handled, because the body is not JSON",
+    "{count} published to {queue}, impossible to handle because the body is not JSON",
     (
         ScenarioLine(
-            "{service} rejects it at once with 'cannot be decoded as JSON', and dead-letters it in {dead_letter}",
+            "{service} immediately rejects the message ('cannot be decoded as JSON') and dead-letters it to"
+            " {dead_letter}",
             ("!keeps",),
         ),
         ScenarioLine(
-            "{service} records every message, so it handles this message and does not dead-letter it", ("keeps",)
+            "{service} records every message, so the poison message is handled and not dead-lettered", ("keeps",)
         ),
-        ScenarioLine("other messages of the queue are handled"),
+        ScenarioLine("other messages in the queue are still handled"),
     ),
     (_LOGS, ScenarioLine("dlq list --queue {queue}"), ScenarioLine("dlq show {first}", ("!keeps",))),
 )
 
 CRASHING = Scenario(
     "poison",
-    "{count} published to {queue} that crashes each worker by SIGSEGV",
+    "{count} published to {queue}, to crash each worker with SIGSEGV",
     (
         ScenarioLine(
             "the supervisor logs 'killed by SIGSEGV while handling message {first} of {queue}', up to {max_crashes}"
             " times"
         ),
         ScenarioLine(
-            "after {max_crashes} crashes it is dead-lettered in {dead_letter}, with x-crashes and x-signal SIGSEGV"
+            "after {max_crashes} crashes, the message is dead-lettered to {dead_letter}, with x-crashes and x-signal"
         ),
-        ScenarioLine("other messages of the queue are handled, and {service} is not given up", ("!many",)),
         ScenarioLine(
-            "the first crash by each message counts for restart_limit, so the supervisor may give up {service}",
+            "other messages in the queue are handled, and the supervisor does not give up {service}", ("!many",)
+        ),
+        ScenarioLine(
+            "the first crash by each message counts toward restart_limit, so the supervisor may give up {service}",
             ("many",),
         ),
-        ScenarioLine("after dlq replay the message crashes workers again"),
+        ScenarioLine("after 'dlq replay', the message crashes workers again"),
     ),
     (
         ScenarioLine("logs runner -n 10"),
@@ -176,26 +193,34 @@ CRASHING = Scenario(
 
 DISCONNECT = Scenario(
     "disconnect",
-    "{whom} disconnected from the broker until {until}: the sockets are closed, and no new ones are opened",
+    "{whom} disconnected from the broker until {until}; the sockets are closed, and no new sockets are opened",
     (
         ScenarioLine("workers log 'waiting for the broker', and 'the broker is back' within 5 s after {until}"),
-        ScenarioLine("no RUNNING process exits: status shows RUNNING, and 'cannot work at present, retrying'"),
-        ScenarioLine("an API such as order_api answers 503 meanwhile, or 202 if it has an outbox", ("api",)),
+        ScenarioLine("no RUNNING process exits, and status shows RUNNING with 'cannot work at present, retrying'"),
+        ScenarioLine(
+            "an API such as order_api answers 503 until the broker is back, or 202 if the API has an outbox", ("api",)
+        ),
         ScenarioLine("unacked messages return to their queues at once, and are delivered again", ("consumes",)),
-        ScenarioLine("a service without inbox: true handles an interrupted message twice", ("consumes",)),
+        ScenarioLine("a service without 'inbox: true' handles an interrupted message twice", ("consumes",)),
     ),
     (ScenarioLine("status"), ScenarioLine("logs -n 20"), ScenarioLine("fault list"), ScenarioLine("fault clear")),
 )
 
 BROKER_RESTART = Scenario(
     "broker-restart",
-    "the private RabbitMQ, pid {pid}, killed by SIGKILL; it answers again after {seconds} s",
+    "the private RabbitMQ (pid {pid}) killed by SIGKILL; the broker answers again after {seconds} s",
     (
-        ScenarioLine("the supervisor logs 'broker.1 killed by SIGKILL: restarting', and starts it with the same data"),
-        ScenarioLine("workers log 'waiting for the broker', and 'the broker is back' within 5 s of its answer"),
-        ScenarioLine("confirmed messages are kept: each order answered 202 is paid"),
-        ScenarioLine("unacked messages are delivered again, and handled twice by a service without inbox: true"),
-        ScenarioLine("an API such as order_api answers 503 meanwhile, or 202 if it has an outbox"),
+        ScenarioLine(
+            "the supervisor logs 'broker.1 killed by SIGKILL: restarting', and restarts the broker with its data"
+        ),
+        ScenarioLine(
+            "workers log 'waiting for the broker', and 'the broker is back' within 5 s after the broker answers"
+        ),
+        ScenarioLine("confirmed messages are kept, so each order that was answered with 202 is paid"),
+        ScenarioLine(
+            "unacked messages are delivered again, and a service without 'inbox: true' handles these messages twice"
+        ),
+        ScenarioLine("an API such as order_api answers 503 until the broker is back, or 202 if the API has an outbox"),
     ),
     (ScenarioLine("status"), ScenarioLine("logs runner -n 10"), ScenarioLine("logs -n 20")),
 )
@@ -209,7 +234,7 @@ def report(
     *,
     is_json: bool,
 ) -> None:
-    """Print the texts about an injected fault. ``found`` has results for programs, such as ``pid`` or ``ids``."""
+    """Print the texts about an injected fault. ``found`` contains results for programs, such as ``pid`` or ``ids``."""
     did, expect, look = scenario.texts(facts)
     if is_json:
         what = {"fault": scenario.name, "target": target, **found, "did": did, "expect": expect, "look": look}

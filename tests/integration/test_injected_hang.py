@@ -113,6 +113,6 @@ def test_a_second_hang_is_refused_during_the_first(folder: FaultFolder, victim: 
 def test_a_process_that_has_exited_is_not_stopped(folder: FaultFolder, victim: Identity) -> None:
     other = Identity(victim.pid, victim.start - 1)
     with hang(folder, other, 600) as process:
-        assert first_line(process) == f"failed {SLOT}: pid {victim.pid} has just ended; try again\n"
+        assert first_line(process) == f"failed {SLOT}: pid {victim.pid} has just exited; try again\n"
     assert victim.state != "T"
     assert not folder.path.exists()

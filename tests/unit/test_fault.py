@@ -50,7 +50,7 @@ def test_nothing_is_injected_unless_config_yaml_allows_it(command: list[str], tm
     code, output = call(make(tmp_path, ""), "fault", *command)
     assert code == 78
     assert output.startswith("config.yaml: fault_injection: not true")
-    assert "add the line fault_injection: true, and restart the runner" in output
+    assert "add the line 'fault_injection: true', and restart the supervisor" in output
     assert not (tmp_path / "var").exists()
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_injected_without_a_runner(command: list[str], tmp_path: Path
         (["kill", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
         (["disconnect", "1s", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
         (["disconnect", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
-        (["slow", "api", "1s"], "'api' consumes no queue, so it handles no messages; allowed: payment"),
+        (["slow", "api", "1s"], "'api' consumes no queue and handles no messages; allowed: payment"),
         (["slow", "payment", "1"], "not a duration, '1'; allowed: a number and its unit, such as 500ms"),
         (["slow", "payment", "0s"], "out of range, '0s'; allowed: more than 0s, up to 1h"),
         (["pause", "payment", "2h"], "out of range, '2h'; allowed: more than 0s, up to 1h"),
@@ -200,7 +200,7 @@ def test_an_active_fault_is_not_replaced_by_one_with_its_name(tmp_path: Path) ->
     folder.claim("pause.payment.1", ActiveFault("pause", "payment.1", now - 10, 9.0))
     folder.claim("pause.payment.1", second := ActiveFault("pause", "payment.1", now, 60.0))
     with pytest.raises(
-        RunnerError, match=r"^payment\.1: pause lasts until \d\d:\d\d:\d\d; wait, or end it: " + PRINTED
+        RunnerError, match=r"^payment\.1: pause lasts until \d\d:\d\d:\d\d; wait, or end the fault: " + PRINTED
     ):
         folder.claim("pause.payment.1", ActiveFault("pause", "payment.1", now, 70.0))
     assert folder.active() == [second]
@@ -228,14 +228,16 @@ def test_an_unwritable_folder_is_reported_only_when_something_must_be_written(tm
     folder, active = FaultFolder(tmp_path), ActiveFault("disconnect", "", time.time(), 60)
     (folder.path / "runner").mkdir(parents=True)  # like a folder of another user, also for root
     folder.begin(None)
-    with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; run this as the user of the supervisor"):
+    with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; run the command as the supervisor's user"):
         folder.begin(os.getpid())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "faults").write_text("")
     folder = FaultFolder(tmp_path / "other")
     folder.begin(None)
     for action in (folder.clear, lambda: folder.write("disconnect", active), lambda: folder.end("disconnect", active)):
-        with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; run this as the user of the supervisor"):
+        with pytest.raises(
+            RunnerError, match=r"faults: cannot be written, .*; run the command as the supervisor's user"
+        ):
             action()
 
 
