@@ -1,1 +1,1 @@
-"""Dead letters, and how they are read, grouped, selected, replayed and discarded."""
+"""Reading, grouping, selecting, replaying and discarding dead letters."""

@@ -70,7 +70,7 @@ class Reader:
         raise NotImplementedError
 
     def _on_end(self) -> None:
-        """Stop reading. A subclass may complete its work first."""
+        """Stop reading. A subclass can complete its work first."""
         self._close()
 
     def _close(self) -> None:

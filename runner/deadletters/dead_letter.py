@@ -33,7 +33,7 @@ _BROKER_REASONS = {
     "maxlen": "its queue was full",
     "rejected": "rejected by its consumer",
 }
-NO_REASON = "no reason in its headers"
+NO_REASON = "no reason in the headers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """The message id. For a message without an id, it is a hash that does not change between reads."""
+        """The message id, or for a message without an id, a hash that does not change between reads."""
         own = name_of(self.properties.get("message_id"))
         if own:
             return own

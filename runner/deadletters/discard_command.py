@@ -30,8 +30,8 @@ from runner.headers import ATTEMPT, count_of, name_of
 from runner.messages import ATTEMPT_TYPE, Event, name_based_id
 from runner.topology.plan import counted
 
-#: The service name in notes about discarded messages, because no service handled the message. Order histories show this
-#: name.
+#: A substitute for the service name in notes about discarded messages, which no service handled. Order histories show
+#: it.
 DISCARDED_BY = "desk"
 
 
@@ -40,7 +40,7 @@ DISCARDED_BY = "desk"
 @click.option("--all", "everything", is_flag=True, help="Select all dead letters.")
 @click.option(
     "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="The new file, by default var/discarded-TIME.jsonl.",
+    help="Write to this new file instead of var/discarded-TIME.jsonl.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
@@ -142,7 +142,8 @@ class _Notes:
         """The part of an error message about the notes that were already sent."""
         if not self._sent:
             return ""
-        return f" (the order history may show {self._sent} as discarded, because their notes were already sent)"
+        count = counted(self._sent, "message")
+        return f" (the order history may show {count} as discarded, because the notes were already sent)"
 
     def _count(self, sent: int) -> None:
         self._sent = sent

@@ -93,7 +93,7 @@ def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None
     """Show a dead letter in full: the reason, queue and time of its failure, its headers and its body.
 
     ID can be any unique prefix of a message id. If no message id begins with ID, the command searches the correlation
-    ids (order ids), and shows all dead letters of the order that it finds. If a message failed in several queues, the
+    ids (order ids), and shows all dead letters of the matching order. If a message failed in several queues, the
     command shows its copy from each dead-letter queue.
     """
     candidates: list[tuple[DeadLetter, str | None]] = []
@@ -113,7 +113,7 @@ def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None
 @selecting
 @click.option(
     "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="The new file, by default standard output.",
+    help="Write to this new file instead of standard output.",
 )  # fmt: skip
 @click.pass_obj
 def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, ...], path: Path | None) -> None:

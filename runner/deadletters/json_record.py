@@ -20,8 +20,8 @@ _COUNTERS = (DELIVERY_COUNT, ACQUIRED_COUNT)
 def content_of(message: DeadLetter) -> dict[str, Any]:
     """Return the content of a message, as delivered from any queue.
 
-    A UTF-8 body becomes text, and any other body base64. ``body_encoding`` names the encoding. Values without a JSON
-    type become objects with one key:
+    A UTF-8 body becomes text, and any other body becomes base64. ``body_encoding`` names the encoding. Values without a
+    JSON type become objects with one key:
 
     - ``$bytes`` (base64)
     - ``$timestamp`` (ISO 8601, UTC, or seconds)
@@ -64,7 +64,7 @@ def record_of(message: DeadLetter, origin: str | None) -> dict[str, Any]:
 
 
 def fingerprint(message: DeadLetter) -> bytes:
-    """Return a hash of a message that does not change between reads. Different messages have different hashes."""
+    """Return a hash that does not change when the message is read again. Different messages have different hashes."""
     # A quorum queue adds delivery counts to a redelivered message, and may reorder its headers.
     headers = {name: value for name, value in message.headers.items() if name not in _COUNTERS}
     known = [plain(message.properties), plain(headers), message.exchange, message.routing_key]
@@ -73,7 +73,7 @@ def fingerprint(message: DeadLetter) -> bytes:
 
 
 def iso(seconds: float | None) -> str | None:
-    """Return a time in UTC, such as ``2026-11-25T18:03:39Z``, or None for None."""
+    """Return a time in UTC, such as ``2026-11-25T18:03:39Z``, or None if ``seconds`` is None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -49,7 +49,7 @@ def one_line(value: object) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Return a local time, such as ``2026-11-25 19:03:39``, or ``-`` for None."""
+    """Return a local time, such as ``2026-11-25 19:03:39``, or ``-`` if ``seconds`` is None."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -104,7 +104,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     try:
         queues, origin = places.choose(queue)
     except KeyError:
-        text = f"neither a dead-letter queue of this project nor a queue that has one, {queue!r}"
+        text = f"no dead-letter queue, and no queue with a dead-letter queue, is named {queue!r}"
         raise click.BadParameter(f"{text}; {one_of(queue or '', places.names)}", param_hint="--queue") from None
     # After SIGTERM, as after Ctrl-C, the command removes an unfinished file and stops a broker that the command has
     # started.
@@ -119,7 +119,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
         for name, counts in found.items():
             if counts is None:
                 if name in made:
-                    warn(f"queue {name}: not on the broker yet; apply or a start creates the queue")
+                    warn(f"queue {name}: not on the broker yet; to create the queue, run apply or start the system")
             elif counts.consumers:
                 warn(f"queue {name}: {counted(counts.consumers, 'other consumer')}; unacked messages cannot be read")
         if queue is None:

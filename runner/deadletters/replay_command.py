@@ -65,7 +65,9 @@ def replay(
     path: Path | None,
     dry_run: bool,
 ) -> None:
-    """Send dead letters back to the queues in which they failed. Their attempts are counted from 1 again.
+    """Send dead letters back to the queues in which they failed.
+
+    The attempts of a replayed message are counted from 1 again.
 
     A message is removed from its dead-letter queue only after the broker has confirmed the copy. A message that fails
     again while the command runs is not replayed again. To replay a message more than 3 times, use --id or
@@ -121,7 +123,7 @@ def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | N
                     body=body, on_progress=show_done, is_stopped=stop.is_set,
                 )  # fmt: skip
             except (BrokerError, BrokerRefused) as error:
-                words = f"{counted(tally.replayed, 'message')} replayed and no message lost; run the command again"
+                words = f"{counted(tally.replayed, 'message')} replayed and no messages lost; run the command again"
                 raise type(error)(f"{error}\n{words}") from None
             done += count
             if stop.is_set():
@@ -166,7 +168,7 @@ def _dry_run(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
 
 @dataclass(frozen=True)
 class NewBody:
-    """A new message body from a file."""
+    """A new message body, read from a file."""
 
     path: Path
     body: bytes

@@ -1,4 +1,4 @@
-"""The rules of a replay for the selection of messages, the headers of their copies, and the rate."""
+"""The rules of a replay: the selection of messages, the headers of the copies, and the rate."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ReplayRules:
     def judge(self, message: DeadLetter) -> tuple[str | None, str | None]:
         """Return the target queue of a message and the reason why it is not replayed.
 
-        Both are None for an unselected message.
+        For an unselected message, the queue and the reason are None.
         """
         origin = self.places.origin_of(message)
         if not self.selection.matches(message, origin):
@@ -93,7 +93,7 @@ class ReplayRules:
             return (
                 None,
                 f"already replayed {MOST_REPLAYS} times and dead-lettered again; use --id or --include-replayed to"
-                " replay it anyway",
+                " replay anyway",
             )
         if origin is None:
             return None, "the original queue is unknown"
@@ -141,7 +141,7 @@ class Pace:
     def within(self, seconds: float) -> int:
         """Return the number of messages that may be sent within ``seconds``.
 
-        It is at least 1, and UNLIMITED without a rate.
+        The result is at least 1. Without a rate, the result is UNLIMITED.
         """
         return UNLIMITED if self._rate is None else max(1, int(min(UNLIMITED, self._rate * seconds)))
 

@@ -55,8 +55,8 @@ def resolve(
 ) -> frozenset[str]:
     """Return the full message ids for the given prefixes.
 
-    ``orders`` contains the message ids for each correlation id. It is searched for prefixes that match no message id.
-    Raises NotDeadLettered for a prefix that matches no id, and RunnerError for an ambiguous prefix.
+    ``orders`` contains the message ids for each correlation id. A prefix that matches no message id is looked up in
+    ``orders``. Raises NotDeadLettered for a prefix that matches no id, and RunnerError for an ambiguous prefix.
     """
     known = set(ids)
     found: set[str] = set()
@@ -147,7 +147,7 @@ def whole_ids(there: OpenQueues, beginnings: Sequence[str], found: Iterable[tupl
 
 
 def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, is_single: bool = False) -> Selection:
-    """Return the selection, with full ids. Raises RunnerError for an unknown or ambiguous id."""
+    """Return the selection for these options, with full ids. Raises RunnerError for an unknown or ambiguous id."""
     if not ids:
         return Selection(None, match, there.origin)
     begun: Counter[tuple[str, str]] = Counter()
@@ -180,13 +180,13 @@ def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0)
 
 
 def empty(there: OpenQueues) -> str:
-    """Return the text for a command that finds no dead letters. It names the queue given with ``--queue``."""
+    """Return the text for a command that finds no dead letters. The text names the queue from ``--queue``."""
     return f"no dead letters{f' for queue {there.queue}' if there.queue else ''}"
 
 
 def unseen(there: OpenQueues) -> list[str]:
     """Return a line for each queue that appears empty although another consumer may have messages from it."""
-    return [f"no dead letters for now: {_other_consumer([name])}" for name in there.hidden]
+    return [f"no visible dead letters: {_other_consumer([name])}" for name in there.hidden]
 
 
 def _other_consumer(queues: Sequence[str]) -> str:

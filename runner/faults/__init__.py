@@ -1,1 +1,1 @@
-"""Fault injection, with its commands and its part in the workers."""
+"""Fault injection, with its commands and the part that runs in workers."""

@@ -86,7 +86,9 @@ class FaultFolder:
         self.path = var / "faults"
 
     def begin(self, runner: int | None) -> None:
-        """Store the pid of a supervisor that starts with ``fault_injection: true``. None removes the pid.
+        """Store the pid of a supervisor that starts with ``fault_injection: true``.
+
+        If the pid is None, remove the stored pid.
 
         Raises RunnerError if the folder cannot be written.
         """
@@ -173,7 +175,7 @@ class FaultFolder:
         self._replace(f"{name}.json", json.dumps(asdict(active)))
 
     def _remove(self, name: str, active: ActiveFault | None) -> bool:
-        """Remove a fault. Return True if its process was still stopped because the releasing process was killed."""
+        """Remove a fault. Return True if the process was still stopped because its releasing process was killed."""
         try:
             was_stopped = active is not None and active.resume()
         except PermissionError:

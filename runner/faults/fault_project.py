@@ -41,7 +41,7 @@ class FaultProject:
 
     @classmethod
     def of(cls, folder: Path) -> FaultProject:
-        """Load the project in a folder. Raises ConfigError if its ``fault_injection`` is not true."""
+        """Load the project in a folder. Raises ConfigError if the project's ``fault_injection`` is not true."""
         project = load_project(folder)
         if not project.config.fault_injection:
             raise ConfigError([OFF])

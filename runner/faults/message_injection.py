@@ -25,7 +25,7 @@ PATIENCE = 20.0
 class Duplicate:
     """A publisher that copies each message that is routed to a queue.
 
-    An exclusive queue with the same bindings also receives these messages. The broker deletes the exclusive queue when
+    An exclusive queue with the same bindings receives the messages to copy. The broker deletes the exclusive queue when
     the connection closes.
     """
 

@@ -59,7 +59,7 @@ class InjectedFaults:
         return f"disconnected on purpose until {last.clock}" if last is not None else None
 
     def watch(self, io: IoThread) -> None:
-        """Start disconnecting and reconnecting the worker as faults require.
+        """Start a periodic check that disconnects and reconnects the worker as faults require.
 
         The first check precedes all other work on the thread.
         """

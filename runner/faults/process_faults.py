@@ -22,7 +22,7 @@ from runner.proc import Identity, command_line
 
 #: Seconds to wait for a process to exit, which a slow disk can delay.
 EXIT_TIME = 5.0
-#: Seconds until the broker closes a silent connection, because two heartbeats are missing.
+#: Seconds after which the broker closes a silent connection (two heartbeats).
 HEARTBEATS = 20.0
 #: The maximum and minimum seconds between two watchdog pings, and the number of pings within the ``watchdog`` time.
 SLOWEST, FASTEST, PINGS = 10.0, 0.1, 3
@@ -99,7 +99,7 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
 
 
 def _worker(slot: str, pid: int) -> Identity:
-    """Return a slot's worker process. Raises RunnerError if it has exited, because another process may have its pid."""
+    """Return a slot's worker process. Raises RunnerError if the worker has exited, because its pid may be reused."""
     process = Identity.of(pid)
     if process is not None and b"runner.worker" in command_line(pid):
         return process

@@ -1,6 +1,6 @@
 """The process that pauses and resumes a worker: ``python -m runner.faults.release VAR SLOT PID START SECONDS``.
 
-This process is independent of the ``fault pause`` command, so the worker is resumed even if the command is killed. The
+The process is independent of the ``fault pause`` command, so the worker is resumed even if the command is killed. The
 process prints one line with the end of the pause or the reason for a failure. If the fault file in ``var/faults`` is
 removed, the pause ends.
 """

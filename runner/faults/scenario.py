@@ -54,7 +54,7 @@ _TWICE = (
         ("inbox", "several"),
     ),
     ScenarioLine(
-        "without 'inbox: true', {service} handles each message twice, and publishes the same event ids both times",
+        "without 'inbox: true', {service} handles each message twice and publishes events with the same ids",
         ("!inbox",),
     ),
 )
@@ -98,7 +98,7 @@ PAUSE = Scenario(
             ("dies",),
         ),
         ScenarioLine(
-            "the watchdog ({watchdog}) might kill {slot}, because the time counts from the last ping", ("may_die",)
+            "the watchdog ({watchdog}) might kill {slot}, because the timeout starts with the last ping", ("may_die",)
         ),
         ScenarioLine("the watchdog ({watchdog}) does not expire during the pause, so {slot} keeps its pid", ("lives",)),
         ScenarioLine("{service} has no watchdog, so {slot} is not killed and keeps its pid", ("unwatched",)),
@@ -200,7 +200,7 @@ DISCONNECT = Scenario(
         ScenarioLine(
             "an API such as order_api answers 503 until the broker is back, or 202 if the API has an outbox", ("api",)
         ),
-        ScenarioLine("unacked messages return to their queues at once, and are delivered again", ("consumes",)),
+        ScenarioLine("unacked messages return to their queues immediately, and are delivered again", ("consumes",)),
         ScenarioLine("a service without 'inbox: true' handles an interrupted message twice", ("consumes",)),
     ),
     (ScenarioLine("status"), ScenarioLine("logs -n 20"), ScenarioLine("fault list"), ScenarioLine("fault clear")),

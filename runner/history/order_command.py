@@ -52,7 +52,7 @@ def order() -> None:
 def history(folder: Path, id: str, is_json: bool) -> None:
     """Show the history of one order: all events, and all attempts with services, times and errors.
 
-    ID is an order id, or a unique prefix of an order id. The command reads the database of the audit service, and needs
+    ID is an order id or a unique prefix of an order id. The command reads the database of the audit service, and needs
     neither a broker nor a running supervisor.
     """
     with opened(folder) as (read, recorded):

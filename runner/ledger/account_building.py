@@ -18,7 +18,7 @@ from runner.topology.plan import counted
 _UNKNOWN = "the age of the binding is unknown, and the queue has no earlier event of this type"
 _BEFORE = "published before the binding existed, and not handled"
 _EARLY = "published when handled messages were not recorded yet"
-_UNSENT = "not confirmed yet, so the outbox relay publishes again"
+_UNSENT = "not confirmed yet, and still waiting in the outbox"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class OpenRoute(NamedTuple):
     is_unsure: bool = False
 
     def through(self, since: int | None) -> OpenRoute:
-        """Return the route extended by a binding that was created at ``since``, or at an unknown time."""
+        """Extend the route by a binding that was created at ``since``, or at an unknown time."""
         if since is None:
             return _UNSURE
         return OpenRoute(None if self.since is None else max(self.since, since), self.is_unsure)

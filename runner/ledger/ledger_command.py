@@ -44,7 +44,7 @@ from runner.topology.plan import counted
 
 #: Seconds that the replacement of all processes may take after the first process has recorded an attempt.
 ROLLOUT = 60.0
-#: The error if the inboxes are the only records, and all inboxes are empty.
+#: The error if the database has no records except inboxes, and all inboxes are empty.
 EMPTY = "no proof is possible yet, because all inboxes are empty; the first handled message adds a row"
 #: The settings that can cause a queue to reject messages.
 LIMITS = {"max-length", "max-length-bytes"}
@@ -187,7 +187,7 @@ def _add_notes(detection: LossDetection, unsettled: Sequence[Account], project: 
             )
         if one.lost and one.place.is_limited:
             one.notes.append(
-                "the queue rejects messages beyond its max-length, so an order that got a 503 for this reason looks"
+                "the queue rejects messages beyond its max-length, so an order with a 503 for this reason looks"
                 " lost if audit received its event"
             )
         if one not in unsettled and (doubts := detection.doubts(one)):

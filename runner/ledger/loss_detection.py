@@ -78,8 +78,7 @@ class LossDetection:
     read: Read
     known: Known
     accounts: Sequence[Account]
-    #: Seconds without a change after which a missing message is lost. Tests with more frequent statistics reduce this
-    #: time.
+    #: Seconds without a change after which a missing message is lost. Tests with faster statistics reduce this time.
     still: ClassVar[float] = STILL_TIME
     counts: dict[str, MessageCounts] = field(default_factory=dict)
     #: The number of attempt reports in dead-letter queues.
@@ -118,7 +117,7 @@ class LossDetection:
         found, missing = [], len(account.missing)
         waiting, rest = account.ready + account.unacked, missing - len(account.lost)
         if account.pending:
-            why = "possibly unpublished, because the causing message is not acknowledged yet"
+            why = "possibly unpublished, because the message that caused the event is not acknowledged yet"
             found.append(f"{counted(len(account.pending), 'event')} not counted: {why}")
         if waiting < rest and self._reports:
             count = counted(min(rest - waiting, self._reports), "waiting message")
@@ -199,8 +198,8 @@ class LossDetection:
             return False
         waiting = exact + sum(one.unacked or 0 for one in places)
         if len(missing) > waiting:
-            # The queue may have rejected an event that audit's queue accepted. In that case, the service publishes the
-            # event again.
+            # The queue may have rejected an event that audit's queue accepted. The service then publishes the event
+            # again.
             unconfirmed = [id for id in missing if self._is_pending(account, id)]
             account.pending |= {*unconfirmed[waiting - len(missing) :]}
         account.lose(waiting)

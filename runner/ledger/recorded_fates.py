@@ -60,7 +60,9 @@ class Fate:
 
     @property
     def is_discarded(self) -> bool:
-        """True if the message was discarded and has no later attempt, which can follow an interrupted discard.
+        """True if the message was discarded and has no later attempt.
+
+        An interrupted discard can be followed by an attempt.
 
         Attempt numbers are compared instead of times, because the clocks of two machines may differ.
         """

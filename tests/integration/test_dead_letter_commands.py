@@ -56,7 +56,7 @@ def test_a_dead_letter_queue_that_is_not_declared_yet_is_reported(tmp_path: Path
     shop.write(TOPOLOGY)
     code, output = shop.run("dlq", "list")
     assert code == 0
-    assert "queue pay.dlq: not on the broker yet; apply or a start creates the queue" in output
+    assert "queue pay.dlq: not on the broker yet; to create the queue, run apply or start the system" in output
     assert "no dead letters" in output
 
 

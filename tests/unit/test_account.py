@@ -122,7 +122,7 @@ def test_after_the_broker_lost_its_data_counting_starts_at_the_first_event_that_
 def test_an_unconfirmed_event_of_an_outbox_is_not_published_yet_although_audit_has_it() -> None:
     account = account_of(known(event("a"), event("b"), audited=frozenset("ab"), unsent=frozenset("b")))
     assert [*account.entries] == ["a"]
-    assert account.notes == ["1 event not counted: not confirmed yet, so the outbox relay publishes again"]
+    assert account.notes == ["1 event not counted: not confirmed yet, and still waiting in the outbox"]
     account = account_of(known(event("b"), fates={"pay": {"b": handled(9)}}, unsent=frozenset("b")))
     assert account.handled == {"b"}, "the messages of the queue are counted"
 

@@ -98,8 +98,8 @@ def test_no_message_is_discarded_without_a_note(shop: Shop, running: Runner) -> 
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--id", orders[1], "--yes")
     assert code == 75
     assert (
-        "order history: not all notes were sent, so no message was discarded (the order history may show 2 as"
-        " discarded, because their notes were already sent)" in errors
+        "order history: not all notes were sent, so no message was discarded (the order history may show 2"
+        " messages as discarded, because the notes were already sent)" in errors
     )
     assert dead_letters() >= {*orders}
 

@@ -72,7 +72,7 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
         found = shop.ledger()
         assert (row(found, PAID), found["settled"]) == ((4, 4, 0, 0, 0, 0, 0), False)
         assert (
-            "1 event not counted: possibly unpublished, because the causing message is not"
+            "1 event not counted: possibly unpublished, because the message that caused the event is not"
             in of_queue(found, PAID)["note"]
         )
         shop.purge(PAYMENT)
