@@ -1,8 +1,8 @@
-"""The HTTP server of every service that answers HTTP requests.
+"""The HTTP server for all services that answer HTTP requests.
 
-``serve(app, context, host=…, port=…)`` serves a WSGI application, such as a Flask application. Its limits protect the
-service from slow and hostile clients. ``Problem`` is an error response with problem details (RFC 9457).
-``stream(feed)`` answers with server-sent events, and ``feed.send`` sends an event. ``docs/http.md`` has an example.
+``serve(app, context, host=…, port=…)`` serves a WSGI application, such as a Flask application. The server's limits
+protect the service from slow and hostile clients. ``Problem`` is an error response with problem details (RFC 9457).
+``stream(feed)`` answers with server-sent events, and ``feed.send`` sends an event. ``docs/http.md`` shows an example.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a name at its first use, because ``check`` also imports plugins but serves no requests."""
+    """Import a name's module on first use, because ``check`` imports plugins but serves no requests."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(f"runner.http.{_HOMES[name]}"), name)

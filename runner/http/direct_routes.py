@@ -1,9 +1,9 @@
-"""Direct routes, on which the loop answers frequent requests without a thread.
+"""Direct routes, with which the event loop answers frequent requests without a thread.
 
-A thread for each request is the largest cost. With 16 threads, a request caused 57 thread switches. So the loop calls
-the direct routes for all requests that have arrived, and publishes their events together. It answers each request when
-the request's event is confirmed. The application answers all other requests, including each request whose event could
-not be published.
+Threads are the largest cost of a request. With 16 threads, a request caused 57 thread switches. Therefore, the event
+loop calls the direct routes for all requests that have arrived, and publishes the events of these requests together.
+The event loop answers each request when the request's event is confirmed. The application answers all other requests,
+including requests whose events could not be published.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from runner.http.request_checks import AllowedHosts
     from runner.http.waitress_adapter import StrictChannel
 
-#: The maximum length of a body in bytes. Threads handle longer bodies, because all connections wait while the loop
-#: reads a body.
+#: The maximum length of a body in bytes. Threads handle longer bodies, because all connections wait while the event
+#: loop reads a body.
 MAX_BYTES = 256
-#: The maximum number of unanswered requests. With this number, the publisher's window has room for the events of these
-#: requests and one event from each thread, so publishing never waits.
+#: The maximum number of unanswered requests. The publisher's window has room for the events of this number of requests
+#: and for one event from each thread, so publishing never waits.
 MAX_UNANSWERED = 512
-#: Seconds to wait for a confirm. The time is slightly longer than the 5 s after which ``publish`` fails, so no request
+#: Seconds to wait for a confirm. This time is slightly longer than the 5 s after which ``publish`` fails, so no request
 #: hangs.
 CONFIRM_SECONDS = 6.0
-#: The key in a request's environment for the publishing error of its direct route. The value is None without an error.
+#: The key in a request's environment for the error of a direct route that could not publish its event, or for None.
 FAILURE = "runner.http.failure"
-#: A text without line breaks that is allowed in the head of an answer (RFC 9110, section 5.5).
+#: A text without line breaks that is allowed in the head of a response (RFC 9110, section 5.5).
 _FIELD_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 CONTENT_TYPES = frozenset({"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"})
 
 
 class DirectRequest(NamedTuple):
-    """A request for a direct route. Header names are in upper case, with ``_`` in place of ``-``."""
+    """A request for a direct route. Header names are in upper case, with ``_`` instead of ``-``."""
 
     method: str
     path: str
@@ -52,9 +52,9 @@ class DirectRequest(NamedTuple):
     body: bytes
 
     def json(self) -> Any:
-        """Return the body as strict JSON.
+        """Decode the body as strict JSON.
 
-        Raises ValueError if the body is not JSON, or if the headers do not declare it as JSON without an encoding.
+        Raises ValueError if the body is not JSON, or if the headers do not declare unencoded JSON.
         """
         if self.headers.get("CONTENT_TYPE") not in CONTENT_TYPES or "CONTENT_ENCODING" in self.headers:
             raise ValueError("the body is not plain JSON")
@@ -62,31 +62,31 @@ class DirectRequest(NamedTuple):
 
 
 class DirectReply(NamedTuple):
-    """An event, and the answer that the client gets after the broker has routed and confirmed the event."""
+    """An event, and the response that the client gets after the broker has routed and confirmed the event."""
 
     event: Event
-    #: The status code with its reason, such as ``202 ACCEPTED``.
+    #: The status code and reason phrase, such as ``202 ACCEPTED``.
     status: str
     content_type: str
     body: bytes
     headers: Mapping[str, str]
-    #: The line that is logged with the answer, as a format, its arguments, and the id of the order.
+    #: The log line for the response, as a format string, the arguments, and the id of the order.
     line: tuple[str, tuple[object, ...], str]
 
     def check(self) -> None:
-        """Raise ValueError if a line of the head is invalid. Call this method before the event is published."""
+        """Raise ValueError if a line of the response head is invalid. Call this method before publishing the event."""
         texts = (self.status, self.content_type, *self.headers, *self.headers.values())
-        # One match checks all texts together, because every request on a direct route is checked.
+        # One match checks all texts together, because this check runs for every request on a direct route.
         if not _FIELD_TEXT.fullmatch("".join(texts)):
             wrong = next(one for one in texts if not _FIELD_TEXT.fullmatch(one))
-            raise ValueError(f"direct route: not a line for an answer's head, {wrong!r}; allowed: Latin-1, one line")
+            raise ValueError(f"direct route: not a line of a response head, {wrong!r}; allowed: one Latin-1 line")
 
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
-        """Return the log record for the line.
+        """Return the log record for ``line``.
 
         ``began`` is the time at which the event was published, in seconds since the epoch. With this time, the line is
-        sorted before the lines of the services that handle the event. These services may get the event before its
-        confirm arrives in this process.
+        sorted before the log lines of services that handle the event. Such services may get the event before this
+        process gets the confirm.
         """
         text, arguments, order = self.line
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, text, arguments, None, extra={"order": order})
@@ -94,13 +94,13 @@ class DirectReply(NamedTuple):
         return record
 
     def write_line(self, log: logging.Logger, began: float) -> None:
-        """Log the line. A view that has published the event itself calls this method."""
+        """Log ``line``. Call this method from a view that has published the event itself."""
         if log.isEnabledFor(logging.INFO):
             log.handle(self.record(log, began))
 
 
-#: A function that answers a request. It must not wait, because it runs on the loop's thread. If it returns None, the
-#: application answers the request.
+#: A function that answers a request. The function must not wait, because it runs on the event loop's thread. If the
+#: function returns None, the application answers the request.
 DirectRoute = Callable[[DirectRequest], DirectReply | None]
 
 
@@ -111,7 +111,7 @@ class _Unanswered(NamedTuple):
 
 
 class DirectRoutes:
-    """The direct routes of a server. Only the loop's thread may call the methods."""
+    """The direct routes of a server. Only the event loop's thread may call these methods."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class DirectRoutes:
         hosts: AllowedHosts,
         wake: Callable[[], None],
     ) -> None:
-        """``routes`` has a function for each method and path. ``wake`` wakes the loop from any thread."""
+        """``routes`` maps each method and path to a function. ``wake`` wakes the event loop from any thread."""
         self._routes, self._context, self._hosts, self._wake = routes, context, hosts, wake
         self._unanswered: dict[int, _Unanswered] = {}
         self._count = 0
@@ -130,7 +130,7 @@ class DirectRoutes:
         self._done: deque[tuple[int, Future[None]]] = deque()
         self._date = (0, "")
         self._log = LogWriter(context.log)
-        #: True if each answer closes its connection.
+        #: True if the connection is closed after each response.
         self.is_stopping = False
 
     def start(self) -> None:
@@ -138,11 +138,11 @@ class DirectRoutes:
         self._log.start()
 
     def stop(self, timeout: float) -> None:
-        """Write the waiting log lines, for at most ``timeout`` seconds."""
+        """Write the waiting log lines within ``timeout`` seconds."""
         self._log.stop(timeout)
 
     def take(self, channel: StrictChannel) -> bool:
-        """Call the direct route of a connection's first request. Return False if the application has to answer it."""
+        """Call the direct route of a connection's first request. Return False if the application has to answer."""
         try:
             return self._take(channel)
         except Exception:
@@ -154,7 +154,7 @@ class DirectRoutes:
         route = None if request is None else self._routes.get(request[:2])
         if request is None or route is None:
             return False
-        # If the log is full, threads answer the requests, because they may wait until the log is read again.
+        # If the log is full, threads answer the requests, because a thread may wait until the log is read again.
         if len(self._unanswered) >= MAX_UNANSWERED or self._log.is_full():
             return False
         if not self._hosts.is_own(request.headers.get("HOST", "")) or self._context.broker_problem():
@@ -169,11 +169,11 @@ class DirectRoutes:
         return True
 
     def unanswered(self) -> int:
-        """Return the number of requests that wait for their confirms or answers."""
+        """Return the number of requests that are waiting for a confirm or a response."""
         return len(self._unanswered)
 
     def work(self) -> None:
-        """Publish the events of all read requests and send all known answers, until none remains."""
+        """Publish the events of all new requests and send all available responses, until none remain."""
         while self._read_now or self._done:
             self._publish()
             self._answer()
@@ -191,7 +191,7 @@ class DirectRoutes:
         self._read_now.clear()
 
     def _confirmed(self, number: int, future: Future[None]) -> None:
-        # This function is called on the I/O thread, which must not be delayed.
+        # This method is called on the I/O thread, which must not be delayed.
         self._done.append((number, future))
         self._wake()
 
@@ -208,18 +208,18 @@ class DirectRoutes:
                 else:
                     one.channel.fail(error)
             except Exception:
-                self._context.log.exception("an answer could not be sent")
+                self._context.log.exception("a response could not be sent")
                 one.channel.end()
 
     def give_up_late(self) -> None:
-        """Pass requests whose confirm is late to the application, so that no request hangs."""
+        """Pass requests with late confirms to the application, so that no request hangs."""
         now = time.monotonic()
 
         for number in [number for number, one in self._unanswered.items() if one.deadline <= now]:
             self._unanswered.pop(number).channel.fail(TimeoutError())
 
     def give_up_all(self) -> None:
-        """Pass all requests to the application, because no time is left to wait for confirms."""
+        """Pass all unanswered requests to the application, because no time is left to wait for confirms."""
         for number in tuple(self._unanswered):
             self._unanswered.pop(number).channel.fail(CancelledError())
 
@@ -230,7 +230,7 @@ class DirectRoutes:
             self._log.add(reply.record(log, time.time() - age))
         is_last = self.is_stopping or one.channel.close_behind_answer()
         connection = "Connection: close\r\n" if is_last else ""
-        # The form is the same as in the application's answers, which waitress sends.
+        # The format is the same as in the application's responses, which waitress sends.
         head = (
             f"HTTP/1.1 {reply.status}\r\n{connection}Content-Length: {len(reply.body)}\r\n"
             f"Content-Type: {reply.content_type}\r\nDate: {self._now()}\r\n"

@@ -1,6 +1,6 @@
-"""The address on which a service listens, and the maximum number of its connections.
+"""The address on which a service listens, and the maximum number of connections.
 
-Each connection needs a file descriptor of the process (getrlimit(2)).
+Each connection needs a file descriptor in the process (getrlimit(2)).
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from runner.errors import PluginError, RunnerError
 if TYPE_CHECKING:
     from runner import Context
 
-#: The number of descriptors reserved for broker, database and log. At most half of all descriptors are reserved.
+#: The number of file descriptors reserved for broker, database and log. At most half of the free descriptors are
+#: reserved.
 RESERVED = 32
-#: Seconds that must pass between two warnings.
+#: The minimum time between two warnings, in seconds.
 WARNING_PAUSE = 10.0
 
 
 def bind(host: str, port: int, context: Context) -> socket.socket:
     """Return a socket that listens on the address.
 
-    Raises PluginError or RunnerError. The error contains a fix and names the options ``host`` and ``port``.
+    Raises PluginError or RunnerError, which names the option (``host`` or ``port``) and a fix.
     """
     where = f"services.{context.service}.options"
     if not 0 <= port <= 65535:
@@ -37,22 +38,22 @@ def bind(host: str, port: int, context: Context) -> socket.socket:
         *_, address = found[0]
         return context.listen(address[0], port)
     except UnicodeError:
-        raise PluginError(f"{where}.host: not a host's name, {host!r}; allowed: such as 127.0.0.1") from None
+        raise PluginError(f"{where}.host: not a host name, {host!r}; allowed: such as 127.0.0.1") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise RunnerError(
-                f"{where}.port: {port} is taken on {host}; stop the program that listens there, or choose another port"
+                f"{where}.port: {port} is in use on {host}; stop the program that listens there, or choose another port"
             ) from None
         if error.errno == errno.EACCES:
-            raise PluginError(f"{where}.port: {port} may not be opened by this user; choose one over 1023") from None
+            raise PluginError(f"{where}.port: not allowed for this user, {port}; choose a port over 1023") from None
         raise RunnerError(
             f"{where}.host: cannot listen on {host!r}, {error.strerror}; "
-            "choose an address of this computer, such as 127.0.0.1"
+            "choose an address of this machine, such as 127.0.0.1"
         ) from None
 
 
 def most_connections(wanted: int, log: logging.Logger) -> int:
-    """Return the number of connections for which this process has descriptors, at most ``wanted``.
+    """Return the number of connections for which this process has file descriptors, at most ``wanted``.
 
     Log a warning if the number is lower than ``wanted``.
     """
@@ -64,8 +65,8 @@ def most_connections(wanted: int, log: logging.Logger) -> int:
     if most < wanted:
         needed = limit + wanted - free + RESERVED
         log.warning(
-            "at most %s connections at once, because this process may have %s files open (ulimit -n); "
-            "%s are enough for %s",
+            "at most %s connections can be open, because this process is limited to %s open files (ulimit -n); "
+            "a limit of %s is enough for %s connections",
             most,
             limit,
             needed,
@@ -75,7 +76,7 @@ def most_connections(wanted: int, log: logging.Logger) -> int:
 
 
 class Shortage:
-    """A warning about missing descriptors, which is logged at most once per ``WARNING_PAUSE``."""
+    """A warning about a lack of file descriptors, which is logged at most once per ``WARNING_PAUSE``."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log, self._next = log, 0.0
@@ -85,4 +86,4 @@ class Shortage:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + WARNING_PAUSE
-            self._log.warning("no connection can be accepted, %s (ulimit -n)", error.strerror)
+            self._log.warning("new connections cannot be accepted, %s (ulimit -n)", error.strerror)

@@ -1,4 +1,4 @@
-"""Functions for Flask applications, which read a body, publish an event, and answer errors with problem details."""
+"""Functions for Flask applications that read bodies, publish events and answer errors with problem details."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_body(model: type[Model], noun: str, type: str = "about:blank") -> Model:
-    """Read the body of the request, such as an "order", as strict JSON, and check it.
+    """Read the request body as strict JSON, and validate the body with a model.
 
-    ``noun`` names the value in errors. Raises Problem:
+    ``noun`` names the body in errors, such as "order". Raises Problem with one of these status codes:
 
     - 415 if the headers do not declare plain JSON
     - 411 if the headers state no length
     - 400 if the body is not a JSON object
-    - 422 with this ``type`` if a field is wrong (the answer names each wrong field)
+    - 422 with ``type`` if a field is invalid (the response names each invalid field)
     """
     if request.mimetype != "application/json":
         given = request.headers.get("Content-Type", "none")
         raise Problem(415, f"Content-Type: {given!r} is not supported; send application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(415, "Content-Encoding: not supported; send plain JSON")
+        raise Problem(415, "Content-Encoding: encoded bodies are not supported; send plain JSON")
     if request.content_length is None:
         raise Problem(411, f"Content-Length: missing; send the length of the {noun} in bytes")
     try:
@@ -55,7 +55,7 @@ def publish(context: Context, event: Event) -> None:
 
     If the request's direct route could not publish the event, this function does not publish it again.
 
-    Raises BrokerError with the reason if the event may not have reached the broker.
+    Raises BrokerError with the reason if the event might not have reached the broker.
     """
     failure = request.environ.get(FAILURE) if has_request_context() else None
     try:
@@ -87,7 +87,7 @@ def answer_problems(app: Flask, log: logging.Logger) -> None:
 
     def answer_bug(error: Exception) -> Response:
         log.error("%s %r failed", request.method, request.path, exc_info=error)
-        return respond(Problem(500, "an unexpected error occurred; the service's log contains it"))
+        return respond(Problem(500, "an unexpected error occurred; see the service's log"))
 
     handlers: dict[type[Exception], Any] = {
         Problem: answer_problem,

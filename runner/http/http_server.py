@@ -1,4 +1,4 @@
-"""The HTTP server of a service, with its limits, the turns of its loop, and its stop."""
+"""The HTTP server of a service, with its limits, its event loop and its shutdown."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from runner import Context
 
 MAX_BODY_BYTES = 64 * 1024
-#: The maximum number of connections. An additional connection closes the connection that has been idle longest.
+#: The maximum number of connections. An additional connection closes the connection that has been idle the longest.
 MAX_CONNECTIONS = 512
-#: The maximum time in seconds that a connection may be idle, and that a request may take to arrive.
+#: The maximum time in seconds for which a connection may be idle, and within which a request must arrive.
 REQUEST_SECONDS = 20
-#: Seconds between two comments that keep an idle stream open.
+#: The interval in seconds between comments that keep an idle stream open.
 HEARTBEAT_SECONDS = 10
-#: Seconds of ``stop_timeout`` that are reserved for the other steps of a stop, after the wait for unanswered requests.
+#: The seconds of ``stop_timeout`` that are reserved for closing connections and stopping threads.
 STOP_RESERVE = 2.0
-#: Seconds that connecting clients have to complete a connection when the service stops listening.
+#: The time in seconds for clients to complete their TCP handshakes when the service stops listening.
 HANDSHAKE_SECONDS = 0.5
-#: Requests on direct routes that are still unconfirmed are refused this number of seconds before the end of a stop.
+#: The number of seconds before the end of a shutdown at which unconfirmed requests on direct routes are refused.
 REFUSE_SECONDS = 0.5
-#: Seconds to write the remaining log lines at a stop.
+#: The time in seconds for writing the remaining log lines during a shutdown.
 LOG_SECONDS = 0.5
-#: A turn of the loop accepts one connection, so that all processes on the address get connections. Unanswered requests
-#: make turns longer. So a turn accepts one more connection per ``UNANSWERED_PER_ACCEPT`` unanswered requests, but at
-#: most ``MAX_ACCEPTS`` connections.
+#: An iteration of the event loop accepts one connection, so that all processes on the address get connections.
+#: Unanswered requests make iterations longer. Therefore, an iteration accepts one more connection for each
+#: ``UNANSWERED_PER_ACCEPT`` unanswered requests, up to ``MAX_ACCEPTS`` connections.
 MAX_ACCEPTS, UNANSWERED_PER_ACCEPT = 16, 4
-#: Seconds between two checks during a stop whether all requests are answered.
+#: The interval in seconds between checks for unanswered requests during a shutdown.
 DRAIN_POLL_SECONDS = 0.05
-#: Seconds to wait if no descriptor is free for a new connection and no connection is idle.
+#: The pause in seconds if no descriptor is free for a new connection and no connection is idle.
 SHORTAGE_PAUSE = 0.01
-#: Seconds between two checks whether the service must stop.
+#: The interval in seconds between checks for a stop request.
 POLL_SECONDS = 0.2
 
 
 class HttpServer:
     """An HTTP server in which slow clients do not block other clients, and waiting requests do not block probes.
 
-    All clients and probes still wait for the loop, which also answers direct routes. Under load, a turn of the loop
-    takes 10 ms or more.
+    All clients and probes still wait for the event loop, which also serves direct routes. Under load, an iteration of
+    the event loop takes 10 ms or more.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class HttpServer:
         max_body_bytes: int,
         direct: Mapping[tuple[str, str], DirectRoute],
     ) -> None:
-        """Listen on the address. Raises PluginError or RunnerError with a fix."""
+        """Listen on ``host`` and ``port``. Raises PluginError or RunnerError with a fix."""
         hosts = AllowedHosts(allowed_hosts, host)
         self._socket = sock = bind(host, port, context)
         self._loop_thread = threading.get_ident()
@@ -76,11 +76,10 @@ class HttpServer:
         self._direct = DirectRoutes(direct, context, hosts, self._poller.wake)
         self._streams = Streams(self._poller.wake, min(MAX_STREAMS, max(1, self._most // 2)))
         self._heartbeat = 0.0
-        #: True if each answer announces that its connection will be closed.
+        #: True if each response announces that the connection will be closed.
         self.is_stopping = False
         limits = adjustments(sock, threads, max_body_bytes, self._most, REQUEST_SECONDS)
         self._acceptor = Acceptor(RequestChecks(app, hosts, context.log), sock, limits, self._poller, self)
-        # The remaining part of ``stop_timeout`` is for closing connections and stopping threads.
         self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -96,7 +95,7 @@ class HttpServer:
         self._direct.stop(LOG_SECONDS)
 
     def serve(self, wait_stop: Callable[[float], bool]) -> None:
-        """Serve until ``wait_stop`` returns True, then answer the requests that have arrived."""
+        """Serve until ``wait_stop`` returns True, and then answer the requests that have arrived."""
         while not wait_stop(0):
             until = time.monotonic() + POLL_SECONDS
             while (left := until - time.monotonic()) > 0:
@@ -118,7 +117,7 @@ class HttpServer:
             self.turn(DRAIN_POLL_SECONDS)
 
     def turn(self, seconds: float) -> None:
-        """Publish, answer and write streams, then wait at most ``seconds`` for sockets and handle them."""
+        """Publish events, send responses and streams, and then handle sockets for at most ``seconds``."""
         # From this point, every change wakes the poller.
         self._poller.fall_asleep()
         self._direct.work()
@@ -126,7 +125,7 @@ class HttpServer:
         self._poller.wait(seconds)
 
     def _stop_accepting(self) -> None:
-        """Close the listening socket without resetting waiting clients, even if no other process has this socket."""
+        """Stop listening without resetting waiting connections, even if no other process has the listening socket."""
         if is_given_up(self._socket):
             drop_new_connections(self._socket)
             until = time.monotonic() + HANDSHAKE_SECONDS
@@ -146,7 +145,7 @@ class HttpServer:
             self._acceptor.give(channel)
 
     def accept(self) -> None:
-        """Accept some waiting connections. For each one above the maximum, close the longest idle connection."""
+        """Accept a few waiting connections. Above the maximum, close one idle connection for each new connection."""
         for _ in range(min(MAX_ACCEPTS, 1 + self._direct.unanswered() // UNANSWERED_PER_ACCEPT)):
             if not self._acceptor.accept_one():
                 break
@@ -154,24 +153,24 @@ class HttpServer:
                 self._make_room()
 
     def lack_descriptor(self, error: OSError) -> None:
-        """Close an idle connection, because a new connection waits in the kernel for a free descriptor."""
+        """Close an idle connection, because a new connection is waiting in the kernel for a free descriptor."""
         self._shortage.report(error)
         if not self._make_room():
             time.sleep(SHORTAGE_PAUSE)  # without a pause, the loop would retry immediately
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle longest. Return False if no connection is idle."""
+        """Close the connection that has been idle the longest. Return False if no connection is idle."""
         idle = [one for one in self._acceptor.channels if one.is_idle()]
         if idle:
             min(idle, key=lambda channel: channel.silent_since).end()
         return bool(idle)
 
     def maintain(self, now: float) -> None:
-        """Close connections whose request arrives too slowly, and connections whose client does not read answers."""
+        """Close connections whose request arrives too slowly, and connections whose client does not read responses."""
         oldest = time.monotonic() - REQUEST_SECONDS
         for channel in tuple(self._acceptor.channels):
             if channel.is_stuck(now - 2 * REQUEST_SECONDS):
-                # waitress closes a connection only when it can write to it, and this never happens if the client does
+                # waitress closes a connection only when the socket is writable, which never happens if the client does
                 # not read.
                 channel.disconnect()
             elif (started := channel.request_started) is not None and started < oldest:
@@ -183,15 +182,15 @@ class HttpServer:
             self._streams.keep_alive()
 
     def reserve_stream(self, channel: StrictChannel) -> None:
-        """Reserve a place for a stream. Raises Problem (503) if no place is free."""
+        """Allow a connection to become a stream. Raises Problem (503) if too many streams are open."""
         self._streams.reserve(channel)
 
     def begin_stream(self, channel: StrictChannel, head: bytes, feed: Feed) -> None:
-        """Turn a connection into a stream, to which the loop writes."""
+        """Turn a connection into a stream that the event loop writes."""
         self._streams.begin(channel, head, feed)
 
     def forget(self, channel: StrictChannel) -> None:
-        """Free the place of a closed connection."""
+        """Stop counting a closed connection as a stream."""
         self._streams.forget(channel)
 
 
@@ -207,27 +206,27 @@ def serve(
     direct: Mapping[tuple[str, str], DirectRoute] | None = None,
     needs_broker: bool = True,
 ) -> None:
-    """Serve a WSGI application, such as a Flask application, until the service must stop. Use it in the ``run`` hook.
+    """Serve a WSGI application, such as a Flask application, until the service must stop. Call it in the ``run`` hook.
 
     - ``port`` 0 selects any free port. The service's log and ``status`` show the selected port.
     - ``allowed_hosts`` contains the allowed values of the Host header, in addition to ``host``. ``*`` allows any value.
-    - ``direct`` has a function for each method and path, such as ``("POST", "/orders")``. The loop calls this function
-      before the application. The function gets a DirectRequest and must not wait. If it returns None, the application
-      answers the request.
+    - ``direct`` maps a method and a path to a function, such as ``("POST", "/orders")``. The event loop calls this
+      function before the application. The function gets a DirectRequest and must not block. If the function returns
+      None, the application answers the request.
     - ``needs_broker`` is False for a service that works without the broker.
 
     The server refuses requests that exceed its limits or are ambiguous, and answers them with problem details. If the
     application raises ``Problem``, the client also gets problem details.
 
-    Raises PluginError or RunnerError if the server cannot listen, and ValueError for any other invalid argument.
+    Raises PluginError or RunnerError if the server cannot listen, and ValueError for an invalid argument.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise ValueError(f"threads: {threads} is out of range; allowed: 1 to {MAX_THREADS}")
     if max_body_bytes < 0:
         raise ValueError(f"max_body_bytes: {max_body_bytes} is out of range; allowed: 0 or more")
     if isinstance(allowed_hosts, str):
-        # A string is iterable, so each of its characters would be used as a host.
-        raise ValueError(f"allowed_hosts: a text, {allowed_hosts!r}; allowed: a list of names")
+        # A string is iterable, so each character would be used as a host.
+        raise ValueError(f"allowed_hosts: not a list, {allowed_hosts!r}; allowed: a list of names")
     with HttpServer(
         app, context, host=host, port=port, allowed_hosts=allowed_hosts, threads=threads,
         max_body_bytes=max_body_bytes, direct=direct or {},

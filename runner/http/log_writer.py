@@ -1,7 +1,7 @@
-"""A thread for writing log records.
+"""A thread that writes log records.
 
-A thread that writes to standard error waits while no process reads it, for example while the supervisor is stopped
-(SIGSTOP). The loop must not wait, because all connections and probes would also wait.
+Writing to standard error blocks while no process reads the output, for example while the supervisor is stopped
+(SIGSTOP). The event loop must not block, because all connections and probes would have to wait.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from queue import SimpleQueue
 
 _own_log = logging.getLogger(__name__)
 
-#: The number of waiting records above which direct routes are no longer called. Requests that are still unanswered may
-#: add further records.
+#: The number of waiting records from which direct routes are no longer called. Unanswered requests may still add
+#: records.
 MAX_WAITING = 1000
 
 
 class LogWriter:
-    """A writer that passes records to ``log`` in order, possibly shortly after their answers are sent."""
+    """A writer that passes records to ``log`` in order, possibly shortly after the responses are sent."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -33,12 +33,12 @@ class LogWriter:
         self._thread.start()
 
     def add(self, record: logging.LogRecord) -> None:
-        """Add a record. It is written after the next ``flush``."""
+        """Add a record, which is written after the next ``flush``."""
         self._new.append(record)
         self._given += 1
 
     def flush(self) -> None:
-        """Wake the thread, once for all added records."""
+        """Wake the thread once for all added records."""
         if self._new:
             self._batches.put(self._new)
             self._new = []
@@ -48,7 +48,7 @@ class LogWriter:
         return self._given - self._written >= MAX_WAITING
 
     def stop(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds until all records are written. The thread may continue until the exit."""
+        """Wait up to ``timeout`` seconds until all records are written. The thread may run until the process exits."""
         self.flush()
         self._batches.put(None)
         self._thread.join(timeout)
@@ -59,5 +59,5 @@ class LogWriter:
                 try:
                     self._log.handle(record)
                 except Exception:  # noqa: BLE001 - the later lines must still be written
-                    _own_log.exception("a line could not be written: %r", record.msg)
+                    _own_log.exception("a log line could not be written: %r", record.msg)
                 self._written += 1

@@ -1,7 +1,7 @@
-"""The poller of the loop, which waits for sockets with epoll, so that idle sockets cost almost nothing.
+"""The poller of the event loop, which waits for sockets with epoll, so that idle sockets cost almost nothing.
 
 The poller asks a connection for its events only after a possible change, not before each wait. For the listening
-socket, it uses poll instead, because epoll always wakes the processes that share a socket in the same order. With
+socket, the poller uses poll, because epoll always wakes the processes that share a socket in the same order. With
 epoll, the first process would get nearly all connections.
 """
 
@@ -19,7 +19,7 @@ READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 
 class Pollable(Protocol):
-    """A socket for which the loop waits."""
+    """A socket that the event loop waits for."""
 
     is_listening: bool
 
@@ -56,7 +56,7 @@ class Poller:
         self._watched.add(one)
 
     def watch(self, one: Pollable) -> None:
-        """Ask ``one`` for its events before each wait, until it waits only for its next request."""
+        """Ask a socket for its events before each wait, until the socket waits only for its next request."""
         self._watched.add(one)
 
     def watch_all(self) -> None:
@@ -67,7 +67,7 @@ class Poller:
         """Remove a socket. Call this method before the socket is closed."""
         self._sockets.pop(descriptor, None)
         # Closing the socket is not enough. The supervisor has the same listening socket, so the kernel would still
-        # report events for it.
+        # report the socket's events.
         if self._asked.pop(descriptor, 0):
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
@@ -94,7 +94,7 @@ class Poller:
         self._is_asleep = False
 
     def wake(self) -> None:
-        """End the wait, if there is one. Any thread may call this, even after ``close``."""
+        """End the current wait, if any. Any thread may call this method, even after ``close``."""
         if self._is_asleep:
             with self._waking:
                 if self._is_asleep and not self._is_closed:
@@ -116,8 +116,8 @@ class Poller:
         if one.wanted() & READ:
             one.act(flags)
             return
-        # The client of an unanswered request has sent more data or has closed the connection. This is handled after the
-        # answer.
+        # The client of an unanswered request has sent more data or has closed the connection. Both events are handled
+        # after the response.
         self._ask(one)
         if self._asked.get(descriptor):
             one.act(flags & ~READ)
@@ -136,7 +136,7 @@ class Poller:
             elif wanted:
                 poll.modify(descriptor, wanted)
             else:
-                # Otherwise the kernel would report the end of a connection again and again.
+                # Otherwise, the kernel would report the end of a connection repeatedly.
                 poll.unregister(descriptor)
             self._asked[descriptor] = wanted
         if wanted == READ and not one.is_listening:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 CONTENT_TYPE = "application/problem+json"
-#: The maximum number of wrong fields in an answer. A body can have thousands of them.
+#: The maximum number of invalid fields in a response. A body can contain thousands of invalid fields.
 MAX_WRONG_FIELDS = 50
-#: The maximum number of characters of a value that an answer repeats to the client.
+#: The maximum number of characters in a value that a response repeats to the client.
 MAX_ECHO = 200
 
 
 class Problem(Exception):
-    """An error for a refused request, which the client gets as an answer with the reason."""
+    """The refusal of a request, which the client gets as a response with the reason."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         errors: list[dict[str, Any]] | None = None,
     ) -> None:
-        """``type`` is the URI of a description. ``errors`` is a machine-readable list of the errors."""
+        """``type`` is the URI of the problem's description. ``errors`` is a machine-readable list of errors."""
         super().__init__(detail)
         self.status, self.detail, self.type = HTTPStatus(status), detail, type
         self.headers = dict(headers or {})
@@ -50,17 +50,17 @@ class Problem(Exception):
         return json.dumps(members).encode()
 
     def all_headers(self) -> dict[str, str]:
-        """Return the headers of the answer, including the headers that every refusal has."""
+        """Return the headers of the response, including the headers that every refusal has."""
         return {"Cache-Control": "no-store", **self.headers, "Content-Type": CONTENT_TYPE}
 
     def report(self, log: logging.Logger, method: str, path: str) -> None:
-        """Log the refusal. An error of the service itself is logged as a warning."""
+        """Log the refusal. A server error (5xx) is logged as a warning."""
         level = logging.INFO if self.status.value < 500 else logging.WARNING
         log.log(level, "%s %r refused with %s: %s", method, path, self.status.value, self.detail)
 
 
 def invalid(error: ValidationError, noun: str, allowed: Iterable[str], type: str = "about:blank") -> Problem:
-    """Return a 422 that names each wrong field in a ``noun``, such as "order", and the allowed values.
+    """Return a 422 that names each invalid field in a ``noun``, such as "order", and the allowed values.
 
     ``allowed`` contains the names of the allowed fields.
     """

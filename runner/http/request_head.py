@@ -1,19 +1,19 @@
-"""The head of a request. Plain heads are read quickly, and heads that state the body's length twice are refused.
+"""Request heads. Plain heads are parsed quickly, and heads that state the body's length more than once are refused.
 
 Two programs that disagree about the end of a request also disagree about the start of the next request. Attackers use
-this to smuggle requests past a proxy (RFC 9112, section 11.2).
+such disagreements to smuggle requests past a proxy (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
 
 import re
 
-#: The form of a head that most clients send. waitress's parser reads all other heads.
+#: The format of the heads that most clients send. waitress's parser reads all other heads.
 _PLAIN = re.compile(
     rb"([A-Z]+) (/[A-Za-z0-9/._~-]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[ \t]*[!-~][ -~\t]*\r\n)*)\r\n", re.ASCII
 )
 _FIELD = re.compile(r"([^:]+):[ \t]*([^\r]+)\r\n")
-#: Headers that a plain head does not have.
+#: The headers that a plain head does not contain.
 _UNUSUAL = frozenset({"EXPECT", "TRANSFER_ENCODING"})
 #: The maximum number of digits in a plain Content-Length.
 _LENGTH_DIGITS = 8
@@ -22,7 +22,7 @@ _LENGTH_DIGITS = 8
 def read_plain(head: bytes) -> tuple[str, str, dict[str, str], int] | None:
     """Return method, path, headers and body length from a plain head, or None for any other head.
 
-    The result is the same as from waitress. Header names are in upper case, with ``_`` in place of ``-``.
+    waitress would return the same result. Header names are in upper case, with ``_`` instead of ``-``.
     """
     plain = _PLAIN.fullmatch(head)
     if plain is None:
@@ -38,14 +38,14 @@ def read_plain(head: bytes) -> tuple[str, str, dict[str, str], int] | None:
 
 
 def has_transfer_encoding(head: bytes) -> bool:
-    """Return True if Transfer-Encoding states the end of the body. Raises ValueError if several headers state it."""
+    """Return True if the head contains Transfer-Encoding. Raises ValueError if several headers state the length."""
     lines = head.split(b"\r\n")[1:]
     if any(line.startswith((b" ", b"\t")) for line in lines):
-        raise ValueError("a header is folded over several lines")
+        raise ValueError("a header is folded across several lines")
     names = [line.partition(b":")[0].strip().lower() for line in lines]
     if names.count(b"content-length") > 1:
         raise ValueError("more than one Content-Length")
     is_encoded = b"transfer-encoding" in names
     if is_encoded and (b"content-length" in names or names.count(b"transfer-encoding") > 1):
-        raise ValueError("more than one statement of the body's length")
+        raise ValueError("several headers state the length of the body")
     return is_encoded

@@ -1,7 +1,7 @@
-"""Server-sent events (HTML Living Standard, section 9.2). The loop writes them, so a stream needs no thread.
+"""Server-sent events (HTML Living Standard, section 9.2). The event loop sends the events, without a thread.
 
-A slow client loses frames, but does not delay other clients. The client then gets a ``lost`` event with the number of
-lost frames, so that a page can reload its data.
+A slow client loses frames, but does not delay other clients. Later, the slow client gets a ``lost`` event with the
+number of lost frames, so that a page can reload its data.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 #: The maximum number of streams in a process. Additional clients get a 503.
 MAX_STREAMS = 64
-#: The maximum number of bytes that wait for a client. Frames beyond this number are lost, unless no other frame waits.
+#: The maximum number of bytes that wait for a client. Frames above this limit are lost, unless no other frame waits.
 MAX_BACKLOG = 64 * 1024
-#: The maximum number of a feed's frames that may wait for the loop.
+#: The maximum number of a feed's frames that can wait for the event loop.
 MAX_WAITING = 256
 #: Milliseconds after which a browser reconnects, for example after a restart.
 RECONNECT_MS = 2000
 RETRY_AFTER_SECONDS = 10
-#: A comment, which detects a client that has closed its connection, and shows proxies that the connection is in use.
+#: A comment that detects a closed connection, and shows proxies that an open connection is in use.
 HEARTBEAT = b":\n\n"
 #: The key in a request's environment for a function that subscribes the client to a feed. The function raises Problem
 #: if there are too many streams.
@@ -38,10 +38,10 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def frame(data: object, event: str = "message", id: str | None = None) -> bytes:
-    """Return the bytes of an event. Data other than a string becomes JSON. Raises ValueError and TypeError."""
+    """Return the bytes of an event. Data that is not a string is sent as JSON. Raises ValueError and TypeError."""
     for name, value in (("event", event), ("id", id)):
         if value is not None and (_LINE_END.search(value) or "\0" in value):
-            raise ValueError(f"{name}: contains a line end or NUL, {value!r}; allowed: one line")
+            raise ValueError(f"{name}: contains a line break or NUL, {value!r}; allowed: one line")
     text = data if isinstance(data, str) else encode_json(data).decode()
     lines = [] if event == "message" else [f"event: {event}"]
     lines += [] if id is None else [f"id: {id}"]
@@ -56,14 +56,14 @@ class Feed:
         self._lock = threading.Lock()
         self._frames: deque[bytes] = deque()
         self._dropped = 0
-        #: A function that wakes the loop, or None while there is no subscriber.
+        #: A function that wakes the event loop, or None while there is no subscriber.
         self._wake: Callable[[Feed], None] | None = None
 
     def send(self, data: object, event: str = "message", id: str | None = None) -> None:
         """Send an event to each subscriber, without waiting.
 
-        ``data`` is a string, or any other value, which is sent as JSON. Raises ValueError or TypeError if ``data``
-        cannot be written as JSON, or if ``event`` or ``id`` has several lines.
+        ``data`` is a string, or another value that is sent as JSON. Raises ValueError or TypeError if ``data`` cannot
+        be written as JSON, or if ``event`` or ``id`` contains several lines.
         """
         if self._wake is None:
             return
@@ -87,7 +87,7 @@ class Feed:
                 self._dropped = 0
 
     def taken(self) -> tuple[int, list[bytes]]:
-        """Remove and return the waiting frames, with the number of frames that were dropped."""
+        """Remove the waiting frames, and return the number of dropped frames and the waiting frames."""
         with self._lock:
             dropped, frames = self._dropped, list(self._frames)
             self._dropped = 0
@@ -96,7 +96,7 @@ class Feed:
 
 
 class _Subscriber:
-    """One client of a feed."""
+    """A client that is subscribed to a feed."""
 
     def __init__(self, channel: StrictChannel, feed: Feed) -> None:
         self.channel, self.feed, self.lost = channel, feed, 0
@@ -115,35 +115,35 @@ class _Subscriber:
 
 
 class Streams:
-    """The streams of a server. Only the loop's thread may call the methods, except ``reserve`` and ``begin``."""
+    """The streams of a server. Only the event loop's thread may call methods other than ``reserve`` and ``begin``."""
 
     def __init__(self, wake: Callable[[], None], most: int) -> None:
-        """``wake`` wakes the loop. ``most`` is the maximum number of streams."""
+        """``wake`` wakes the event loop. ``most`` is the maximum number of streams."""
         self._wake, self._most = wake, most
         self._lock = threading.Lock()
-        #: All connections that are streams or have a reserved place.
+        #: All connections that are streams or are about to become streams.
         self._places: set[StrictChannel] = set()
         self._begun: deque[tuple[StrictChannel, bytes, Feed]] = deque()
         self._changed: deque[Feed] = deque()
         self._subscribers: dict[StrictChannel, _Subscriber] = {}
 
     def reserve(self, channel: StrictChannel) -> None:
-        """Reserve a place for a connection until it is closed. Raises Problem (503) if no place is free."""
+        """Count a connection as a stream until it is closed. Raises Problem (503) if too many streams are open."""
         with self._lock:
             if not channel.connected:
-                return  # ``forget`` was already called, so the place would never be freed
+                return  # ``forget`` was already called, so the connection would be counted forever
             if len(self._places) >= self._most:
-                text = f"{self._most} streams are open, the maximum; close a stream, or try again later"
+                text = f"the maximum of {self._most} open streams is reached; close a stream, or try again later"
                 raise Problem(503, text, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
             self._places.add(channel)
 
     def begin(self, channel: StrictChannel, head: bytes, feed: Feed) -> None:
-        """Make the loop send the head of an answer, followed by the feed's events."""
+        """Make the event loop send the head of a response, followed by the feed's events."""
         self._begun.append((channel, head + b"retry: %d\n\n" % RECONNECT_MS, feed))
         self._wake()
 
     def forget(self, channel: StrictChannel) -> None:
-        """Free the place of a closed connection."""
+        """Stop counting a closed connection as a stream."""
         with self._lock:
             self._places.discard(channel)
         subscriber = self._subscribers.pop(channel, None)
@@ -182,7 +182,7 @@ class Streams:
 
 
 class StreamBody:
-    """The body of a stream. This server subscribes the client. With any other server, the body is empty."""
+    """The body of a stream. This server subscribes the client to the feed. With other servers, the body is empty."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -192,10 +192,10 @@ class StreamBody:
 
 
 def stream(feed: Feed) -> Response:
-    """Return the answer of a Flask view that subscribes its client to a feed.
+    """Return a Flask response that subscribes the client to a feed.
 
-    The client gets all events from now on, until it closes the connection or the service stops. One process serves at
-    most 64 streams. Additional clients get a 503.
+    The client gets all further events, until the client closes the connection or the service stops. One process serves
+    at most 64 streams. Additional clients get a 503.
     """
     # Imported here, because an application may use another framework.
     from flask import Response

@@ -1,8 +1,8 @@
 """The adapter for waitress, with all parts of waitress that FastCommerce calls or replaces.
 
-No other module imports waitress. The public interface of waitress is only ``serve`` and its options. All other names in
-this module are private names of waitress. So pyproject.toml limits its version, and ``tests/unit/test_request_head.py``
-compares both parsers.
+No other module imports waitress. The public interface of waitress consists of ``serve`` and its options. This module
+uses private names of waitress. Therefore, pyproject.toml limits the version of waitress, and
+``tests/unit/test_request_head.py`` compares both parsers.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Acceptor", "StrictChannel", "StrictParser", "adjustments"]
 
 MAX_HEADER_BYTES = 16 * 1024
-#: The number of bytes of a body that are kept in memory. The rest of a longer body is in a temporary file.
+#: The maximum number of bytes of a body in memory. A longer body is written to a temporary file.
 MAX_BODY_IN_MEMORY = 512 * 1024
-#: Seconds that a new connection has to send its first request while the service stops.
+#: The time in seconds for the first request on a new connection while the service stops.
 FIRST_REQUEST_SECONDS = 0.5
 #: The paths of probes.
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -46,24 +46,24 @@ CONNECTION_OPTIONS = frozenset({"keep-alive", "close"})
 
 
 class LengthRequired(Error):  # type: ignore[misc]
-    """An error for a body without a stated length. waitress has no such error."""
+    """The 411 error for a body without a stated length, which waitress does not define."""
 
     code = 411
 
 
 class StrictParser(HTTPRequestParser):  # type: ignore[misc]
-    """A request parser. To prevent smuggling, it refuses requests that do not state their end in exactly one way."""
+    """A request parser that refuses requests with an ambiguous end, to prevent request smuggling."""
 
     def __init__(self, adj: Adjustments) -> None:
         super().__init__(adj)
         self.started = time.monotonic()
-        #: The complete answer, if it is already known.
+        #: The complete response, if it is already known.
         self.answer: bytes | None = None
-        #: The publishing error of the request's direct route, if there is one.
+        #: The publishing error from the request's direct route, if any.
         self.failure: BaseException | None = None
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Read a plain head. For any other head, check the framing headers, then parse it with waitress."""
+        """Read a plain head. For any other head, check the framing headers and use the parser of waitress."""
         plain = read_plain(header_plus)
         if plain is not None:
             self.command, self.path, self.headers, self.content_length = plain
@@ -85,7 +85,7 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
         super().parse_header(header_plus)
 
     def received(self, data: bytes) -> int:
-        """Parse received bytes. A refused request gets no 100 (Continue)."""
+        """Parse received bytes. A refused request gets no 100 (Continue) response."""
         consumed: int = super().received(data)
         if self.error:
             self.expect_continue = False
@@ -93,10 +93,10 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class ProblemTask(ErrorTask):  # type: ignore[misc]
-    """An answer with problem details to a request that does not reach the application."""
+    """A response with problem details to a request that does not reach the application."""
 
     def execute(self) -> None:
-        """Write the answer. The connection is closed afterwards."""
+        """Write the response. The connection is closed afterwards."""
         error, limits = self.request.error, self.request.adj
         details = {
             413: f"the body is longer than {limits.max_request_body_size - 1} bytes",
@@ -112,13 +112,13 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
 
 
 class StrictTask(WSGITask):  # type: ignore[misc]
-    """An answer to a request. The application is called only if the answer is not known yet."""
+    """A response to a request. The application is called only if the response is not known yet."""
 
-    #: The feed to which the client is subscribed, if the answer is a stream.
+    #: The feed to which the client is subscribed, if the response is a stream.
     feed: Feed | None = None
 
     def service(self) -> None:
-        """Write the answer."""
+        """Write the response."""
         if self.request.answer is None:
             super().service()
         else:
@@ -126,7 +126,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
             self.channel.write_soon(self.request.answer)
 
     def write(self, data: bytes) -> None:
-        """Write a part of the body. The answer to HEAD has no body (RFC 9110, section 9.3.2)."""
+        """Write a part of the body. The response to HEAD has no body (RFC 9110, section 9.3.2)."""
         is_head = self.request.command == "HEAD"
         super().write(b"" if is_head else data)
         if is_head:
@@ -142,7 +142,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
         return environ
 
     def build_response_header(self) -> bytes:
-        """Return the head of the answer. During a stop, it announces that the connection will be closed."""
+        """Return the response head. During a shutdown, the head announces that the connection will be closed."""
         if self.channel.server.service.is_stopping:
             self.set_close_on_finish()
         return super().build_response_header()  # type: ignore[no-any-return]
@@ -152,7 +152,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
         self.feed = feed
 
     def finish(self) -> None:
-        """Finish the answer, or pass the connection to the loop if it is a stream."""
+        """Finish the response, or pass the connection to the event loop if the response is a stream."""
         if self.feed is None:
             super().finish()
             return
@@ -162,7 +162,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
 
 
 class _Polled:
-    """The poller's interface for a waitress socket. As a base class, it must precede waitress's own class."""
+    """The poller's interface to a waitress socket. This base class must precede waitress's own class."""
 
     _fileno: int
 
@@ -172,7 +172,7 @@ class _Polled:
         return self._fileno
 
     def act(self, flags: int) -> None:
-        """Read or write, as these flags of poll(2) allow."""
+        """Read or write, as the poll(2) flags allow."""
         wasyncore.readwrite(self, flags)
 
     def add_channel(self, map: dict[int, Any] | None = None) -> None:
@@ -187,7 +187,7 @@ class _Polled:
 
 
 class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
-    """One connection. Only the loop's thread calls the methods defined here, except ``begin_stream``."""
+    """A connection. Only the event loop's thread calls the methods defined here, except ``begin_stream``."""
 
     parser_class = StrictParser
     task_class = StrictTask
@@ -198,7 +198,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
 
     @property
     def request_started(self) -> float | None:
-        """The time of an unfinished request's first byte, as ``time.monotonic()``, or None without such a request."""
+        """The monotonic time of the first byte of an unfinished request, or None if there is no such request."""
         return None if self.request is None else self.request.started
 
     @property
@@ -207,7 +207,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return self.total_outbufs_len  # type: ignore[no-any-return]
 
     def wanted(self) -> int:
-        """Return the events that the loop has to wait for."""
+        """Return the events that the event loop must wait for."""
         # One method replaces waitress's readable() and writable(), because the loop calls it very often.
         if self.total_outbufs_len or self.will_close or self.close_when_flushed:
             return WRITE if not self.is_streaming or self.will_close else READ | WRITE
@@ -215,21 +215,21 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
 
     @property
     def silent_since(self) -> float:
-        """The time at which the client last sent or read anything, as ``time.time()``."""
+        """The time at which the client last sent or read data, as a value of ``time.time()``."""
         return self.last_activity
 
     def is_idle(self) -> bool:
-        """Return True if the connection has no open request or answer, is not a stream, and is not closing."""
+        """Return True if the connection has no open request or response, is not a stream, and is not closing."""
         return not (self.requests or self.total_outbufs_len or self.is_streaming or self.will_close)
 
     def is_stuck(self, since: float) -> bool:
-        """Return True if the client has read no part of an answer since ``since``, in terms of ``time.time()``."""
+        """Return True if the client has read no part of a response since ``since``, a value of ``time.time()``."""
         return self.total_outbufs_len > 0 and self.last_activity < since
 
     def is_done(self, stopping_for: float) -> bool:
-        """Return True if the connection can be closed, ``stopping_for`` seconds after the start of a stop.
+        """Return True if the connection can be closed, ``stopping_for`` seconds after the start of a shutdown.
 
-        A new connection has ``FIRST_REQUEST_SECONDS`` for its first request.
+        A new connection gets ``FIRST_REQUEST_SECONDS`` for its first request.
         """
         has_time = self.has_asked or stopping_for > FIRST_REQUEST_SECONDS
         return self.is_streaming or (self.is_idle() and has_time)
@@ -245,7 +245,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         super().del_channel(map)
 
     def asked(self, most: int) -> DirectRequest | None:
-        """Return the first request for its direct route, or None if it is unusual or has over ``most`` body bytes."""
+        """Return the first request, or None if the request is unusual or its body has more than ``most`` bytes."""
         one = self.requests[0]
         if (
             one.error is not None
@@ -260,16 +260,16 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return DirectRequest(one.command, one.path, one.query, one.headers, body)
 
     def fail(self, error: BaseException) -> None:
-        """Pass the first request to the application, because its direct route could not publish its event."""
+        """Pass the first request to the application, because the direct route could not publish the event."""
         self.requests[0].failure = error
         self.server.give(self)
 
     def close_behind_answer(self) -> bool:
-        """Return True if the first request asks to close the connection after its answer."""
+        """Return True if the first request asks to close the connection after the response."""
         return self.requests[0].connection_close  # type: ignore[no-any-return]
 
     def reply(self, answer: bytes, *, is_last: bool) -> None:
-        """Send the complete answer to the first request, and close the connection after the last answer."""
+        """Send the complete response to the first request, and close the connection after the last response."""
         (request,) = self.requests[:1]
         request.connection_close = is_last
         if self.connected and not (self.requests[1:] or self.request or self.total_outbufs_len):
@@ -292,16 +292,16 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
             self.write_soon(answer[sent:])
 
     def begin_stream(self, head: bytes, feed: Feed) -> None:
-        """Pass the connection to the loop. The thread that answers the connection's request calls this method."""
+        """Pass the connection to the event loop. The thread that answers the request calls this method."""
         with self.requests_lock:
             self.request, self.is_streaming = None, True
             del self.requests[1:]
-            # Further bytes from the client are ignored. A check in a method would cost time for all other requests.
+            # Further bytes from the client are ignored. A check in a method would slow down all other requests.
             self.received = lambda _: False
         self.server.service.begin_stream(self, head, feed)
 
     def push(self, data: bytes) -> None:
-        """Send a part of a stream. Bytes that the client does not read immediately are kept."""
+        """Send a part of a stream. Bytes that the client does not read immediately are buffered."""
         try:
             self.write_soon(data)
         except ClientDisconnected:
@@ -313,13 +313,13 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         self.handle_close()
 
     def end(self) -> None:
-        """Close the connection in the next turn of the loop."""
+        """Close the connection in the next iteration of the event loop."""
         self.will_close = True
         self.poller.watch(self)
 
 
 class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
-    """The listening socket and the threads. ``service`` is the HttpServer, which controls them."""
+    """The listening socket and the threads. ``service`` is the HttpServer that controls the acceptor."""
 
     channel_class = StrictChannel
     is_listening = True
@@ -343,7 +343,7 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         return self.active_channels.values()  # type: ignore[no-any-return]
 
     def wanted(self) -> int:
-        """Return the events that the loop has to wait for."""
+        """Return the events that the event loop must wait for."""
         return READ if self.readable() else 0
 
     def add_task(self, channel: StrictChannel) -> None:
@@ -352,7 +352,7 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.service.begin(channel)
 
     def give(self, channel: StrictChannel) -> None:
-        """Queue a request for a thread. Probes have their own thread, because other threads may be waiting."""
+        """Queue a request for a thread. Probes have their own thread, because all other threads may be waiting."""
         self.poller.watch(channel)
         is_probe = getattr(channel.requests[0], "path", "") in PROBES
         (self._probes if is_probe else self.task_dispatcher).add_task(channel)
@@ -362,13 +362,13 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.service.accept()
 
     def accept_one(self) -> bool:
-        """Accept a connection. Return False if no connection waits."""
+        """Accept a connection. Return False if no connection is waiting."""
         before = len(self.active_channels)
         super().handle_accept()
         return len(self.active_channels) > before
 
     def accept(self) -> Any:
-        """Accept a connection. Return None if no connection waits or no descriptor is free."""
+        """Accept a connection. Return None if no connection is waiting or no descriptor is free."""
         try:
             return super().accept()
         except OSError as error:
@@ -383,12 +383,12 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.service.maintain(now)
 
     def maintain_when_due(self) -> None:
-        """Do the maintenance once per second, even if the server no longer accepts connections."""
-        # waitress does its maintenance in this method of the listening socket.
+        """Perform maintenance once per second, even if the server no longer accepts connections."""
+        # waitress performs maintenance in this method of the listening socket.
         self.readable()
 
     def pull_trigger(self) -> None:
-        """Wake the loop. Any thread may call this."""
+        """Wake the event loop. Any thread may call this method."""
         self.poller.wake()
 
     def stop_accepting(self) -> None:
@@ -405,7 +405,7 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
 def adjustments(sock: socket.socket, threads: int, body: int, connections: int, silence: int) -> Adjustments:
     """Return waitress's settings.
 
-    ``body`` is the maximum number of bytes of a body. ``silence`` is the maximum number of seconds without traffic.
+    ``body`` is the maximum size of a body in bytes. ``silence`` is the maximum number of seconds without traffic.
     """
     return Adjustments(
         sockets=[sock],
@@ -415,7 +415,7 @@ def adjustments(sock: socket.socket, threads: int, body: int, connections: int, 
         max_request_body_size=body + 1,
         max_request_header_size=MAX_HEADER_BYTES,
         inbuf_overflow=min(body * 2, MAX_BODY_IN_MEMORY),
-        # The limit counts all descriptors of the loop, including the listening socket.
+        # The limit applies to all descriptors of the event loop, including the listening socket.
         connection_limit=connections * 2 + 16,
         channel_timeout=silence,
         cleanup_interval=1,

@@ -146,7 +146,7 @@ def test_streams_over_the_limit_get_a_503_until_a_stream_ends(web: Web, feed: Fe
         assert status == 503
         assert headers["Content-Type"] == "application/problem+json"
         assert int(headers["Retry-After"]) > 0
-        assert "64 streams are open" in json.loads(body)["detail"]
+        assert "64 open streams" in json.loads(body)["detail"]
         assert web.ask("GET", "/")[0] == 200, "other requests are answered"
         clients.pop().connection.close()
         late = wait_until(lambda: try_again(web, stack))
@@ -424,7 +424,7 @@ def test_a_generator_can_raise_a_problem_and_send_its_body_in_parts() -> None:
         ({"threads": 0}, "threads: 0 is out of range; allowed: 1 to 256"),
         ({"threads": 257}, "threads: 257 is out of range; allowed: 1 to 256"),
         ({"max_body_bytes": -1}, "max_body_bytes: -1 is out of range; allowed: 0 or more"),
-        ({"allowed_hosts": "shop.example"}, "allowed_hosts: a text, 'shop.example'; allowed: a list of names"),
+        ({"allowed_hosts": "shop.example"}, "allowed_hosts: not a list, 'shop.example'; allowed: a list of names"),
         ({"port": 65536}, "services.web.options.port: out of range, 65536; allowed: 0 to 65535"),
         ({"port": -1}, "services.web.options.port: out of range, -1; allowed: 0 to 65535"),
     ],

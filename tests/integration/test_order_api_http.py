@@ -351,7 +351,7 @@ def test_the_number_of_connections_follows_the_number_of_descriptors(monkeypatch
         assert service.order()[0] == 202
         open_now = len(os.listdir("/proc/self/fd"))
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    said = re.match(r"at most (\d+) connections at once, because this process may have", warning)
+    said = re.match(r"at most (\d+) connections can be open, because this process is limited to", warning)
     assert said is not None
     assert 10 <= int(said[1]) <= 32
     assert open_now - used < 120 + 64
@@ -379,7 +379,7 @@ def test_orders_are_accepted_again_after_a_moment_without_descriptors(monkeypatc
         monkeypatch.setattr("waitress.wasyncore.dispatcher.accept", lambda self: fail(self.socket))
         assert service.order()[0] == 202
     said = [record.getMessage() for record in caplog.records if "ulimit" in record.getMessage()]
-    assert said == ["no connection can be accepted, Too many open files (ulimit -n)"]
+    assert said == ["new connections cannot be accepted, Too many open files (ulimit -n)"]
 
 
 def test_a_silent_client_is_disconnected(monkeypatch):
@@ -497,7 +497,7 @@ def test_a_port_that_is_in_use_is_reported_with_the_remedy():
             assert not isinstance(service.error, PluginError)
             assert service.error.exit_code == 1
             assert str(service.error) == (
-                f"services.order_api.options.port: {port} is taken on 127.0.0.1; "
+                f"services.order_api.options.port: {port} is in use on 127.0.0.1; "
                 "stop the program that listens there, or choose another port"
             )
 
