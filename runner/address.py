@@ -1,4 +1,4 @@
-"""A broker's address: the parts of an ``amqp://`` URL."""
+"""The address of a broker, parsed from an ``amqp://`` URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-#: The environment variables from which RabbitMQ and its container image create the default user and vhost.
+#: The environment variables that set the default user and vhost of RabbitMQ and its container image.
 USER_VARIABLE = "RABBITMQ_DEFAULT_USER"
 PASSWORD_VARIABLE = "RABBITMQ_DEFAULT_PASS"  # noqa: S105 - the variable's name, not its value
 VHOST_VARIABLE = "RABBITMQ_DEFAULT_VHOST"
@@ -18,7 +18,7 @@ _PORTS = {"amqp": 5672, "amqps": 5671}
 
 @dataclass(frozen=True)
 class Login:
-    """A user of the broker, with a password and a virtual host."""
+    """The user, password and virtual host for a connection to a broker."""
 
     user: str = "guest"
     password: str = field(default="guest", repr=False)
@@ -26,7 +26,7 @@ class Login:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Login:
-        """Return the login from environment variables. Command-line arguments would be visible to all users."""
+        """Return the login from environment variables, because all users can see command-line arguments."""
         return cls(
             environment.get(USER_VARIABLE, cls.user),
             environment.get(PASSWORD_VARIABLE, "guest"),
@@ -40,7 +40,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Address:
-    """The address of a broker. Its string form contains no password, so it may be printed."""
+    """The address of a broker. The string form of an address omits the login, so it is safe to print."""
 
     host: str
     port: int
@@ -49,9 +49,9 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Split ``amqp://user:password@host:port/vhost`` as pika does. Every part except the host is optional.
+        """Parse ``amqp://user:password@host:port/vhost`` as pika does. Only the scheme and the host are required.
 
-        Raises ValueError for any other URL. The error does not quote the URL, because it may contain a password.
+        Raises ValueError for any other URL. The error does not quote the URL, which may contain a password.
         """
         try:
             parts = urlsplit(url)
@@ -61,16 +61,16 @@ class Address:
         if parts.scheme not in _PORTS:
             raise ValueError(f"scheme {parts.scheme!r} is not AMQP; allowed: amqp://, amqps://")
         if parts.query and not re.fullmatch(r"heartbeat=\d{1,5}", parts.query, re.ASCII):
-            raise ValueError("unknown parameter after the '?'; allowed: ?heartbeat=SECONDS, or nothing")
+            raise ValueError("unknown query parameter; allowed: ?heartbeat=SECONDS, or no query")
         if not parts.hostname or port == 0:
             raise ValueError("the host or port is missing; allowed: amqp://user:password@host:port/vhost")
         if "/" in parts.path[1:]:
-            raise ValueError("the vhost contains a '/', write %2F; allowed: amqp://user:password@host:port/vhost")
+            raise ValueError("the vhost contains a '/'; write %2F instead")
         try:
-            # Python also encodes a host name in this way before it resolves the name.
+            # Python also encodes a host name as IDNA before resolving it.
             parts.hostname.encode("idna")
         except UnicodeError:
-            raise ValueError("the host's name is not valid; allowed: amqp://user:password@host:port/vhost") from None
+            raise ValueError("the host name is not valid; allowed: amqp://user:password@host:port/vhost") from None
         login = Login(
             unquote(parts.username) if parts.username else "guest",
             unquote(parts.password) if parts.password is not None else "guest",
@@ -84,7 +84,7 @@ class Address:
 
     @property
     def loopback(self) -> str | None:
-        """The loopback IP address of a broker on this machine, or None for the address of another machine."""
+        """The broker's loopback IP address, or None if the broker is on another machine."""
         if self.host == "localhost":
             return "127.0.0.1"
         try:
@@ -94,5 +94,5 @@ class Address:
 
 
 def authority(host: str, port: int) -> str:
-    """Join host and port as URLs do, with an IPv6 address in brackets."""
+    """Return ``host:port`` for use in a URL, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

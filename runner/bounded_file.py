@@ -1,4 +1,4 @@
-"""The reading of files from other programs, with limits on the size and on the time without a new byte."""
+"""A reader for files from other programs, with a size limit and a timeout."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class FileTooLarge(OSError):
-    """A file has more bytes than allowed. ``limit`` is the number of allowed bytes."""
+    """An error for a file with more than ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(errno.EFBIG, f"larger than {limit} bytes")
         self.limit = limit
 
     def __reduce__(self) -> tuple[type[FileTooLarge], tuple[int]]:
-        """Pickle the argument of the constructor, so that another process gets the same error."""
+        """Pickle the constructor's argument, so that another process can recreate the error."""
         return type(self), (self.limit,)
 
 
 def read_bounded(source: Path | BinaryIO, limit: int, timeout: float | None = 10.0) -> bytes:
-    """Return all bytes of a file of at most ``limit`` bytes. A larger file is not read to its end.
+    """Return the content of a file that has at most ``limit`` bytes.
 
-    ``source`` is a path or an open binary stream. A path may name a device or a pipe, and opening it never blocks.
-    ``timeout`` is the longest time in seconds without a new byte, or None for no limit. It does not apply to an open
-    stream, which may be a terminal.
+    ``source`` is a path or an open binary stream. A path may name a device or a pipe, because opening the path never
+    blocks. ``timeout`` is the maximum number of seconds without new data, or None for no limit. The timeout does not
+    apply to an open stream, which may be a terminal.
 
-    Raises FileTooLarge for a larger file, TimeoutError after ``timeout``, and other kinds of OSError for a file that
-    cannot be read.
+    Raises FileTooLarge for a larger file, without reading the whole file. Raises TimeoutError after the timeout, and
+    OSError if the file cannot be read.
     """
     data = _of_path(source, limit + 1, timeout) if isinstance(source, Path) else _of_stream(source, limit + 1)
     if len(data) > limit:
@@ -41,15 +41,15 @@ def read_bounded(source: Path | BinaryIO, limit: int, timeout: float | None = 10
 
 def _of_path(path: Path, most: int, timeout: float | None) -> bytearray:
     data = bytearray()
-    # Without these flags, a named pipe without a writer would block, and a terminal would control this process.
+    # Without these flags, a pipe without a writer would block, and a terminal could become the controlling terminal.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         while len(data) < most:
-            # A read from a pipe without a writer returns end-of-file. ``poll`` waits for the first writer.
+            # Reading a pipe without a writer would return end-of-file, whereas ``poll`` waits for the first writer.
             if not poll.poll(None if timeout is None else timeout * 1000):
-                raise TimeoutError(errno.ETIMEDOUT, f"no byte arrived within {timeout:g} s")
+                raise TimeoutError(errno.ETIMEDOUT, f"no data arrived within {timeout:g} s")
             chunk = os.read(descriptor, min(_CHUNK_BYTES, most - len(data)))
             if not chunk:
                 break

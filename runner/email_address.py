@@ -1,6 +1,6 @@
 """The rules for e-mail addresses, which the order API and the ``notification`` plugin share (RFC 5321, RFC 6531).
 
-The rules are shared, because the API must accept only addresses to which the plugin can send an e-mail.
+The rules are shared so that the API accepts only addresses to which the plugin can send e-mail.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 MAX_ADDRESS = 254
 #: The maximum number of octets before the @ (RFC 5321, section 4.5.3.1.1).
 MAX_LOCAL_PART = 64
-#: The start of an encoded word, with its character set and encoding (RFC 2047, section 2). Mail programs decode such a
-#: word in an address or a subject, and the result may be another address, or several addresses. Lenient programs also
-#: decode a word that has no end or contains spaces.
+#: The start of an encoded word, with its character set and encoding (RFC 2047, section 2). Mail programs decode
+#: encoded words in addresses and subjects, and the result may be another address or several addresses. Lenient programs
+#: also decode an encoded word that has no end or contains spaces.
 ENCODED_WORD = re.compile(r"=\?[^?]*\?[BbQq]\?")
-#: A dot-atom in lower case before the @ (RFC 5322, section 3.2.3), which email_validator leaves unchanged.
+#: A lower-case dot-atom before the @ (RFC 5322, section 3.2.3), which email_validator leaves unchanged.
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN = re.compile(rf"(?=[^@]{{1,{MAX_LOCAL_PART}}}@){_ATOM}(?:\.{_ATOM})*@([a-z0-9.-]+)")
 
 
 def has_encoded_word(text: str) -> bool:
-    """Return True if a mail program may decode part of the text."""
+    """Return True if a mail program might decode part of the text."""
     return "=?" in text and ENCODED_WORD.search(text) is not None
 
 
 def plain_domain(address: str) -> str | None:
-    """Return the domain of an address if only the domain needs a closer check, or None for any other address."""
+    """Return the domain of an address of which only the domain needs a closer check, or None for any other address."""
     plain = _PLAIN.fullmatch(address)
     if plain is None or len(address) > MAX_ADDRESS or has_encoded_word(address):
         return None
@@ -42,12 +42,12 @@ def plain_domain(address: str) -> str | None:
 
 
 def validate_mailbox(address: str, **rules: Any) -> ValidatedEmail:
-    """Return the parts of one address, without any network access. ``rules`` are arguments for email_validator.
+    """Validate one e-mail address without network access, and return its parts.
 
-    Raises ValueError with the reason: no address, several addresses, too many octets, control or format characters, or
-    the start of an encoded word.
+    ``rules`` are passed to email_validator. Raises ValueError if the text is not exactly one address, is too long, or
+    contains control characters, format characters or the start of an encoded word.
     """
-    # Imported here, because this import takes as long as all other imports of a worker together.
+    # Imported here, because this import takes as long as all other imports of a worker combined.
     from email_validator import EmailNotValidError, validate_email
 
     if not address.isprintable():
@@ -57,18 +57,18 @@ def validate_mailbox(address: str, **rules: Any) -> ValidatedEmail:
     try:
         found = validate_email(address, check_deliverability=False, **rules)
     except EmailNotValidError as error:
-        raise ValueError(f"is not one e-mail address, {error}") from None
+        raise ValueError(f"is not a single e-mail address, {error}") from None
     # Normalization can change both the characters and the length.
     for local_part in (found.original.rpartition("@")[0], found.local_part or ""):
         if len(local_part.encode()) > MAX_LOCAL_PART:
-            raise ValueError(f"is too long before the @; allowed: {MAX_LOCAL_PART} octets")
+            raise ValueError(f"is too long before the @; allowed: up to {MAX_LOCAL_PART} octets")
     if not found.normalized.isprintable() or has_encoded_word(found.normalized):
         raise ValueError("contains characters that are not allowed in an address")
     return found
 
 
 def check_address(value: Any) -> str:
-    """Return the normal form of an address, without any network access. Raises ValueError if it is not an address."""
+    """Return an address in normal form, without network access. Raises ValueError if the value is not an address."""
     if not isinstance(value, str):
         raise PydanticCustomError("address", "must be a string with one e-mail address")
     # In most addresses, only the domain needs a closer check, and many addresses share a domain.
@@ -89,7 +89,7 @@ def _is_plain_domain(domain: str) -> bool:
 
 
 def _normal_form(address: str) -> str:
-    """Return the normal form of an address, or an empty string if it is not an address."""
+    """Return an address in normal form, or an empty string if the text is not an address."""
     try:
         # ``test_environment`` allows the domain .test, which RFC 2606 reserves for tests.
         return str(validate_mailbox(address, test_environment=True).normalized)
@@ -98,7 +98,7 @@ def _normal_form(address: str) -> str:
 
 
 class _AddressSchema:
-    """The JSON Schema of an ASCII address. No pattern is exact for the addresses of RFC 6531."""
+    """The JSON Schema of an ASCII address. No pattern matches the addresses of RFC 6531 exactly."""
 
     def __get_pydantic_json_schema__(self, *_: object) -> dict[str, Any]:
         from email_validator import SPECIAL_USE_DOMAIN_NAMES
@@ -118,8 +118,8 @@ class _AddressSchema:
             "format": "email",
             "maxLength": MAX_ADDRESS,
             "pattern": pattern,
-            "description": "One address (RFC 5321). Addresses beyond ASCII (RFC 6531) are accepted too, although they "
-            "do not match this pattern.",
+            "description": "One e-mail address (RFC 5321). Non-ASCII addresses (RFC 6531) are also accepted, although "
+            "they do not match this pattern.",
         }
 
 

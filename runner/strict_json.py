@@ -1,7 +1,7 @@
-"""A strict reader and writer of JSON, for bodies that every reader understands in the same way.
+"""Strict JSON encoding and decoding, for bodies that all readers interpret in the same way.
 
-Fractions are read as ``Decimal``, and ``Decimal`` is written as a string. So neither this reader nor the next turns an
-amount of money into a binary float.
+Numbers with a fraction are read as ``Decimal``, and ``Decimal`` is written as a string. Therefore, amounts of money
+never become binary floats.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ def _encode_value(value: object) -> str:
 def encode_json(body: object) -> bytes:
     """Return ``body`` as compact JSON in UTF-8. Decimal, UUID and datetime become strings.
 
-    Raises TypeError for other types. Raises ValueError for NaN and infinities, and for a body that is nested deeper
-    than 32 levels.
+    Raises TypeError for other types. Raises ValueError for NaN, for infinities, and for more than 32 levels of nesting.
     """
     try:
         raw = _ENCODER.encode(body).encode()
-    except RecursionError:  # the maximum depth differs between versions of Python
-        raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels") from None
+    except RecursionError:  # the depth limit depends on the Python version
+        raise ValueError(f"event body: nested too deeply; allowed: {MAX_DEPTH} levels") from None
     if _may_be_too_deep(raw) and _is_too_deep(body):
-        raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels")
+        raise ValueError(f"event body: nested too deeply; allowed: {MAX_DEPTH} levels")
     return raw
 
 
-# With options, json.dumps and json.loads would create an encoder or a decoder for each call.
+# If json.dumps or json.loads gets options, each call creates a new encoder or decoder.
 _ENCODER = json.JSONEncoder(default=_encode_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -59,14 +58,14 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
-#: The byte order marks of UTF-8 and UTF-16, which must not be sent (RFC 8259, section 8.1).
+#: The byte order marks of UTF-8 and UTF-16, which JSON must not contain (RFC 8259, section 8.1).
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: The maximum depth of nested arrays and objects in a body.
 MAX_DEPTH = 32
 
 
 def _may_be_too_deep(raw: bytes) -> bool:
-    # Brackets in strings are counted too, so the closer check may run unnecessarily.
+    # This count includes brackets in strings, so the exact check may run unnecessarily.
     return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
 
 
@@ -81,19 +80,18 @@ def _is_too_deep(value: Any) -> bool:
 
 
 def decode_json(raw: bytes) -> Any:
-    """Return the value of JSON in UTF-8, with fractions as Decimal.
+    """Decode JSON in UTF-8, and return fractions as Decimal.
 
-    Raises ValueError if the bytes are not JSON, and for NaN, duplicate keys (which RFC 8259 allows), and a body that is
-    nested deeper than 32 levels.
+    Raises ValueError for invalid JSON, NaN, duplicate keys (which RFC 8259 allows), and more than 32 levels of nesting.
     """
     if raw.startswith(BYTE_ORDER_MARKS):
-        raise ValueError("it starts with a byte order mark; send UTF-8 without it")
+        raise ValueError("a byte order mark is not allowed; send UTF-8 without it")
     try:
         value = _DECODER.decode(raw.decode())
     except RecursionError:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+        raise ValueError(f"nested too deeply; allowed: {MAX_DEPTH} levels") from None
     except ArithmeticError:
         raise ValueError("a number is out of range") from None
     if _may_be_too_deep(raw) and _is_too_deep(value):
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        raise ValueError(f"nested too deeply; allowed: {MAX_DEPTH} levels")
     return value

@@ -55,7 +55,7 @@ def test_an_empty_device_has_no_bytes():
 
 def test_a_pipe_without_a_writer_is_given_up(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(TimeoutError, match=r"no byte arrived within 0\.01 s"):
+    with pytest.raises(TimeoutError, match=r"no data arrived within 0\.01 s"):
         read_bounded(tmp_path / "pipe", LIMIT, timeout=0.01)
 
 

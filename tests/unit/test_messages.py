@@ -109,7 +109,7 @@ def test_32_levels_are_read_and_33_are_not() -> None:
     decode_json(nested(32))
     decode_json(b'{"a":' * 31 + b"[]" + b"}" * 31)
     for raw in (nested(33), b'{"a":' * 32 + b"[]" + b"}" * 32, b"[1, [], " + nested(32) + b"]"):
-        with pytest.raises(ValueError, match=r"^nested deeper than 32 levels$"):
+        with pytest.raises(ValueError, match=r"^nested too deeply; allowed: 32 levels$"):
             decode_json(raw)
 
 
@@ -117,7 +117,7 @@ def test_32_levels_are_read_and_33_are_not() -> None:
     "raw", [nested(100_000), b"[" * 100_000, b'{"a":' * 100_000, b'[{"a":' * 50_000], ids=["closed", "open", "a", "b"]
 )
 def test_a_hundred_thousand_brackets_are_an_error_and_no_crash(raw: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^nested deeper than 32 levels$"):
+    with pytest.raises(ValueError, match=r"^nested too deeply; allowed: 32 levels$"):
         decode_json(raw)
 
 
@@ -159,7 +159,7 @@ def test_a_body_that_contains_itself_or_is_too_deep_cannot_be_written() -> None:
         deep: Any = []
         for _ in range(levels - 1):
             deep = wrap([deep])
-        with pytest.raises(ValueError, match="nested deeper than 32 levels"):
+        with pytest.raises(ValueError, match="nested too deeply; allowed: 32 levels"):
             encode_json(deep)
 
 
