@@ -1,1 +1,1 @@
-"""topology.yaml and config.yaml as frozen typed models, with the line of every error in them."""
+"""Frozen, typed models of topology.yaml and config.yaml, with the line number of each error."""

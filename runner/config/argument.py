@@ -1,8 +1,8 @@
-"""The optional arguments and policy keys of RabbitMQ 3.10 to 4.3, each with its type, place and versions.
+"""The optional arguments and policy keys of RabbitMQ 3.10 to 4.3, with their types, uses and versions.
 
 Sources: RabbitMQ's guides "Queues", "Policies", "Quorum Queues", "Streams", "Dead Letter Exchanges", "Time-To-Live" and
 "Consumers", and the checks in RabbitMQ's source (``rabbit_amqqueue``, ``rabbit_policies``, each queue type's
-capabilities). The broker accepts and ignores any unknown argument of a queue.
+capabilities). The broker accepts unknown queue arguments and ignores them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from runner.config.version import (
     Version,
 )
 
-#: The maximum time of RabbitMQ's timers in milliseconds (``rabbit_misc:check_expiry``).
+#: The longest time that a RabbitMQ timer supports, in milliseconds (``rabbit_misc:check_expiry``).
 LONGEST_TIMER = 4_294_967_295
-#: The maximum size of a stream's segment in bytes (``rabbit_stream_queue``).
+#: The maximum size of a stream segment, in bytes (``rabbit_stream_queue``).
 LONGEST_SEGMENT = 3_000_000_000
 _BOTH = (CLASSIC, QUORUM)
 _ALL = (*_BOTH, STREAM)
@@ -32,7 +32,6 @@ _SINCE_4_3 = Span((4, 3))
 _MASTER_LOCATORS = ("min-masters", "client-local", "random")
 _LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 
-#: The settings of a queue.
 QUEUE_SETTINGS = (
     Setting("expires", "integer", _BOTH, minimum=1, maximum=LONGEST_TIMER),
     Setting("message-ttl", "integer", _BOTH, minimum=0, maximum=LONGEST_TIMER),
@@ -101,7 +100,6 @@ QUEUE_SETTINGS = (
     Setting("federation-upstream-set", "text", _BOTH, is_argument=False),
     Setting("federation-upstream-pattern", "text", _BOTH, is_argument=False),
 )
-#: The settings of an exchange.
 EXCHANGE_SETTINGS = (
     Setting("alternate-exchange", "text", argument="alternate-exchange"),
     Setting("federation-upstream", "text", is_argument=False),
@@ -113,15 +111,15 @@ QUEUE_ARGUMENTS = {one.argument_key: one for one in QUEUE_SETTINGS if one.is_arg
 QUEUE_POLICY_KEYS = {one.key: one for one in QUEUE_SETTINGS if one.is_policy}
 EXCHANGE_ARGUMENTS = {one.argument_key: one for one in EXCHANGE_SETTINGS if one.is_argument}
 EXCHANGE_POLICY_KEYS = {one.key: one for one in EXCHANGE_SETTINGS if one.is_policy}
-#: The argument that topology.yaml calls ``type``.
+#: The queue argument that topology.yaml calls ``type``.
 QUEUE_TYPE = "x-queue-type"
 
 
 def name_problem(name: str) -> str | None:
-    """Return the error in the name of an argument, or None."""
+    """Return the error in an argument's name, or None if the name is valid."""
     if (size := len(name.encode())) <= MAX_NAME_BYTES:
         return None
-    return f"a name that is too long, {size} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
+    return f"the name is too long, {size} bytes; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
 
 
 def argument_problem(
@@ -134,10 +132,10 @@ def argument_problem(
     is_policy: bool = False,
     accepted: Collection[str] = (),
 ) -> str | None:
-    """Return the error in an argument or a policy key, or None.
+    """Return the error in an argument or a policy key, or None if there is no error.
 
-    ``queue_type`` is None if the setting is for queues of several types. RabbitMQ ignores unknown arguments, because
-    plugins add their own arguments, but refuses unknown policy keys. ``accepted`` contains unknown names to accept.
+    ``queue_type`` is None if the setting applies to queues of several types. RabbitMQ refuses unknown policy keys, but
+    ignores unknown arguments, because plugins add their own arguments. ``accepted`` lists unknown names to accept.
     """
     setting = known.get(key)
     if setting is None:
@@ -162,9 +160,9 @@ def version_problems(
     queue_type: str | None = None,
     denied: Collection[str] | None = None,
 ) -> dict[str, str]:
-    """Return the arguments or policy keys that the broker does not accept, each with the reason.
+    """Return the arguments or policy keys that the broker refuses, with the reason for each.
 
-    ``denied`` contains the deprecated features that the broker denies, or is None if the broker does not report them.
+    ``denied`` contains the deprecated features that the broker denies, or is None if the broker does not report any.
     """
     known = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS} if is_policy else {**EXCHANGE_ARGUMENTS, **QUEUE_ARGUMENTS}
     found = (
@@ -176,7 +174,7 @@ def version_problems(
 
 
 def as_arguments(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a policy's definition as arguments, for a broker where policies cannot be set.
+    """Convert a policy's definition to arguments, for a broker on which policies cannot be set.
 
     Policy keys from plugins are omitted, because they have no corresponding arguments.
     """

@@ -17,17 +17,17 @@ from runner.config.value import BrokerUrls, Unshown
 
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_STORE_URLS = "sqlite:/// and a file's path, or postgresql://user:password@host:port/database, an @ in them as %40"
-#: The allowed query parameters in the address of a database server. None of them is a secret.
+_STORE_URLS = "sqlite:///PATH, or postgresql://user:password@host:port/database (with %40 for an @ in a part)"
+#: The allowed query parameters in a database server's address, none of which is a secret.
 _SHOWN = frozenset({"application_name", "connect_timeout", "host", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 
 
 def _check_template(template: str) -> str:
     rest = _FIELD.sub("", template)
     if "{" in rest or "}" in rest or any(not name.isidentifier() for name in _FIELD.findall(template)):
-        raise ValueError("not a routing key; allowed: words and fields of the event, such as order.created.{currency}")
+        raise ValueError("not a routing key; allowed: words and event fields, such as order.created.{currency}")
     if not event_type(template):
-        raise ValueError("begins with a field; allowed: the event's type first, such as order.created.{currency}")
+        raise ValueError("starts with a field; allowed: the event type first, such as order.created.{currency}")
     return template
 
 
@@ -37,20 +37,20 @@ def event_type(template: str) -> str:
 
 
 def template_words(template: str) -> tuple[str | None, ...]:
-    """Return the words of a routing key template. A word with a field is None, because it depends on the event."""
+    """Return the words of a routing key template, with None for each word that contains a field."""
     return tuple(None if "{" in word else word for word in template.split("."))
 
 
 def _check_http(url: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@?#]+/?", url):
-        raise Unshown("not an address; allowed: http://host:port, without a login, which is that of broker.url")
+        raise Unshown("not an HTTP address; allowed: http://host:port, without a login (broker.url contains the login)")
     return url
 
 
 def _mapping_of(model: type[Part], allowed: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if not isinstance(value, dict | model):
-            # The value is probably the address itself, including its password.
+            # The value is probably the address itself, which may contain a password.
             raise Unshown(f"not a mapping; allowed: {allowed}")
         return value
 
@@ -61,28 +61,28 @@ RoutingKey = Annotated[Short, AfterValidator(_check_template)]
 
 
 class BrokerSettings(Part):
-    """The broker to use."""
+    """The RabbitMQ broker that the services use."""
 
     url: BrokerUrls = Field(
         ("amqp://guest:guest@127.0.0.1:5672/",),
         min_length=1,
-        description="The address of the broker, or a list with the addresses of a cluster.",
+        description="The address of the broker, or a list of the addresses of a cluster's nodes.",
         examples=["amqp://shop:${RABBITMQ_PASSWORD:-secret}@127.0.0.1:5672/shop"],
     )
     autostart: StrictBool = Field(
         True,
-        description="Run a private RabbitMQ if no broker answers on this machine. If false, wait for the broker.",
+        description="Start a private RabbitMQ if no broker answers on this machine. If false, wait for the broker.",
         examples=[False],
     )
     management: Annotated[StrictStr, AfterValidator(_check_http)] | None = Field(
         None,
-        description="The address of RabbitMQ's HTTP API, if its port is not the AMQP port plus 10000.",
+        description="The address of RabbitMQ's HTTP API, if the API's port is not the AMQP port plus 10000.",
         examples=["http://127.0.0.1:15673"],
     )
 
 
 def _check_store_url(url: str) -> str:
-    # Errors never show the address, because it may contain a password.
+    # Errors never show the address, which may contain a password.
     if re.fullmatch(r"sqlite:///[^?#]+", url) and not url.endswith(":memory:"):
         return url
     try:
@@ -90,34 +90,34 @@ def _check_store_url(url: str) -> str:
         is_server = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
     except ValueError:
         is_server = False
-    # Output hides only the part before a single @. A password elsewhere in the address would be shown.
+    # Printed addresses hide only the text before a single @, so a password elsewhere would be visible.
     is_server = is_server and url.count("@") <= 1 and not re.search(r"[#,\s]", url)
     is_server = is_server and all(name in _SHOWN for name, _ in parse_qsl(parts.query, keep_blank_values=True))
     if not is_server:
-        raise Unshown(f"not a database's address; allowed: {_STORE_URLS}")
+        raise Unshown(f"not a database address; allowed: {_STORE_URLS}")
     return url.replace("postgres://", "postgresql://", 1)
 
 
 class StoreSettings(Part):
-    """The database for services that store data. An SQLite database file is created when it is first used."""
+    """The database of services that store data. An SQLite database file is created on first use."""
 
     url: Annotated[StrictStr, AfterValidator(_check_store_url)] = Field(
         DEFAULT_URL,
-        description="sqlite:///PATH, or postgresql://user:password@host:port/database.",
+        description="The database address, sqlite:///PATH or postgresql://user:password@host:port/database.",
         examples=["sqlite:///var/shop.db"],
     )
 
     @property
     def remote_hosts(self) -> list[str]:
-        """The database server's hosts on other machines (PostgreSQL: "Connection Strings")."""
+        """The database server's hosts that are other machines (PostgreSQL: "Connection Strings")."""
         if not self.url.startswith("postgresql"):
             return []
         parts = urlsplit(self.url)
         named = parse_qs(parts.query).get("host", []) or [unquote(parts.hostname or "")]
-        # libpq uses PGHOST if the address names no host, and PGHOSTADDR in any case.
+        # libpq uses PGHOST if the address contains no host, and always uses PGHOSTADDR.
         given = [*(host or os.environ.get("PGHOST", "") for host in named), os.environ.get("PGHOSTADDR", "")]
         hosts = (host for one in given for host in one.split(","))
-        # An empty host, a path or an abstract name means a socket on this machine.
+        # An empty host, a path or an abstract name denotes a local socket.
         servers = (host for host in hosts if host and not host.startswith(("/", "@")))
         return [host for host in servers if Address.of(f"amqp://{authority(host, 1)}").loopback is None]
 
@@ -131,7 +131,7 @@ class InboxSettings(Part):
     retention: AtLeastASecond = Field(
         "7d",
         validate_default=True,
-        description="The time for which the id of a handled message is stored; 1s or more.",
+        description="The time for which the ids of handled messages are stored; 1s or more.",
         examples=["30d"],
     )
 
@@ -144,7 +144,7 @@ def _switch(value: Any) -> Any:
     return value
 
 
-#: ``true``, ``false``, or the settings of the inbox.
+#: ``true``, ``false``, or the inbox settings.
 InboxSwitch = Annotated[
     InboxSettings | None,
     BeforeValidator(_switch),
@@ -164,10 +164,10 @@ InboxSwitch = Annotated[
 
 
 class ServiceSettings(Supervision):
-    """One service, with its plugin, its queues and events, and the supervision of its processes."""
+    """A service, with its plugin, queues, events and supervision settings."""
 
     plugin: StrictStr | None = Field(
-        None, description="The name of the plugin, if it is not the name of the service.", examples=["payment"]
+        None, description="The name of the plugin, if it differs from the service name.", examples=["payment"]
     )
     consumes: list[StrictStr] = Field(
         [], description="The queues that the service consumes.", examples=[["payment.order.created"]]
@@ -175,20 +175,20 @@ class ServiceSettings(Supervision):
     publishes: dict[str, list[RoutingKey]] = Field(
         {},
         description=(
-            "For each exchange, the routing keys of the events that the service publishes there. A key is the type of"
-            " an event; {field} after the type is a field of the event's body."
+            "For each exchange, the routing keys of the events that the service publishes. A routing key is the event"
+            " type, optionally followed by fields of the event body, such as {currency}."
         ),
         examples=[{"payments.topic": ["payment.success", "payment.failed.{currency}"]}],
     )
-    instances: StrictInt = Field(1, ge=0, le=64, description="The number of processes.", examples=[4])
+    instances: StrictInt = Field(1, ge=0, le=64, description="The number of instances (processes).", examples=[4])
     concurrency: StrictInt = Field(
-        1, ge=1, le=64, description="The number of messages that one process handles at the same time.", examples=[2]
+        1, ge=1, le=64, description="The number of messages that one instance handles at the same time.", examples=[2]
     )
     prefetch: StrictInt = Field(
         100,
         ge=1,
         le=65535,
-        description="The number of unacked messages that one process may have for each queue.",
+        description="The maximum number of unacked messages per instance and queue.",
         examples=[20],
     )
     inbox: InboxSwitch = Field(
@@ -196,39 +196,40 @@ class ServiceSettings(Supervision):
     )
     store: StoreMapping | None = Field(
         None,
-        description="The database of this service, if it is not the database of the project.",
+        description="The database of this service, if it differs from the project's database.",
         examples=[{"url": "sqlite:///var/stock.db"}],
     )
     options: dict[str, Any] = Field({}, description="The options of the plugin.", examples=[{"latency": "20ms"}])
 
 
 class Config(Part):
-    """The whole of config.yaml: the broker, the database and the services."""
+    """The broker, the supervisor, the database and the services of a project."""
 
     broker: Annotated[BrokerSettings, _mapping_of(BrokerSettings, "{url: ..., autostart: ...}")] = Field(
-        BrokerSettings(), description="The broker to use."
+        BrokerSettings(), description="The RabbitMQ broker."
     )
-    runner: Runner = Field(Runner(), description="The supervisor itself.")
+    runner: Runner = Field(Runner(), description="Settings of the supervisor itself.")
     store: StoreMapping = Field(StoreSettings(), description="The database of services that store data.")
     fault_injection: StrictBool = Field(
         False,
-        description="Allow the command fault; only if broker and database are on this machine.",
+        description="Allow the `fault` command. The broker and the database must be on this machine.",
         examples=[True],
     )
     services: dict[str, ServiceSettings] = Field(
-        {}, description="The services, by name; a name has 1 to 40 lower-case letters, digits, _ and -."
+        {},
+        description="The services, by name. A name has 1 to 40 characters of a-z, 0-9, _ and -, and starts with a-z.",
     )
 
 
 def is_service_name(name: str) -> bool:
-    """Return True if a name is suitable for log prefixes and command lines, like ``payment`` and ``order_api``."""
+    """Return True if a service name is valid in log prefixes and on command lines, such as ``order_api``."""
     return _SERVICE_NAME.fullmatch(name) is not None
 
 
 def is_misplaced_key(name: str, value: object) -> bool:
     """Return True if an entry under ``services`` is a misplaced key of a service, such as ``inbox``.
 
-    An entry with ``plugin``, ``consumes`` or ``publishes`` is a service, even if its name equals a key.
+    An entry with ``plugin``, ``consumes`` or ``publishes`` is a service, even if its name is also the name of a key.
     """
     is_service = isinstance(value, dict) and not {"plugin", "consumes", "publishes"}.isdisjoint(value)
     return name in ServiceSettings.model_fields and not is_service

@@ -1,4 +1,4 @@
-"""Checks between the objects in topology.yaml, whose names, types and arguments must match."""
+"""Consistency checks of the names, types and arguments of the objects in topology.yaml."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from runner.config.topology_file import PREDEFINED_EXCHANGES, PolicySettings, Qu
 from runner.config.value import MAX_NAME_BYTES, check_name, retry_queue_name
 from runner.config.version import CLASSIC, STREAM
 
-#: The prefix of the names of generated policies.
+#: The name prefix of generated policies.
 GENERATED = "fastcommerce."
-#: The characters that RabbitMQ removes from the names of queues and exchanges (``rabbit_channel:strip_cr_lf``).
+#: The characters that RabbitMQ removes from queue and exchange names (``rabbit_channel:strip_cr_lf``).
 _LINE_BREAK = re.compile("[\r\n]")
-#: The code of the lint finding about unknown arguments and policy keys. ``lint.ignore`` accepts a name with this code.
+#: The code of the lint finding for unknown arguments and policy keys. ``lint.ignore`` lists accepted names by code.
 UNKNOWN_ARGUMENT = "unknown-argument"
 
 
 def exchange_names(document: Document) -> set[str]:
-    """Return all exchanges that a reference may name, both in the file (even if invalid) and built into the broker."""
+    """Return the names of the predefined exchanges and of all exchanges in the file, even invalid exchanges."""
     return {*PREDEFINED_EXCHANGES, *document.keys_of("exchanges")}
 
 
 def check_references(topology: Topology, document: Document) -> None:
-    """Report each error in topology.yaml that concerns more than one value."""
+    """Report the errors in topology.yaml that involve more than one value."""
     exchanges = exchange_names(document)
     queues = document.keys_of("queues")
     for section in ("exchanges", "queues"):
@@ -85,7 +85,7 @@ def check_references(topology: Topology, document: Document) -> None:
 
 
 def _check_bindings(topology: Topology, document: Document) -> None:
-    """Report bindings that RabbitMQ refuses because of their exchange's type."""
+    """Report bindings that RabbitMQ refuses because of the exchange type."""
     own = {name: routing_type(one.type, one.arguments) for name, one in topology.exchanges.items()}
     types = PREDEFINED_EXCHANGES | own
     found: list[tuple[Path, str | None]] = []
@@ -114,7 +114,7 @@ def _check_declared_name(name: str, path: tuple[str, str], document: Document) -
     except ValueError as error:
         document.fault(path, str(error))
     if _LINE_BREAK.search(name):
-        document.fault(path, f"a line break in a name, {name!r}; allowed: names without, as RabbitMQ removes it")
+        document.fault(path, f"a line break in a name, {name!r}; allowed: names without line breaks")
     if name.startswith("amq."):
         document.fault(path, f"reserved by the broker, {name!r}; allowed: names that do not start with 'amq.'")
 
@@ -124,14 +124,14 @@ def _check_queue(name: str, queue: QueueSettings, topology: Topology, document: 
     kind = topology.type_of(name)
     if queue.dead_letter == name:
         place: Path = (*path, "dead_letter")
-        document.fault(place, f"the queue itself, {document.shown(place)}; allowed: another queue's name")
+        document.fault(place, f"the name of the queue itself, {document.shown(place)}; allowed: another name")
     if queue.dead_letter is not None and _LINE_BREAK.search(queue.dead_letter):
         place = (*path, "dead_letter")
-        document.fault(place, f"a line break in a name, {document.shown(place)}; allowed: names without")
+        document.fault(place, f"a line break in a name, {document.shown(place)}; allowed: names without line breaks")
     if kind == STREAM:
         for key in ("retry", "dead_letter"):
             if getattr(queue, key):
-                document.fault((*path, key), f"not for a stream, {key!r}; a stream keeps the messages that were read")
+                document.fault((*path, key), f"not for a stream, {key!r}; a stream keeps messages that were consumed")
     if kind != CLASSIC and not topology.is_durable(name):
         place = topology.durable_path(name)
         of = f" of {name!r}" if place[0] == "defaults" else ""
@@ -144,27 +144,27 @@ def _check_queue(name: str, queue: QueueSettings, topology: Topology, document: 
     arguments = dict(queue.arguments)
     if QUEUE_TYPE in arguments:
         del arguments[QUEUE_TYPE]
-        document.fault((*path, "arguments", QUEUE_TYPE), "the queue's type is no argument here; write type: TYPE")
+        document.fault((*path, "arguments", QUEUE_TYPE), "the queue type is not an argument here; write type: TYPE")
     _check_settings(arguments, (*path, "arguments"), QUEUE_ARGUMENTS, kind, topology, document)
     _check_together(queue.policy, "", (*path, "policy"), document)
     _check_together(arguments, "x-", (*path, "arguments"), document)
     for key in queue.policy:
         if f"x-{key}" in queue.arguments:
-            document.fault((*path, "policy", key), f"also among the arguments, 'x-{key}'; keep one of them")
+            document.fault((*path, "policy", key), f"conflicts with the argument 'x-{key}'; keep only one of the two")
 
 
 def _check_together(values: Mapping[str, Any], start: str, path: Path, document: Document) -> None:
-    """Report keys that RabbitMQ refuses in this combination."""
+    """Report combinations of keys that RabbitMQ refuses."""
     kind, least, most = (f"{start}delayed-retry-{end}" for end in ("type", "min", "max"))
     if values.get(kind, "disabled") != "disabled" and least not in values:
-        document.fault((*path, kind), f"without {least!r}; add it")
+        document.fault((*path, kind), f"requires {least!r}; add this key")
     low, high = values.get(least), values.get(most)
     if isinstance(low, int) and isinstance(high, int) and high < low:
         document.fault((*path, most), f"less than {least!r}, {document.shown((*path, most))}; allowed: {low} or more")
     route = f"{start}dead-letter-routing-key"
-    # A policy may lack the exchange, because the generated policy may add it.
+    # A policy can omit the dead-letter exchange, because the generated policy may add the exchange.
     if start and route in values and f"{start}dead-letter-exchange" not in values:
-        document.fault((*path, route), f"without '{start}dead-letter-exchange'; add it")
+        document.fault((*path, route), f"requires '{start}dead-letter-exchange'; add this key")
 
 
 def _check_settings(
@@ -193,27 +193,27 @@ def _check_settings(
 def _check_retry(name: str, queue: QueueSettings, document: Document) -> None:
     for index, delay in enumerate(queue.retry):
         path = ("queues", name, "retry", index)
-        # RabbitMQ stores a TTL as unsigned 32-bit milliseconds (RabbitMQ: "Time-To-Live").
+        # RabbitMQ stores a TTL as an unsigned 32-bit number of milliseconds (RabbitMQ: "Time-To-Live").
         if not 0.001 <= delay <= 4_294_967:
             document.fault(path, f"out of range, {document.shown(path)}; allowed: 1ms to 49d")
         elif delay in queue.retry[:index]:
-            document.fault(path, f"a delay given twice, {document.shown(path)}; allowed: each delay once")
+            document.fault(path, f"duplicate delay, {document.shown(path)}; allowed: each delay once")
 
 
 def _check_generated(name: str, queue: QueueSettings, topology: Topology, document: Document) -> None:
-    """Report ``retry`` and ``dead_letter`` if the names of their queues are in use or too long."""
+    """Report retry queues and dead-letter queues whose names are in use or too long."""
     for index, delay in enumerate(queue.retry):
         waiting = retry_queue_name(name, delay)
         if waiting in document.keys_of("queues"):
-            text = f"the name of a retry queue of {name!r}, {waiting!r}; allowed: another name"
+            text = f"reserved for a retry queue of {name!r}, {waiting!r}; allowed: another name"
             document.fault(("queues", waiting), text)
         elif len(waiting.encode()) > MAX_NAME_BYTES:
-            text = f"its retry queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
+            text = f"the retry queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
             document.fault(("queues", name, "retry", index), text)
     dead_letter = topology.dead_letter_of(name)
     is_long = len(name.encode()) <= MAX_NAME_BYTES < len(dead_letter.encode())
     if is_long and has_dead_letter_queue(name, topology):
-        text = f"its dead-letter queue's name is too long; name one with dead_letter, up to {MAX_NAME_BYTES} bytes"
+        text = f"the dead-letter queue's name is too long; set dead_letter to at most {MAX_NAME_BYTES} bytes"
         document.fault(("queues", name), text)
 
 
@@ -223,7 +223,7 @@ def _check_policy(name: str, policy: PolicySettings, topology: Topology, documen
         text = f"reserved for generated policies, {name!r}; allowed: names that do not start with {GENERATED!r}"
         document.fault(path, text)
     if not policy.definition:
-        document.fault((*path, "definition"), "an empty definition; allowed: policy keys, such as max-length: 1000")
+        document.fault((*path, "definition"), "the definition is empty; allowed: policy keys, such as max-length: 1000")
     known: dict[str, Setting] = {}
     if policy.apply_to in ("all", "exchanges"):
         known |= EXCHANGE_POLICY_KEYS
@@ -234,16 +234,16 @@ def _check_policy(name: str, policy: PolicySettings, topology: Topology, documen
 
 
 def _check_pattern(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
-    """Report a pattern that cannot be evaluated, because generated policies could not include the policy's keys."""
+    """Report a pattern that cannot be evaluated. A generated policy must include the keys of matching policies."""
     place: Path = ("policies", name, "pattern")
     if (problem := pattern_problem(policy.pattern)) is not None:
-        document.fault(place, f"not a regular expression of RabbitMQ, {document.shown(place)}; {problem}")
+        document.fault(place, f"not a RabbitMQ regular expression, {document.shown(place)}; {problem}")
         return
     waiting = (retry_queue_name(one, delay) for one, queue in topology.queues.items() for delay in queue.retry)
     dead_letters = (topology.dead_letter_of(one) for one in topology.queues)
     for thing in dict.fromkeys((*topology.exchanges, *topology.queues, *waiting, *dead_letters)):
         if matches(policy.pattern, thing) is None:
-            allowed = "patterns that need few steps, and no classes for names outside of ASCII"
+            allowed = "patterns that match in few steps, without character classes for non-ASCII names"
             text = f"cannot be evaluated for the name {thing!r}, {document.shown(place)}; allowed: {allowed}"
             document.fault(place, text)
             return

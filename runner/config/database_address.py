@@ -1,6 +1,7 @@
-"""The address of the database in config.yaml, read without pydantic.
+"""A reader of the database address in config.yaml that does not import pydantic.
 
-Commands that only read the database use this module, because the full check takes longer than the rest of the command.
+Commands that only read the database use this module, because the full check of config.yaml takes longer than all other
+steps of the command.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from runner.config.document import MAX_BYTES, Document
 
 DEFAULT_URL = "sqlite:///var/fastcommerce.db"
 
-#: The addresses that need no further check. Connecting to any other database takes longer than the full check.
+#: The addresses that need no further check. Connecting to any other database takes longer than the check.
 _PLAIN_URL = re.compile(r"sqlite:///[^?#]+(?<!:memory:)")
 
 
 def read_quickly(folder: Path) -> str | None:
-    """Return the address from ``config.yaml`` in ``folder``, or None if the file needs the full check."""
+    """Return the database address from ``config.yaml`` in ``folder``, or None if the file needs the full check."""
     try:
         document = Document("config.yaml", read_bounded(folder / "config.yaml", MAX_BYTES, 0.0).decode("utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -31,5 +32,5 @@ def read_quickly(folder: Path) -> str | None:
     if "url" in store and not (isinstance(url, str) and _PLAIN_URL.fullmatch(url)):
         return None
     if any("store" in one for one in services.values()):
-        return None  # only the plugins determine which service records the event history
+        return None  # the plugins determine which service records the event history
     return url or DEFAULT_URL

@@ -1,7 +1,7 @@
-"""Conversion of YAML text to plain values, with expanded variables and the line of each value.
+"""A YAML reader that expands variables and records the line of each value.
 
 Plain scalars follow YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema), so ``no`` and ``on`` are
-words and not booleans.
+text, not booleans.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from runner.config.variable import find_variable
 
 #: The maximum size of a file in bytes.
 MAX_BYTES = 1024 * 1024
-#: The maximum number of values in a file after its aliases are expanded.
+#: The maximum number of values in a file after the expansion of aliases.
 MAX_VALUES = 100_000
-#: The maximum nesting depth. Without this limit, Python's recursion limit would cause a traceback.
+#: The maximum nesting depth. Much deeper nesting would exceed Python's recursion limit.
 MAX_DEPTH = 50
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -34,17 +34,17 @@ _WORDS = {
 
 
 def plain_value(text: str) -> Any:
-    """Return the value of a scalar that is not in quotes."""
+    """Return the value of an unquoted scalar."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        # Longer numbers remain text. No setting needs them, and Python refuses to convert very long numbers.
+        # A longer number remains text, because no setting needs it and Python refuses to convert very long numbers.
         return text if len(text) > 300 else int(text, 0) if text[:2] in ("0x", "0o") else int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
 class Document:
-    """One YAML file, with its values, their lines, and the errors found so far."""
+    """A YAML file, with the line of each value and the errors found so far."""
 
     def __init__(self, file: str, text: str, environment: Mapping[str, str] | None = None) -> None:
         self.file = file
@@ -58,36 +58,36 @@ class Document:
         self._load(text)
 
     def fault(self, path: Path, text: str) -> None:
-        """Add an error at ``path``, with the line of the nearest value in the file."""
+        """Add an error at ``path``, with the line that ``line`` returns for the path."""
         self.faults.append(ErrorDetail(self.file, self.line(path), dotted(path), text))
 
     def forget_faults(self, path: Path) -> None:
-        """Remove the errors at ``path`` and below it, because they follow from another error."""
+        """Remove the errors at or below ``path``, which follow from another error."""
         name = dotted(path)
         self.faults = [one for one in self.faults if one.path != name and not one.path.startswith(f"{name}.")]
 
     def line(self, path: Path) -> int:
-        """Return the line of ``path``, or of the nearest value above it that is in the file."""
+        """Return the line of the value at ``path``, or the line of its nearest parent if there is no such value."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path, 1)
 
     @property
     def is_unusable(self) -> bool:
-        """True if no value of the file could be read."""
+        """True if no value in the file could be read."""
         return bool(self.faults) and not self.data
 
     def is_faulty(self, path: Path) -> bool:
-        """Return True if there is an error at ``path`` or below it."""
+        """Return True if there is an error at or below ``path``."""
         name = dotted(path)
         return any(fault.path == name or fault.path.startswith(f"{name}.") for fault in self.faults)
 
     def at(self, path: Path) -> Any:
-        """Return the value at ``path``, or None if there is none."""
+        """Return the value at ``path``, or None if there is no such value."""
         return value_at(self.data, path)
 
     def is_mapping(self, section: str) -> bool:
-        """Return True if a top-level section is a mapping or is missing."""
+        """Return True if a top-level section is missing or is a mapping."""
         return isinstance(self.data.get(section, {}), dict)
 
     def keys_of(self, section: str) -> set[str]:
@@ -96,16 +96,16 @@ class Document:
         return set(value) if isinstance(value, dict) else set()
 
     def shown(self, path: Path) -> str:
-        """Return the value at ``path`` in the form for errors, where a variable's name replaces its value."""
+        """Return the value at ``path`` for an error message, with variable names instead of their values."""
         return repr(self._unexpanded[path]) if path in self._unexpanded else shown(self.at(path))
 
     def is_unknown(self, path: Path) -> bool:
-        """Return True if an error makes the value at ``path`` unknown, so that further errors would mislead."""
+        """Return True if the value at ``path`` is unknown because of an error. Further errors would be misleading."""
         return path in self._unknown
 
     def _load(self, text: str) -> None:
         if len(text) > MAX_BYTES:
-            self.fault((), f"larger than allowed, {len(text)} bytes; allowed: {MAX_BYTES}")
+            self.fault((), f"the file is too large, {len(text)} bytes; allowed: {MAX_BYTES} bytes")
             return
         try:
             _check_depth(text)
@@ -128,16 +128,16 @@ class Document:
     def _value(self, node: yaml.Node, path: Path, outer: tuple[yaml.Node, ...]) -> Any:
         self._values += 1
         if self._values > MAX_VALUES:
-            raise _TooMuch(f"too many values once its aliases are expanded; allowed: {MAX_VALUES}")
+            raise _TooMuch(f"too many values after the expansion of aliases; allowed: {MAX_VALUES}")
         if len(outer) > MAX_DEPTH:
-            raise _TooMuch(f"nested deeper than {MAX_DEPTH} levels; allowed: {MAX_DEPTH}")
+            raise _TooMuch(f"nested too deeply; allowed: {MAX_DEPTH} levels")
         if any(node is one for one in outer):
             self._unknown.add(path)
-            self.fault(path, "an alias to something that contains it; allowed: aliases to other values")
+            self.fault(path, "an alias to a value that contains the alias; allowed: aliases to other values")
             return None
         if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
             self._unknown.add(path)
-            self.fault(path, f"tag {node.tag!r} is not allowed; write the plain value")
+            self.fault(path, f"the tag {node.tag!r} is not allowed; write the value without a tag")
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, (*outer, node))
@@ -156,7 +156,7 @@ class Document:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 self._lines.setdefault(path, line)
-                self.fault(path, "a key that is itself a list or mapping; allowed: text")
+                self.fault(path, "a list or a mapping as a key; allowed: text")
                 continue
             key = key_node.value
             inner = (*path, key)
@@ -179,7 +179,7 @@ class Document:
             text = expanded
         if quoted and not (path in self._unexpanded and node.style == '"' and not _is_option(path)):
             return text
-        # Users quote variables, because a brace starts a mapping. The value of a quoted variable is still typed.
+        # Users quote variables, because a brace starts a mapping. A quoted variable can still be a number or a boolean.
         value = plain_value(text)
         return text if quoted and value is None else value
 
@@ -190,7 +190,7 @@ class Document:
         try:
             value = find_variable(name, self._environment)
         except ValueError as error:
-            # The default value is no substitute, because it may be the login for another server.
+            # The default value is not used after an error, because it may be the login for another server.
             problem = str(error)
         else:
             if value is not None:
@@ -204,12 +204,12 @@ class Document:
 
 
 def _is_option(path: Path) -> bool:
-    # A plugin's own model converts text to numbers if necessary. A password of digits must remain text.
+    # The plugin's model converts text to numbers if necessary. A password that consists of digits must remain text.
     return len(path) > 3 and path[0] == "services" and path[2] == "options"
 
 
 def _check_depth(text: str) -> None:
-    # This check must precede yaml.compose, whose recursion in C would crash the process.
+    # Check the depth first, because deep recursion in yaml.compose, which is in C, would crash the process.
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -218,12 +218,12 @@ def _check_depth(text: str) -> None:
             depth -= 1
         if depth > MAX_DEPTH:
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise _TooMuch(f"nested deeper than {MAX_DEPTH} levels; allowed: {MAX_DEPTH}", line)
+            raise _TooMuch(f"nested too deeply; allowed: {MAX_DEPTH} levels", line)
 
 
 def _line_of(error: yaml.MarkedYAMLError, lines: int) -> int:
-    # An unclosed bracket or quote is detected at the end of the file. The line with the opening character is more
-    # useful.
+    # The parser detects an unclosed bracket or quote only at the end of the file. The line of the opening character is
+    # more useful.
     for mark in (error.problem_mark, error.context_mark):
         if mark is not None and mark.line < lines:
             return mark.line + 1
@@ -237,12 +237,12 @@ def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
     if mark is not None and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
         return "a tab; allowed: spaces for indentation"
     if error.problem == "but found another document":
-        return "a second document; allowed: one document in a file"
+        return "a second document; allowed: one document per file"
     return f"{error.problem or error.context}; check quotes, indentation and colons"
 
 
 class _TooMuch(Exception):
-    """An error for a file that exceeds a limit, with the line."""
+    """An error for a file that exceeds a limit, with the line number."""
 
     def __init__(self, text: str, line: int = 1) -> None:
         super().__init__(text)

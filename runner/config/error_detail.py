@@ -1,4 +1,4 @@
-"""An error in a YAML file, and its details: allowed values, the probable spelling, and the right place of a key."""
+"""Errors in YAML files, with the allowed values, the probable spelling or the correct place of a key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Path = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-#: The keys of earlier versions, by file, and the keys that replace them. ``NAME`` is the name of a service.
+#: The former keys and their replacements, by file. ``NAME`` stands for the name of a service.
 FORMER_KEYS = {
     "config.yaml": {
         "broker.start": "autostart",
@@ -27,7 +27,7 @@ FORMER_KEYS = {
 
 @dataclass(frozen=True, order=True)
 class ErrorDetail:
-    """An error, printed as ``file:line: path: text``. The text has the problem, the value, and the allowed values."""
+    """An error, printed as ``file:line: path: text``. The text states the problem, the value and the allowed values."""
 
     file: str
     line: int
@@ -40,7 +40,7 @@ class ErrorDetail:
 
 
 def dotted(path: Path) -> str:
-    """Return a path such as ``services.payment.consumes.0`` as text. Keys with special characters are quoted."""
+    """Return a path as text, such as ``services.payment.consumes.0``. Keys with special characters are quoted."""
     return ".".join(
         str(part) if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else f'"{_on_one_line(part)}"' for part in path
     )
@@ -51,7 +51,7 @@ def _on_one_line(key: str) -> str:
 
 
 def value_at(data: Any, path: Path) -> Any:
-    """Return the value at ``path`` in plain data, or None if there is none."""
+    """Return the value at ``path`` in plain data, or None if there is no such value."""
     for part in path:
         try:
             data = data[part]
@@ -61,7 +61,7 @@ def value_at(data: Any, path: Path) -> Any:
 
 
 def shown(value: object) -> str:
-    """Return a value for an error, on one line and with at most 60 characters."""
+    """Format a value for an error message, on one line and in at most 60 characters."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -75,7 +75,7 @@ def shown(value: object) -> str:
 
 
 def misspelt(name: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed name that differs from ``name`` by one or two characters, or None."""
+    """Return the allowed name that is almost the same as ``name``, or None if there is no such name."""
     return next(iter(difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.85)), None)
 
 
@@ -97,13 +97,13 @@ def unknown(kind: str, name: str, allowed: Iterable[str], shown_name: str | None
 
 
 def new_key(file: str, path: Path) -> str | None:
-    """Return the key that replaces an earlier version's key at ``path``, or None."""
+    """Return the replacement for a former key at ``path``, or None for any other key."""
     name = dotted(("services", "NAME", *path[2:]) if path[:1] == ("services",) else path)
     return FORMER_KEYS.get(file, {}).get(name)
 
 
 def belonging(key: str) -> str | None:
-    """Return a text with the right place of a key, or None if no other place has this key."""
+    """Return a text with the correct place of a key, or None if that place is unknown."""
     places = _places().get(key, ())
     return f"it belongs {' or '.join(places)}" if places else None
 
@@ -114,7 +114,7 @@ def _places() -> dict[str, tuple[str, ...]]:
     for key, place in _keys():
         if place not in found.setdefault(key, []):
             found[key].append(place)
-    # If several places have the key, such as `url`, the right one cannot be guessed.
+    # For a key that more than two places have, such as ``url``, the correct place cannot be guessed.
     return {key: tuple(places) for key, places in found.items() if len(places) <= 2}
 
 
@@ -128,18 +128,18 @@ def _keys() -> Iterator[tuple[str, str]]:
     for model, place in (
         (topology.QueueSettings, "to a queue in topology.yaml"),
         (topology.ExchangeSettings, "to an exchange in topology.yaml"),
-        (topology.BindingSettings, "to an entry of bindings in topology.yaml"),
+        (topology.BindingSettings, "to an entry under bindings in topology.yaml"),
         (topology.PolicySettings, "to a policy in topology.yaml"),
-        (topology.Topology, "to the top level of topology.yaml"),
-        (settings.Config, "to the top level of config.yaml"),
+        (topology.Topology, "at the top level of topology.yaml"),
+        (settings.Config, "at the top level of config.yaml"),
         (settings.BrokerSettings, "under broker in config.yaml"),
         (supervision.Runner, "under runner in config.yaml"),
-        (settings.InboxSettings, "under inbox of a service in config.yaml"),
+        (settings.InboxSettings, "under a service's inbox in config.yaml"),
         (settings.ServiceSettings, "to a service in config.yaml"),
     ):
         yield from ((name, place) for name in model.model_fields)
     for key, setting in QUEUE_ARGUMENTS.items():
-        argument = f"under arguments of a queue in topology.yaml, as {key}"
-        place = argument if setting.key not in QUEUE_POLICY_KEYS else "under policy of a queue in topology.yaml"
+        argument = f"under a queue's arguments in topology.yaml, as {key}"
+        place = argument if setting.key not in QUEUE_POLICY_KEYS else "under a queue's policy in topology.yaml"
         yield setting.key, place
-        yield key, "under arguments of a queue in topology.yaml"
+        yield key, "under a queue's arguments in topology.yaml"

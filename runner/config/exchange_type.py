@@ -2,7 +2,7 @@
 
 Sources: RabbitMQ's guides "Exchanges" and "Local Random Exchange", the READMEs of its plugins, and the functions
 ``validate`` and ``validate_binding`` of each type's module. An integration test compares the types that need no plugin
-with answers from a real broker.
+with the behaviour of a real broker.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from runner.config.value import check_short
 from runner.config.version import CLASSIC
 
 HASH, HISTORY, LOCAL, DELAYED = "x-consistent-hash", "x-recent-history", "x-local-random", "x-delayed-message"
-#: AMQP's own types.
+#: The exchange types of AMQP.
 BUILT_IN = ("direct", "fanout", "headers", "topic")
-#: The types that RabbitMQ and its plugins add.
+#: The exchange types of AMQP, RabbitMQ and its plugins.
 EXCHANGE_TYPES = (*BUILT_IN, HASH, DELAYED, LOCAL, "x-modulus-hash", "x-random", HISTORY)
-#: The prefix of the names of types that plugins add.
+#: The name prefix of exchange types from plugins.
 PLUGIN_PREFIX = "x-"
 
-#: The argument that contains the routing type of an exchange for delayed messages.
+#: The argument that sets the routing type of a delayed message exchange.
 DELAYED_TYPE = "x-delayed-type"
 _HASHED = ("correlation_id", "message_id", "timestamp")
-#: Common values of the settings below. Policies do not have these settings. When an exchange is redeclared, RabbitMQ
-#: compares only its alternate exchange.
+#: Attributes of all settings below. Policies cannot contain these settings. When an exchange is redeclared, RabbitMQ
+#: compares only the alternate exchange.
 _OWN: dict[str, Any] = {"is_policy": False, "compared": None}
 _OWN_ARGUMENTS = {
     HASH: (
@@ -42,14 +42,14 @@ _OWN_ARGUMENTS = {
 
 MATCH = "x-match"
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
-#: The maximum weight of a binding, which is the number of parts of the hash ring for its queue. RabbitMQ 4.3 refuses a
-#: larger weight. Older versions run out of memory, because each part is an entry in a table.
+#: The maximum weight of a binding, which is the number of the queue's partitions of the hash ring. RabbitMQ 4.3 refuses
+#: larger weights. Older versions run out of memory, because each partition is a table entry.
 MOST_WEIGHT = 10_000
 _WEIGHT = re.compile(r"[+-]?[0-9]+")
 
 
 def check_type(value: object) -> object:
-    """Return a known exchange type, or one that a plugin may add. Raises ValueError for any other type."""
+    """Return a known exchange type, or a type that a plugin may add. Raises ValueError for any other type."""
     allowed = f"allowed: {', '.join(BUILT_IN)}, or the x-… type of a plugin"
     if not isinstance(value, str):
         raise ValueError(f"not text; {allowed}")
@@ -63,12 +63,12 @@ def check_type(value: object) -> object:
 
 
 def arguments_of(kind: str) -> Mapping[str, Setting]:
-    """Return the arguments of exchanges with a type."""
+    """Return the arguments of exchanges of this type."""
     return {**EXCHANGE_ARGUMENTS, **{one.argument_key: one for one in _OWN_ARGUMENTS.get(kind, ())}}
 
 
 def routing_type(kind: str, arguments: Mapping[str, Any]) -> str:
-    """Return the routing type of an exchange. For a delayed exchange, this is its ``x-delayed-type``."""
+    """Return the routing type of an exchange, which is ``x-delayed-type`` for a delayed message exchange."""
     behind = arguments.get(DELAYED_TYPE)
     return behind if kind == DELAYED and isinstance(behind, str) else kind
 
@@ -76,19 +76,19 @@ def routing_type(kind: str, arguments: Mapping[str, Any]) -> str:
 def problem_together(kind: str, arguments: Mapping[str, Any]) -> tuple[str | None, str] | None:
     """Return the key of a conflicting argument and the reason for the conflict, or None if there is no conflict.
 
-    The key is None if an argument is missing.
+    The key is None if the conflict is a missing argument.
     """
     if kind == HASH and {"hash-header", "hash-property"} <= arguments.keys():
-        return "hash-property", "also 'hash-header'; keep one of them"
+        return "hash-property", "conflicts with 'hash-header'; keep only one of the two"
     if kind == DELAYED and DELAYED_TYPE not in arguments:
-        return None, f"without the argument {DELAYED_TYPE!r}; add it, such as {DELAYED_TYPE}: topic"
+        return None, f"requires the argument {DELAYED_TYPE!r}; add this argument, such as {DELAYED_TYPE}: topic"
     if kind == DELAYED and arguments[DELAYED_TYPE] == DELAYED:
-        return DELAYED_TYPE, f"the type itself, {DELAYED!r}; allowed: another exchange type"
+        return DELAYED_TYPE, f"the type of the exchange itself, {DELAYED!r}; allowed: another exchange type"
     return None
 
 
 def key_problem(kind: str, key: str) -> str | None:
-    """Return the reason why an exchange of this type refuses a binding's routing key, or None."""
+    """Return why an exchange of this type refuses a binding's routing key, or None if the key is valid."""
     if kind == HASH and not _WEIGHT.fullmatch(key):
         return f"not a weight, {key!r}; allowed for {HASH}: a whole number, 1 to {MOST_WEIGHT}"
     # Python refuses to convert very long numbers.
@@ -100,7 +100,7 @@ def key_problem(kind: str, key: str) -> str | None:
 
 
 def match_problem(kind: str, arguments: Mapping[str, Any], shown_value: str) -> str | None:
-    """Return the reason why a headers exchange refuses a binding's ``x-match`` value, or None."""
+    """Return why a headers exchange refuses a binding's ``x-match`` value, or None if the value is valid."""
     value = arguments.get(MATCH, MATCHES[0])
     if kind != "headers" or value in MATCHES:
         return None
@@ -110,7 +110,7 @@ def match_problem(kind: str, arguments: Mapping[str, Any], shown_value: str) -> 
 
 
 def destination_problem(kind: str, name: str, queue_type: str | None) -> str | None:
-    """Return the reason why an exchange refuses a binding to a queue or an exchange, or None.
+    """Return why an exchange refuses a binding to a queue or an exchange, or None if the binding is valid.
 
     ``queue_type`` is None if the destination is an exchange.
     """

@@ -16,14 +16,14 @@ from runner.config.exchange_type import EXCHANGE_TYPES, arguments_of
 from runner.config.setting import Setting
 from runner.config.topology_file import Topology
 
-#: The files for which ``python -m runner schema`` has a schema.
+#: The model of each file for which ``schema`` prints a JSON Schema.
 MODELS: dict[str, type[BaseModel]] = {"config": Config, "topology": Topology}
 
 
 def json_schema(name: str) -> dict[str, Any]:
     """Return the schema of ``config`` or ``topology``, in JSON Schema draft 2020-12.
 
-    A number or a boolean may also be text with a variable, such as ``${PORT:-8000}``.
+    In place of a number or a boolean, the schema accepts text with a variable, such as ``${PORT:-8000}``.
     """
     schema = MODELS[name].model_json_schema(mode="validation")
     variable = {"type": "string", "pattern": r"\$\{"}
@@ -34,7 +34,7 @@ def json_schema(name: str) -> dict[str, Any]:
         if not isinstance(node, dict):
             return node
         node = {
-            # The keys inside these mappings are names, which may equal JSON Schema keywords.
+            # The keys inside these mappings are names, which may coincide with JSON Schema keywords.
             key: {name: widened(one) for name, one in value.items()}
             if key in ("properties", "$defs")
             else widened(value)
@@ -70,7 +70,7 @@ def _name_settings(definitions: dict[str, Any]) -> None:
         place["properties"] = {name: _setting_schema(setting) for name, setting in known.items()}
         if key != "arguments":
             place["additionalProperties"] = False
-    # Other keys are allowed, because plugins add their own arguments.
+    # Other keys remain allowed, because plugins add their own arguments.
     place = definitions["ExchangeSettings"]["properties"]["arguments"]
     known_arguments = {key: one for kind in EXCHANGE_TYPES for key, one in arguments_of(kind).items()}
     place["properties"] = {name: _setting_schema(setting) for name, setting in known_arguments.items()}

@@ -1,4 +1,4 @@
-"""The page about config.yaml (docs/configuration.md), generated from the models that read the file."""
+"""The generator of docs/configuration.md, which documents the models of config.yaml."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.config.config_file import Config
 from runner.config.validation import stripped
 from runner.config.value import format_duration, parse_duration, parse_size
 
-#: The service in the examples.
+#: The name of the service in the examples.
 EXAMPLE_SERVICE = "payment"
 
 INTRODUCTION = """\
@@ -25,42 +25,43 @@ INTRODUCTION = """\
 
 *For plugin authors and operators: every key of `config.yaml`, with its default and an example.*
 
-`make schema` generates this page from the models that read the file. `check` reports each error in the file with its
-line. `fastcommerce schema config` prints a JSON Schema, with which editors complete the file.
+`make schema` generates this page from the models that validate the file. The `check` command reports each error in the
+file with its line number. `fastcommerce schema config` prints a JSON Schema, which enables completion in editors.
 
-- A key is optional unless its default is *required*.
-- A **duration** is a number and its unit: `500ms`, `5s`, `2m`, `1h`, `7d`.
-- A **size** is a number and its unit: `64KiB`, `10MB`, `1.5GiB`.
-- `${NAME}` in a value is the value of the environment variable NAME. `${NAME:-text}` is the text if NAME is not set.
-  Put passwords into such a variable, or into a file that NAME_FILE names: [containers.md](containers.md). `$$` is a
-  dollar sign.
-- The keys of `options` are those of the class `Options` of the plugin: [plugins.md](plugins.md). The options of the
-  shipped plugins are at the end of this page.
+- A key is optional unless its default is shown as *required*.
+- A **duration** is a number with a unit, such as `500ms`, `5s`, `2m`, `1h` or `7d`.
+- A **size** is a number with a unit, such as `64KiB`, `10MB` or `1.5GiB`.
+- In a value, `${NAME}` is replaced with the environment variable NAME. If NAME is not set, `${NAME:-text}` is replaced
+  with `text`. `$$` is replaced with a dollar sign.
+- Store passwords in environment variables, or in files that variables such as NAME_FILE name
+  ([containers.md](containers.md)).
+- The `Options` class of a plugin defines the keys under `options` ([plugins.md](plugins.md)). This page ends with the
+  options of the shipped plugins.
 - [supervisor.md](supervisor.md) describes how the supervisor keeps services running.
-- The values in the examples are not the defaults.
+- The values in the examples differ from the defaults.
 """
 
 
 @dataclass(frozen=True)
 class Section:
-    """A mapping in the file, and the model that reads it."""
+    """A mapping in config.yaml, with the model that validates the mapping."""
 
-    #: The path to the mapping from the top of the file. ``NAME`` is the name of a service.
+    #: The path from the top of the file to the mapping. ``NAME`` stands for the name of a service.
     path: tuple[str, ...]
     model: type[BaseModel]
 
     @property
     def title(self) -> str:
-        """The title of the chapter, which is the path in the usual notation."""
-        return f"`{'.'.join(self.path)}`" if self.path else "Keys at the top"
+        """The section's title, which is the path in dotted notation."""
+        return f"`{'.'.join(self.path)}`" if self.path else "Top-level keys"
 
     @property
     def link(self) -> str:
-        """A link to the chapter, with the anchor that GitHub generates from the title."""
+        """A link to the section, with the anchor that GitHub generates from the title."""
         return f"[{self.title}](#{''.join(self.path).lower()})"
 
     def fields(self) -> dict[str, FieldInfo]:
-        """Return the keys of the model itself, followed by the keys that it inherits."""
+        """Return the model's own keys, followed by its inherited keys."""
         found = self.model.model_fields
         own = [name for name in found if name in self.model.__annotations__]
         return {name: found[name] for name in [*own, *(name for name in found if name not in own)]}
@@ -76,19 +77,19 @@ class Section:
         return {name: field.examples[0] for name, field in self.fields().items() if field.examples}
 
     def example(self) -> str:
-        """Return YAML that sets every key with an example in the model, or an empty text if there is no example."""
+        """Return YAML with all examples in the model, or an empty string if the model has no examples."""
         found: Any = self.examples()
         if not found:
             return ""
         for part in reversed(self.path):
             found = {EXAMPLE_SERVICE if part == "NAME" else part: found}
-        # If mappings are nested, each innermost mapping is on one line.
+        # In nested mappings, each innermost mapping is on one line.
         style = None if len(self.path) > 1 else False
         return yaml.safe_dump(found, sort_keys=False, width=110, default_flow_style=style)
 
 
 def sections(start: Section = Section((), Config)) -> Iterator[Section]:
-    """Yield the section for the whole file, followed by a section for each mapping inside it."""
+    """Yield ``start``, followed by a section for each mapping inside ``start``."""
     yield start
     for name in start.fields():
         if (inside := start.inside(name)) is not None:
@@ -96,7 +97,7 @@ def sections(start: Section = Section((), Config)) -> Iterator[Section]:
 
 
 def page(options: Mapping[str, type[BaseModel]]) -> str:
-    """Return the whole page. ``options`` contains the model of each plugin's options, by plugin."""
+    """Return the whole page. ``options`` maps each plugin to the model of the plugin's options."""
     plugins = [Section(("services", name, "options"), model) for name, model in options.items() if model.model_fields]
     every = [*sections(), *(section for start in plugins for section in sections(start))]
     return "\n".join([INTRODUCTION, *(_chapter(section) for section in every)])
@@ -116,13 +117,13 @@ def _chapter(section: Section) -> str:
 
 
 def _marked_up(text: str) -> str:
-    """Return a model's text as Markdown. Names in braces become code, and special characters are escaped."""
+    """Convert a description to Markdown. Names in braces become code, and special characters are escaped."""
     text = text.strip().replace("``", "`").replace("|", "\\|").replace("<", "&lt;")
     return re.sub(r"\$?\{[^{}]*\}", lambda found: f"`{found[0]}`", text)
 
 
 def _model_in(kind: Any) -> type[BaseModel] | None:
-    """Return the model that reads a value, or each value of a mapping with free names."""
+    """Return the model of a value, or the model of each value in a mapping with free names."""
     kind = stripped(kind)
     if get_origin(kind) is dict:
         kind = stripped(get_args(kind)[1])
@@ -131,7 +132,7 @@ def _model_in(kind: Any) -> type[BaseModel] | None:
 
 def _kind(field: FieldInfo) -> str:
     kind = stripped(field.annotation)
-    # The functions are compared by name, because plugins have their own copies of them.
+    # The functions are compared by name, because plugins have their own copies of the functions.
     reads = {getattr(one.func, "__name__", "") for one in _metadata(field) if isinstance(one, BeforeValidator)}
     limits = {name: getattr(one, name) for one in _metadata(field) for name in ("ge", "gt", "le") if hasattr(one, name)}
     if parse_duration.__name__ in reads:

@@ -1,9 +1,10 @@
 r"""Policy patterns, which are PCRE regular expressions.
 
 RabbitMQ searches the bytes of a name for a policy's pattern with Erlang's ``re`` (``rabbit_policy:matches``), without
-the ``unicode`` option. Classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28. A match that
-exceeds the limit of steps counts as no match. The limit is 10,000,000 steps up to RabbitMQ 4.2.8 and 4.3.1, and 50,000
-steps in later versions (``rabbit_re``).
+the ``unicode`` option. Character classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28.
+
+A search that exceeds the step limit finds no match. The limit is 10,000,000 steps up to RabbitMQ 4.2.8 and 4.3.1, and
+50,000 steps in later versions (``rabbit_re``).
 """
 
 from __future__ import annotations
@@ -18,35 +19,35 @@ if TYPE_CHECKING:
 
 #: The maximum length of a pattern in bytes, since RabbitMQ 4.2.9 and 4.3.2 (``rabbit_re:max_pattern_length``).
 MAX_PATTERN_BYTES = 1024
-#: The maximum number of steps in a match. It is below RabbitMQ's lowest limit, because Erlang's PCRE and PCRE2 count
-#: steps in different ways.
+#: The maximum number of steps in a search. The number is below RabbitMQ's lowest limit, because PCRE and PCRE2 count
+#: steps differently.
 MAX_STEPS = 20_000
 
-#: Forms that PCRE 8 (up to Erlang/OTP 27) and PCRE2 (since 28) interpret in different ways (PCRE2: "ChangeLog", 10.30
+#: Constructs that PCRE 8 (up to Erlang/OTP 27) and PCRE2 (since 28) interpret differently (PCRE2: "ChangeLog", 10.30
 #: and 10.43).
 _AMBIGUOUS = (
     (re.compile(rb"\A\(\*"), "begins with an option, '(*…)'"),
     (
         re.compile(rb"(?<!\\)(?:\\\\)*(?:\{\s*,\s*\d+\s*\}|\{(?=[^}]*\s)\s*\d+\s*(,\s*\d*\s*)?\})"),
-        "has a repetition without a lower limit, or with spaces",
+        "has a quantifier without a lower bound or with spaces",
     ),
     (re.compile(rb"\[:\^?ascii:\]"), "has the class [:ascii:]"),
-    (re.compile(rb"\(\?(R|[+-]?\d|&|P>)|\\g(<|')"), "calls itself or a group"),
+    (re.compile(rb"\(\?(R|[+-]?\d|&|P>)|\\g(<|')"), "has a recursive or subroutine call"),
 )
-#: Classes whose non-ASCII bytes differ, in both readings, from Erlang's Latin-1 table.
+#: Character classes whose non-ASCII members differ from Erlang's Latin-1 table in both compiled forms.
 _UNSURE = re.compile(rb"\[:\^?(punct|graph|lower):\]")
 
 
 def only(name: str) -> str:
     r"""Return the pattern that matches ``name`` and no other name.
 
-    It ends in ``\z``, because ``$`` also matches before a last line feed, which a name may have.
+    The pattern ends in ``\z``, because ``$`` also matches before a final line feed, which a name may contain.
     """
     return rf"^{re.escape(name)}\z"
 
 
 def only_names(pattern: str) -> tuple[str, ...] | None:
-    """Return the names that a pattern matches if it is an escaped name, or None for any other pattern."""
+    """Return the only names that a pattern matches, or None if the pattern is not an escaped name."""
     for end in (r"\z", "$"):
         if pattern.startswith("^") and pattern.endswith(end):
             escaped = pattern[1 : -len(end)]
@@ -57,7 +58,7 @@ def only_names(pattern: str) -> tuple[str, ...] | None:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Return the reason why a pattern cannot be read, or None."""
+    """Return why a pattern cannot be used, or None if the pattern is valid."""
     reading = _read(pattern)
     return reading if isinstance(reading, str) else None
 
@@ -72,9 +73,9 @@ def matches(pattern: str, name: str) -> bool | None:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A pattern that was compiled twice, with classes that approximate Latin-1 and with ASCII classes.
+    """A pattern in two compiled forms, with approximate Latin-1 classes and with ASCII classes.
 
-    Erlang/OTP uses Latin-1 up to 27, and ASCII since 28.
+    Erlang/OTP uses Latin-1 classes up to version 27, and ASCII classes since version 28.
     """
 
     latin: pcre2.Pattern
@@ -99,8 +100,8 @@ def _search(pattern: pcre2.Pattern, name: bytes) -> bool | None:
 
 @cache
 def _read(pattern: str) -> _Reading | str:
-    """Return the compiled pattern, or the reason why it cannot be read."""
-    # Imported here, because commands that read no pattern must start quickly.
+    """Return the compiled pattern, or the reason why the pattern cannot be used."""
+    # Imported here, because commands that use no pattern must start quickly.
     import pcre2
 
     raw = pattern.encode("utf-8", "surrogatepass")
@@ -108,10 +109,10 @@ def _read(pattern: str) -> _Reading | str:
         return f"too long, {len(raw)} bytes; allowed: {MAX_PATTERN_BYTES}"
     for form, words in _AMBIGUOUS:
         if form.search(raw):
-            return f"it {words}, which RabbitMQ reads in different ways, depending on its version of Erlang"
+            return f"the pattern {words}, whose meaning depends on RabbitMQ's Erlang version"
     limit = b"(*LIMIT_MATCH=%d)" % MAX_STEPS
     try:
-        # Just-in-time compilation would count steps differently.
+        # Just-in-time compiled patterns count steps differently.
         latin = pcre2.compile(b"(*UCP)" + limit + raw, jit=False)
         return _Reading(latin, pcre2.compile(limit + raw, jit=False), _UNSURE.search(raw) is not None)
     except pcre2.PatternError as error:

@@ -1,4 +1,4 @@
-"""A project, which is a folder with a topology.yaml and a config.yaml that are checked together."""
+"""A project, which is a folder with topology.yaml and config.yaml. Both files are checked together."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from runner.messages import ATTEMPTS, EVENTS
 
 TOPOLOGY_FILE = "topology.yaml"
 CONFIG_FILE = "config.yaml"
-#: Seconds within which a pipe in place of a file must send data.
+#: The number of seconds to wait for data if a pipe replaces a file.
 SILENCE_SECONDS = 2.0
-#: The names of the supervisor and of its private broker in logs and commands.
+#: The names for the supervisor and its private broker in logs and commands.
 RESERVED = ("broker", "runner")
 
 
 @dataclass(frozen=True)
 class Project:
-    """The models of both files, and the documents for the lines of later errors."""
+    """The models of both files, with the documents that contain the line numbers for later errors."""
 
     folder: Path
     topology: Topology
     config: Config
     topology_document: Document
     config_document: Document
-    #: The terms from plugins with a contract, by service. It is empty until the plugins are checked.
+    #: The terms of plugin contracts, by service. The mapping is empty until the plugins are checked.
     terms: Mapping[str, Terms] = field(default_factory=dict)
 
     @property
     def var(self) -> Path:
-        """The folder for the data of a run, such as the lock, the private broker and the database."""
+        """The folder for runtime data, such as the lock, the private broker's files and the database."""
         return self.folder / "var"
 
     @property
@@ -62,45 +62,45 @@ class Project:
 
     @property
     def history_store(self) -> str:
-        """The address of the database with the event history."""
+        """The address of the database that contains the event history."""
         recorders = [*self.recorders(EVENTS), *self.recorders(ATTEMPTS)]
         return self.store_of(recorders[0]) if recorders else self.config.store.url
 
     @property
     def attempts_queue(self) -> str | None:
-        """The queue for reports of attempts, which is the first queue of the service that records attempts."""
+        """The queue for attempt reports, which is the first queue of the service that records attempts."""
         return next((self.config.services[name].consumes[0] for name in self.recorders(ATTEMPTS)), None)
 
     @property
     def statuses(self) -> dict[str, str]:
-        """The status of an order after an event, by event type."""
+        """The status that an order has after an event, by event type."""
         return {event: status for terms in self.terms.values() for event, status in terms.statuses.items()}
 
     def topology_line(self, path: KeyPath) -> str:
-        """Return the line of a path in topology.yaml, such as ``topology.yaml:14``."""
+        """Return the file and line of a path in topology.yaml, such as ``topology.yaml:14``."""
         return self.place(TOPOLOGY_FILE, path)
 
     def place(self, file: str, path: KeyPath) -> str:
-        """Return the line of a path in a file, such as ``topology.yaml:14`` or ``config.yaml:9``."""
+        """Return the file and line of a path, such as ``topology.yaml:14`` or ``config.yaml:9``."""
         document = self.topology_document if file == TOPOLOGY_FILE else self.config_document
         return f"{file}:{document.line(path)}"
 
     def raise_faults(self) -> None:
-        """Raise ConfigError with all errors, if there are any, sorted by file (topology.yaml first) and line."""
+        """Raise ConfigError if there are errors, sorted by file (topology.yaml first) and line."""
         faults = [*sorted(set(self.topology_document.faults)), *sorted(set(self.config_document.faults))]
         if faults:
             raise ConfigError([str(fault) for fault in faults])
 
 
 def load_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read topology.yaml and config.yaml in ``folder``. Raises ConfigError with every error in the two files."""
+    """Read topology.yaml and config.yaml in ``folder``. Raises ConfigError with all errors in both files."""
     project = read_project(folder, environment)
     project.raise_faults()
     return project
 
 
 def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read both files in ``folder``. The documents contain the errors, and the models lack the invalid values."""
+    """Read both files in ``folder``. The documents contain all errors, and the models lack the invalid values."""
     topology_document = _read(folder, TOPOLOGY_FILE, environment)
     config_document = _read(folder, CONFIG_FILE, environment)
     topology = validate_document(Topology, topology_document)
@@ -120,13 +120,13 @@ def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Doc
         line = raw.count(b"\n", 0, error.start) + 1
         problem = f"not UTF-8 text, byte {error.start}; save the file as UTF-8"
     except FileTooLarge as error:
-        problem = f"larger than allowed; allowed: {error.limit} bytes"
+        problem = f"the file is too large; allowed: {error.limit} bytes"
     except TimeoutError as error:
         problem = f"cannot be read, {error.strerror}; allowed: a file"
     except FileNotFoundError:
-        problem = f"no such file in {str(folder)!r}; name the project's folder with --project DIR"
+        problem = f"no such file in {str(folder)!r}; set the project folder with --project DIR"
     except OSError as error:
-        problem = f"cannot be read, {error.strerror}; give this user the right to read it"
+        problem = f"cannot be read, {error.strerror}; give this user permission to read the file"
     document = Document(name, "", environment)
     document.faults.append(ErrorDetail(name, line, "", problem))
     return document
@@ -147,28 +147,30 @@ def _check_fault_injection(config: Config, document: Document) -> None:
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
     for name in document.keys_of("services"):
         if is_misplaced_key(name, document.at(("services", name))):
-            # The entry is not a service, so other errors below this key follow from the misplaced key.
+            # The entry is not a service, so all other errors in the entry follow from the misplaced key.
             document.forget_faults(("services", name))
             document.fault(("services", name), f"{name!r} belongs under a service; indent it below the service's name")
         elif not is_service_name(name):
-            text = f"not a service name, {name!r}; allowed: lower-case letters, digits, _ and -"
+            allowed = "allowed: 1 to 40 characters of a-z, 0-9, _ and -, starting with a-z"
+            text = f"not a service name, {name!r}; {allowed}"
             document.fault(("services", name), text)
         elif name in RESERVED:
-            document.fault(("services", name), f"a reserved name, {name!r}; allowed: any but {', '.join(RESERVED)}")
+            text = f"a reserved name, {name!r}; allowed: names other than {' and '.join(RESERVED)}"
+            document.fault(("services", name), text)
     _check_dependencies(config, document)
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
-        return  # every reference to an unread section would be reported as an error
+        return  # otherwise, every reference to an unread section would be an error
     queues = declared.keys_of("queues")
     for name, service in config.services.items():
         _check_consumed(name, service.consumes, queues, topology, document)
         if service.inbox is not None and not service.consumes:
-            document.fault(("services", name, "inbox"), "the service consumes no queue; remove it")
+            document.fault(("services", name, "inbox"), "the service consumes no queue; remove inbox")
         _check_published(name, service.publishes, exchange_names(declared), topology, document)
 
 
 def _unknown_queue(queue: str, queues: set[str], topology: Topology, shown: str) -> str:
     if (name := topology.renamed.get(queue)) is not None:
-        return f"a queue's former name, {shown}; it is {name!r} now, by formerly in {TOPOLOGY_FILE}"
+        return f"a queue's former name, {shown}; use the current name {name!r} (see formerly in {TOPOLOGY_FILE})"
     return unknown("queue", queue, queues, shown)
 
 
@@ -180,13 +182,11 @@ def _check_dependencies(config: Config, document: Document) -> None:
             if other not in services:
                 document.fault(place, unknown("service", other, services, document.shown(place)))
             elif (way := _way_back(config, name, other)) is not None:
-                text = (
-                    f"a dependency cycle, {' -> '.join([name, *way])}; allowed: services that do not depend on this one"
-                )
+                text = f"a dependency cycle, {' -> '.join([name, *way])}; allowed: dependencies without cycles"
                 document.fault(place, text)
         scale, place = service.autoscale, ("services", name, "autoscale")
         if scale is not None and not service.consumes:
-            document.fault(place, "the service consumes no queue; remove autoscale, or name a queue")
+            document.fault(place, "the service consumes no queue; remove autoscale, or add a queue to consumes")
         elif (
             scale is not None
             and "instances" in service.model_fields_set
@@ -197,7 +197,7 @@ def _check_dependencies(config: Config, document: Document) -> None:
 
 
 def _way_back(config: Config, start: str, here: str, seen: tuple[str, ...] = ()) -> list[str] | None:
-    """Return a path of dependencies from ``here`` to ``start``, or None if there is no such path."""
+    """Return a dependency path from ``here`` to ``start``, or None if there is no such path."""
     if here == start:
         return [here]
     for other in config.services[here].depends_on if here in config.services and here not in seen else ():
@@ -214,13 +214,13 @@ def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: 
             document.fault(place, _unknown_queue(queue, queues, topology, document.shown(place)))
         elif queue in topology.queues and topology.type_of(queue) == STREAM:
             # A stream stores no offset for the consumer, so a restarted worker would miss messages.
-            text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue bound to the same keys"
+            text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue with the same bindings"
             document.fault(place, text)
         elif queue in topology.queues and len(topology.dead_letter_of(queue).encode()) > MAX_NAME_BYTES:
-            text = f"its dead-letter queue's name is too long; name one with dead_letter, up to {MAX_NAME_BYTES} bytes"
+            text = f"the dead-letter queue's name is too long; set dead_letter to at most {MAX_NAME_BYTES} bytes"
             document.fault(place, text)
         elif queue in consumes[:index]:
-            document.fault(place, f"queue {document.shown(place)} given twice; keep one of them")
+            document.fault(place, f"duplicate queue {document.shown(place)}; keep only one")
 
 
 def _check_published(
@@ -235,7 +235,7 @@ def _check_published(
             document.fault(place, f"internal exchange {exchange!r}; allowed: an exchange that services can publish to")
         for index, template in enumerate(templates):
             if event_type(template) in types:
-                text = f"event {event_type(template)!r} given twice; allowed: one routing key for each event"
+                text = f"duplicate event {event_type(template)!r}; allowed: one routing key for each event"
                 document.fault((*place, index), text)
             types.add(event_type(template))
 

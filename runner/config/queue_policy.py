@@ -1,4 +1,4 @@
-"""Settings of queues that no service consumes, which are the policy, the delivery limit and a dead-letter queue."""
+"""The policy, the delivery limit and the dead-letter queue of queues that no service consumes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ BY_TYPE = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "st
 #: The queue type for each value of ``apply_to`` that names a type.
 TYPE_OF = {word: kind for kind, word in BY_TYPE.items()}
 #: The number of deliveries after which a quorum queue dead-letters a message. RabbitMQ counts all unacknowledged
-#: deliveries, including prefetched messages of a worker that crashed. This limit is for workers without a supervisor,
-#: because a supervisor detects a crashing message sooner. RabbitMQ 4 drops a message after 20 deliveries by default.
+#: deliveries, including messages that a crashed worker had prefetched. This limit is for workers without a supervisor,
+#: because a supervisor detects crashing messages sooner. RabbitMQ 4 drops a message after 20 deliveries by default.
 #: Older versions have no default limit.
 DELIVERY_LIMIT = 100
-#: Settings that make a queue itself drop or dead-letter messages.
+#: The settings with which a queue itself drops or dead-letters messages.
 _DROPPING = frozenset({"dead-letter-exchange", "max-length", "max-length-bytes", "message-ttl"})
 
 
@@ -28,7 +28,7 @@ class PolicyLike(Protocol):
 
     @property
     def pattern(self) -> str:
-        """A regular expression for the names of objects."""
+        """The regular expression for the names of matching objects."""
 
     @property
     def apply_to(self) -> str:
@@ -40,10 +40,10 @@ class PolicyLike(Protocol):
 
 
 def applies_to_queue(policy: PolicyLike, name: str, queue_type: str, version: Version | None = None) -> bool | None:
-    """Return True if a policy applies to a queue, or None if its pattern cannot be evaluated.
+    """Return True if a policy applies to a queue, or None if the policy's pattern cannot be evaluated.
 
-    RabbitMQ ignores a whole policy if one of its keys is not supported for the queue's type. The set of unsupported
-    keys depends on ``version``, which is the newest version by default.
+    RabbitMQ ignores a whole policy if the queue type does not support one of the keys. The set of unsupported keys
+    depends on ``version``, which is the newest version by default.
     """
     if policy.apply_to not in ("all", "queues", BY_TYPE.get(queue_type)):
         return False
@@ -53,11 +53,11 @@ def applies_to_queue(policy: PolicyLike, name: str, queue_type: str, version: Ve
 
 
 def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Return the need for a dead-letter queue and the delivery limit, for a quorum queue that no service consumes.
+    """Return the settings that a quorum queue needs if no service consumes the queue.
 
-    The first value is True if the queue needs a dead-letter queue. A queue that itself drops messages, or has a
-    dead-letter exchange, needs only a limit, because dropped messages would fill a dead-letter queue. A negative limit
-    means no limit (RabbitMQ: "Quorum Queues").
+    The first value is True if the queue needs a dead-letter queue, and the second value contains the delivery limit. A
+    queue that itself drops or dead-letters messages needs only the limit, because dropped messages would fill a
+    dead-letter queue. A negative limit means no limit (RabbitMQ: "Quorum Queues").
     """
     limit = said.get("delivery-limit", DELIVERY_LIMIT)
     if isinstance(limit, int) and limit < 0:
@@ -66,7 +66,7 @@ def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
 
 
 def has_dead_letter_queue(name: str, topology: Topology) -> bool:
-    """Return True if a queue in topology.yaml gets a dead-letter queue even if no service consumes it."""
+    """Return True if a queue gets a dead-letter queue even if no service consumes the queue."""
     queue = topology.queues[name]
     if queue.retry or queue.dead_letter or topology.type_of(name) != QUORUM:
         return bool(queue.retry or queue.dead_letter)

@@ -1,4 +1,4 @@
-"""One argument or policy key of RabbitMQ, with its values, its place and its versions."""
+"""A RabbitMQ argument or policy key, with its allowed values, uses and versions."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ _AGE = re.compile(r"\d+[YMDhms]")
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of a queue or an exchange."""
+    """An argument or policy key of a queue or an exchange."""
 
     #: The policy key. The argument is ``x-`` followed by this key, unless ``argument`` is set.
     key: str
     #: ``integer``, ``text``, ``boolean``, ``age`` (such as ``7D``) or ``any``.
     kind: str
-    #: The queue types with this setting. It is empty for a setting of exchanges.
+    #: The queue types with this setting, or an empty collection for an exchange setting.
     types: Collection[str] = ()
     minimum: int | None = None
     maximum: int | None = None
-    #: The allowed words, if the setting does not accept any text.
+    #: The allowed words, or an empty tuple if the setting accepts any text.
     words: tuple[str, ...] = ()
     #: The first broker version with this setting, and the first version without it.
     since: Version = OLDEST
     until: Version | None = None
-    #: True if the setting is allowed in a policy, and True if it is allowed as an argument.
+    #: True if the setting is allowed in a policy.
     is_policy: bool = True
+    #: True if the setting is allowed as an argument.
     is_argument: bool = True
     argument: str = field(default="")
-    #: The versions that accept the setting as an argument of a queue type, if other versions accept it elsewhere.
+    #: The versions that accept the setting as an argument, for each queue type with versions of its own.
     by_type: Mapping[str, Span] = field(default_factory=dict)
-    #: The versions that accept a value as an argument, and in a policy, if they differ from the setting's versions.
+    #: The versions that accept a value as an argument, for each value with versions of its own.
     by_value: Mapping[object, Span] = field(default_factory=dict)
+    #: The versions that accept a value in a policy, for each value with versions of its own.
     policy_by_value: Mapping[object, Span] = field(default_factory=dict)
-    #: The versions that compare the setting when a queue or an exchange is redeclared, or None if no version does.
+    #: The versions that compare the setting when a queue or exchange is redeclared, or None if no version compares it.
     compared: Span | None = EVERY_VERSION
     #: The deprecated feature that the setting belongs to. A broker may deny the feature.
     deprecation: Deprecation | None = None
@@ -50,7 +52,7 @@ class Setting:
         return self.argument or f"x-{self.key}"
 
     def is_compared(self, version: Version) -> bool:
-        """Return True if a broker of this version refuses to redeclare a queue with another value."""
+        """Return True if a broker of this version refuses to redeclare a queue with another value of this setting."""
         return self.compared is not None and self.compared.covers(version)
 
     def version_problem(
@@ -62,7 +64,7 @@ class Setting:
         queue_type: str | None = None,
         denied: Collection[str] | None = None,
     ) -> str | None:
-        """Return the reason why a broker of this version does not accept this setting, or None."""
+        """Return why a broker of this version refuses this setting, or None if the broker accepts the setting."""
         if self.deprecation is not None and (problem := self.deprecation.problem(version, denied)) is not None:
             return problem
         span = Span(self.since, self.until)
@@ -75,7 +77,7 @@ class Setting:
         if at_value is not None and (problem := at_value.problem(version)) is not None:
             return f"{value} {problem}"
         if is_policy and queue_type is not None and excludes(self.key, queue_type, version):
-            return f"excludes its whole policy from a {queue_type} queue in RabbitMQ {dotted(version)}"
+            return f"makes RabbitMQ {dotted(version)} ignore the whole policy for a {queue_type} queue"
         return None
 
     def problem(self, value: object, shown_value: str) -> str | None:
@@ -95,7 +97,7 @@ class Setting:
             case "text" if self.words and value not in self.words:
                 wrong = f"unknown value {shown_value}; {one_of(str(value), self.words)}"
             case "age" if not _AGE.fullmatch(str(value)):
-                wrong = f"not an age, {shown_value}; allowed: a number and one of Y M D h m s, such as 7D"
+                wrong = f"not an age, {shown_value}; allowed: a number and a unit (Y, M, D, h, m or s), such as 7D"
         return wrong or None
 
     def _is_in_range(self, value: int) -> bool:

@@ -28,7 +28,7 @@ from runner.config.value import (
     check_short,
 )
 
-#: The exchanges of every vhost (RabbitMQ: "AMQP 0-9-1 Model Explained").
+#: The predefined exchanges of every vhost (RabbitMQ: "AMQP 0-9-1 Model Explained").
 PREDEFINED_EXCHANGES = {
     "amq.direct": "direct",
     "amq.fanout": "fanout",
@@ -55,64 +55,66 @@ class Part(BaseModel):
 class Defaults(Part):
     """The defaults of exchanges and queues."""
 
-    durable: StrictBool = Field(True, description="Exchanges and queues survive a restart of the broker.")
-    queue_type: QueueType = Field("quorum", description="The type of queues without a type of their own.")
+    durable: StrictBool = Field(True, description="Exchanges and queues survive a broker restart.")
+    queue_type: QueueType = Field("quorum", description="The type of queues that set no type.")
 
 
 class ExchangeSettings(Part):
-    """An exchange, to which services publish."""
+    """An exchange that services publish to."""
 
-    type: ExchangeType = Field("topic", description="The rule by which the exchange chooses the queues for a message.")
-    durable: StrictBool | None = Field(None, description="Survives a restart of the broker; by default as in defaults.")
-    auto_delete: StrictBool = Field(False, description="RabbitMQ deletes the exchange with its last binding.")
-    internal: StrictBool = Field(False, description="The exchange accepts messages only from other exchanges.")
-    alternate_exchange: StrictStr | None = Field(
-        None, description="The exchange that gets messages without a matching binding."
+    type: ExchangeType = Field("topic", description="The exchange type, which determines the routing.")
+    durable: StrictBool | None = Field(None, description="Survives a broker restart; by default, defaults.durable.")
+    auto_delete: StrictBool = Field(
+        False, description="RabbitMQ deletes the exchange when the last binding is removed."
     )
+    internal: StrictBool = Field(False, description="The exchange accepts messages only from other exchanges.")
+    alternate_exchange: StrictStr | None = Field(None, description="The exchange for messages that match no binding.")
     arguments: dict[str, Argument] = Field(
-        {}, description="RabbitMQ's own optional arguments, which cannot change later."
+        {}, description="RabbitMQ's optional arguments, which cannot be changed later."
     )
 
 
 class QueueSettings(Part):
-    """A queue, which services consume."""
+    """A queue that services consume."""
 
     formerly: Name | None = Field(
-        None, description="The former name of the queue. Messages and bindings move to the new name."
+        None, description="The former name of the queue, from which messages and bindings are moved."
     )
-    type: QueueType | None = Field(None, description="The queue type; by default as in defaults.")
-    durable: StrictBool | None = Field(None, description="Survives a restart of the broker; by default as in defaults.")
-    auto_delete: StrictBool = Field(False, description="RabbitMQ deletes the queue with its last consumer.")
+    type: QueueType | None = Field(None, description="The queue type; by default, defaults.queue_type.")
+    durable: StrictBool | None = Field(None, description="Survives a broker restart; by default, defaults.durable.")
+    auto_delete: StrictBool = Field(
+        False, description="RabbitMQ deletes the queue when the last consumer unsubscribes."
+    )
     bind: dict[str, list[Short]] = Field(
         {}, description="For each exchange, the routing keys of the bindings to this queue."
     )
-    retry: list[Duration] = Field([], description="The delay before each retry of a failed message.")
-    dead_letter: Name | None = Field(None, description="The dead-letter queue; by default NAME.dlq.")
+    retry: list[Duration] = Field([], description="The delays before the retries of a failed message.")
+    dead_letter: Name | None = Field(None, description="The name of the dead-letter queue; by default, NAME.dlq.")
     policy: dict[str, Argument] = Field(
-        {}, description="Policy keys of this queue, such as max-length. They can change while the queue exists."
+        {}, description="Policy keys for this queue, such as max-length. Policy keys can be changed later."
     )
     arguments: dict[str, Argument] = Field(
-        {}, description="RabbitMQ's own optional arguments, which cannot change later."
+        {}, description="RabbitMQ's optional arguments, which cannot be changed later."
     )
 
 
 class BindingSettings(Part):
-    """One binding in RabbitMQ's terms, such as a binding with arguments or to an exchange."""
+    """A binding in RabbitMQ's notation, such as a binding with arguments or to an exchange."""
 
-    source: StrictStr = Field(description="The exchange from which messages come.")
-    destination: StrictStr = Field(description="The queue or exchange to which the messages go.")
-    destination_type: Literal["queue", "exchange"] = Field("queue", description="The kind of the destination.")
-    routing_key: Short = Field("", description="The routing key, or the pattern of a topic exchange.")
+    source: StrictStr = Field(description="The exchange that routes the messages.")
+    destination: StrictStr = Field(description="The queue or exchange that gets the messages.")
+    destination_type: Literal["queue", "exchange"] = Field("queue", description="The type of the destination.")
+    routing_key: Short = Field("", description="The routing key, or a pattern for a topic exchange.")
     arguments: dict[str, BindingArgument] = Field({}, description="For a headers exchange: x-match and the headers.")
 
 
 class PolicySettings(Part):
-    """A RabbitMQ policy, which contains settings for all exchanges or queues with a matching name."""
+    """A RabbitMQ policy, with settings for all exchanges or queues whose names match."""
 
-    pattern: StrictStr = Field(description="A regular expression for names.")
+    pattern: StrictStr = Field(description="The regular expression for the names.")
     apply_to: AppliesTo = Field("queues", description="The kind of objects to which the policy applies.")
     priority: StrictInt = Field(
-        0, ge=0, le=1000, description="Of several matching policies, only the highest priority applies."
+        0, ge=0, le=1000, description="Of several matching policies, only the policy with the highest priority applies."
     )
     definition: dict[str, Any] = Field(description="Policy keys and their values, such as max-length: 1000.")
 
@@ -129,24 +131,24 @@ class Lint(Part):
     """Settings of ``lint``."""
 
     ignore: dict[str, list[StrictStr]] = Field(
-        {}, description="Findings to ignore: for each code, the names of the objects ('*' for all)."
+        {}, description="The findings to ignore. For each code, the names of objects ('*' for all)."
     )
 
 
 class Topology(Part):
-    """The whole of topology.yaml."""
+    """The contents of topology.yaml."""
 
     defaults: Defaults = Field(Defaults(), description="The defaults of exchanges and queues.")
     exchanges: dict[str, ExchangeSettings] = Field({}, description="The exchanges, by name.")
     queues: dict[str, QueueSettings] = Field({}, description="The queues, by name.")
-    bindings: list[BindingSettings] = Field([], description="Bindings in RabbitMQ's terms.")
+    bindings: list[BindingSettings] = Field([], description="Bindings in RabbitMQ's notation.")
     policies: dict[str, PolicySettings] = Field({}, description="The policies, by name.")
     retire: Retire = Field(Retire(), description="Objects to delete from the broker.")
-    lint: Lint = Field(Lint(), description="Findings of lint to ignore.")
+    lint: Lint = Field(Lint(), description="Lint findings to ignore.")
 
     @property
     def renamed(self) -> dict[str, str]:
-        """The current names of renamed queues, by old name."""
+        """The current names of renamed queues, by former name."""
         return {one.formerly: name for name, one in self.queues.items() if one.formerly is not None}
 
     def dead_letter_of(self, queue: str) -> str:
@@ -154,12 +156,12 @@ class Topology(Part):
         return self.queues[queue].dead_letter or f"{queue}.dlq"
 
     def is_durable(self, queue: str) -> bool:
-        """Return True if a queue survives a restart of the broker."""
+        """Return True if a queue survives a broker restart."""
         said = self.queues[queue].durable
         return self.defaults.durable if said is None else said
 
     def durable_path(self, queue: str) -> Path:
-        """Return the path of the ``durable`` setting that applies to a queue, either its own or in ``defaults``."""
+        """Return the path of the ``durable`` setting that applies to a queue, in ``queues`` or in ``defaults``."""
         is_inherited = self.queues[queue].durable is None and "durable" in self.defaults.model_fields_set
         return ("defaults", "durable") if is_inherited else ("queues", queue, "durable")
 

@@ -1,4 +1,4 @@
-"""Validation of plain values by a pydantic model, with error texts in this project's form."""
+"""Validation of plain values with pydantic models, with error texts in this project's style."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from runner.config.document import Document
 
 M = TypeVar("M", bound=BaseModel)
-#: The path of an error, and a function that returns the error's text for a shown value.
+#: The path of an error, and a function that returns the error text for a formatted value.
 Complaint = tuple[Path, Callable[[str], str]]
 
-#: The texts for the error types of pydantic (https://docs.pydantic.dev/latest/errors/validation_errors/).
+#: The error texts for pydantic's error types (https://docs.pydantic.dev/latest/errors/validation_errors/).
 _KINDS = {
     "int_type": "not a whole number, {value}; allowed: a whole number",
     "int_parsing": "not a whole number, {value}; allowed: a whole number",
@@ -41,19 +41,19 @@ _KINDS = {
     "greater_than_equal": "out of range, {value}; allowed: {ge} or more",
     "less_than": "out of range, {value}; allowed: less than {lt}",
     "less_than_equal": "out of range, {value}; allowed: {le} or less",
-    "string_pattern_mismatch": "not of the right form, {value}; allowed: {pattern}",
+    "string_pattern_mismatch": "does not match the required pattern, {value}; allowed: {pattern}",
     "string_too_short": "too short, {value}; allowed: {min_length} characters or more",
-    "string_too_long": "too long, {value}; allowed: {max_length} characters or less",
+    "string_too_long": "too long, {value}; allowed: {max_length} characters or fewer",
     "too_short": "too few, {actual_length}; allowed: {min_length} or more",
-    "too_long": "too many, {actual_length}; allowed: {max_length} or less",
+    "too_long": "too many, {actual_length}; allowed: {max_length} or fewer",
 }
 
 
 def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
-    """Return the model, or None, and each error as a path with its text.
+    """Return the model, or None if the data is invalid, and the path and text of each error.
 
-    An unknown key is an error even if the model itself would ignore it. Otherwise, a typo in a plugin's options would
-    go unnoticed.
+    An unknown key is an error even if the model ignores unknown keys. Otherwise, a typo in a plugin's options would go
+    unnoticed.
     """
     faults: dict[Path, Callable[[str], str]] = {}
     instance: M | None = None
@@ -63,7 +63,7 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
         for detail in error.errors(include_url=False):
             path, text = _translate(model, detail)
             faults.setdefault(path, text)
-        # An error about a container follows from errors in its items, because pydantic did not count invalid items.
+        # An error about a container may follow from invalid items, because pydantic does not count invalid items.
         for path in [one for one in faults if any(one == other[: len(one)] != other for other in faults)]:
             del faults[path]
     for path, text in _ignored_keys(model, data):
@@ -72,9 +72,9 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
 
 
 def validate_document(model: type[M], document: Document) -> M:
-    """Return the document as a ``model``, and add its errors to the document.
+    """Return the document as a ``model``, and add the validation errors to the document.
 
-    The model lacks the invalid values, so that the remaining values can be checked further.
+    The model omits invalid values, so that the remaining values can be checked further.
     """
     data = document.data
     noted = False
@@ -91,20 +91,20 @@ def validate_document(model: type[M], document: Document) -> M:
 
 
 def _former_key(file: str, path: Path) -> Callable[[str], str] | None:
-    """Return the error text for a key of an earlier version, or None for any other path."""
+    """Return the error text for a former key, or None for any other key."""
     new = new_key(file, path)
     return None if new is None else lambda _: f"unknown key {str(path[-1])!r}; it is now {new!r}"
 
 
 def note(document: Document, path: Path, text: Callable[[str], str]) -> None:
-    """Add an error from ``validate`` to the document. The error shows the value only if it is no secret."""
+    """Add an error from ``validate`` to the document. The error shows the value only if the value is not secret."""
     place = _in_file(document.data, path)
     if not document.is_unknown(place):
         document.fault(place, text(document.shown(place)))
 
 
 def _without(data: Any, path: Path) -> Any:
-    """Return ``data`` without the value at ``path``, or without the mapping that lacks this value."""
+    """Return ``data`` without the value at ``path``, or without the mapping in which the value is missing."""
     if not path:
         return {}
     while path and value_at(data, path[:-1]) is None:
@@ -132,7 +132,7 @@ def _copy_without(data: Any, path: Path) -> Any:
 
 
 def _ignored_keys(kind: Any, data: Any, path: Path = ()) -> Iterator[Complaint]:
-    """Yield errors for the keys that pydantic ignores, in ``kind`` and the models inside it."""
+    """Yield an error for each key that pydantic ignores, in ``kind`` and its nested models."""
     kind = stripped(kind)
     if isinstance(data, dict) and (_is_model(kind) or get_origin(kind) is dict):
         ignores = _is_model(kind) and kind.model_config.get("extra") in (None, "ignore")
@@ -201,7 +201,7 @@ def _keys(model: type[BaseModel]) -> set[str]:
 
 
 def stripped(kind: Any) -> Any:
-    """Return a type without Annotated and None. For any other union, return its first model or container."""
+    """Return a type without Annotated and None. For a union, return the first model or container."""
     if get_origin(kind) is typing.Annotated:
         return stripped(get_args(kind)[0])
     if get_origin(kind) in (typing.Union, types.UnionType):
@@ -230,7 +230,7 @@ def _type_at(model: type[BaseModel], path: Path) -> Any:
 
 
 def _in_file(data: Any, path: Path) -> Path:
-    """Return the part of ``path`` that is in the file. The file may have a single value instead of a list."""
+    """Return the part of ``path`` that is in the file, which may contain a single value instead of a list."""
     for index, part in enumerate(path):
         if not isinstance(data, dict | list):
             return path[:index]

@@ -1,4 +1,4 @@
-"""Kinds of values that YAML itself lacks, such as names, durations, sizes and broker addresses."""
+"""Value types that YAML lacks, such as names, durations, sizes and broker addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.address import Address
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION_HELP = "allowed: a number and its unit, such as 500ms, 5s, 2m, 1h, 7d"
+_DURATION_HELP = "allowed: a number with a unit, such as 500ms, 5s, 2m, 1h or 7d"
 
 
 def parse_duration(value: object) -> float:
@@ -24,7 +24,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit that gives a whole number. For example, 90 is ``90s`` and 120 is ``2m``."""
+    """Format a duration in the largest unit that gives a whole number, such as ``90s`` for 90 and ``2m`` for 120."""
     milliseconds = round(seconds * 1000)
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds and milliseconds % size == 0:
@@ -33,11 +33,11 @@ def format_duration(seconds: float) -> str:
 
 
 def retry_queue_name(origin: str, delay: float) -> str:
-    """Return the name of the retry queue in which failed messages of ``origin`` wait for ``delay`` seconds."""
+    """Return the name of the retry queue in which failed messages from ``origin`` wait ``delay`` seconds."""
     return f"{origin}.retry.{format_duration(delay)}"
 
 
-#: A duration in seconds, written in a form such as ``500ms``, ``5s`` or ``2m``.
+#: A duration in seconds, written with a unit, such as ``500ms``, ``5s`` or ``2m``.
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -52,11 +52,11 @@ def parse_size(value: object) -> int:
     """Convert a size such as ``64KiB`` or ``10MB`` to bytes. Raises ValueError."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("not a size; allowed: a number and its unit, such as 64KiB, 10MB, 1.5GiB")
+        raise ValueError("not a size; allowed: a number with a unit, such as 64KiB, 10MB or 1.5GiB")
     return int(float(match[1]) * _BYTES[match[2]])
 
 
-#: A size in bytes, written in a form such as ``64KiB`` or ``10MB``.
+#: A size in bytes, written with a unit, such as ``64KiB`` or ``10MB``.
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
@@ -67,21 +67,21 @@ Size = Annotated[
 
 #: The largest integer in AMQP 0-9-1.
 LONGEST_INTEGER = 2**63 - 1
-#: The maximum length in bytes of an exchange name, a queue name and a routing key (AMQP 0-9-1, short strings).
+#: The maximum length in bytes of exchange names, queue names and routing keys (AMQP 0-9-1, short strings).
 MAX_NAME_BYTES = 255
-#: The maximum length in bytes of a text in a declaration's arguments. The declaration must fit into one frame of 128
-#: KiB (RabbitMQ: frame_max).
+#: The maximum length in bytes of a text argument. A declaration must fit into one frame of 128 KiB (RabbitMQ:
+#: frame_max).
 MAX_TEXT_BYTES = 64 * 1024
 
 
 class Unshown(ValueError):
-    """An error with a value that must not be shown, because it may contain a password."""
+    """An error about a value that must not be shown, because the value may contain a password."""
 
 
 def check_name(text: str) -> str:
-    """Return the text if it is a valid name for a queue. Raises ValueError otherwise."""
+    """Return the text if it is a valid queue name. Raises ValueError otherwise."""
     if not text:
-        raise Unshown("an empty name; allowed: text")
+        raise Unshown("the name is empty; allowed: text")
     return check_short(text)
 
 
@@ -89,7 +89,7 @@ def check_short(text: str) -> str:
     """Return the text if it fits into an AMQP short string. Raises ValueError otherwise."""
     # A character has at most four bytes, so a short text need not be encoded to check its length.
     if len(text) > MAX_NAME_BYTES // 4 and len(text.encode()) > MAX_NAME_BYTES:
-        raise ValueError(f"too long, {len(text.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)")
+        raise ValueError(f"too long, {len(text.encode())} bytes; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)")
     return text
 
 
@@ -110,7 +110,7 @@ def _check_urls(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-#: One address, or a list of addresses.
+#: One broker address, or a list of broker addresses.
 BrokerUrls = Annotated[
     tuple[BrokerUrl, ...],
     BeforeValidator(_check_urls),
@@ -126,13 +126,13 @@ def _check_argument(value: object) -> object:
             for key in value:
                 check_short(key)
     elif not isinstance(value, str | bool | int | float):
-        raise ValueError("not an argument's value; allowed: text, a number, true, false, a list or mapping of these")
+        raise ValueError("not an argument value; allowed: text, a number, true, false, or a list or mapping of them")
     elif isinstance(value, str) and len(value) > MAX_TEXT_BYTES // 4 and len(value.encode()) > MAX_TEXT_BYTES:
-        raise ValueError(f"too long, {len(value.encode())} bytes; allowed: {MAX_TEXT_BYTES}")
+        raise ValueError(f"too long, {len(value.encode())} bytes; allowed: {MAX_TEXT_BYTES} bytes")
     elif isinstance(value, int) and not -LONGEST_INTEGER - 1 <= value <= LONGEST_INTEGER:
-        raise ValueError("too large for AMQP; allowed: whole numbers of 64 bits")
+        raise ValueError("too large for AMQP; allowed: 64-bit whole numbers")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("too large for AMQP; allowed: numbers of 64 bits")
+        raise ValueError("too large for AMQP; allowed: 64-bit numbers")
     return value
 
 
@@ -157,5 +157,5 @@ BindingArgument = Annotated[
 ]
 
 QueueType = Literal["classic", "quorum", "stream"]
-#: The kinds of objects to which a policy applies (RabbitMQ: "Policies"). The kinds by queue type exist since 3.12.
+#: The kinds of objects to which a policy can apply (RabbitMQ: "Policies"). RabbitMQ 3.12 added kinds by queue type.
 AppliesTo = Literal["all", "exchanges", "queues", "classic_queues", "quorum_queues", "streams"]

@@ -1,7 +1,7 @@
-"""The differences between versions of RabbitMQ, except differences in arguments and policy keys.
+"""Differences between RabbitMQ versions, except in arguments and policy keys.
 
-``runner.config.argument`` has the versions of arguments and policy keys. The sources are RabbitMQ's release notes and
-source code. An integration test compares both tables with answers from a real broker.
+``runner.config.argument`` contains the versions of arguments and policy keys. The sources are RabbitMQ's release notes
+and source code. An integration test compares both modules with the behaviour of a real broker.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Span:
         return version >= self.since and (self.until is None or version < self.until)
 
     def problem(self, version: Version) -> str | None:
-        """Return the reason why this version is outside the span, or None."""
+        """Return why a version is outside the span, or None if the span includes the version."""
         if version < self.since:
-            return f"needs RabbitMQ {dotted(self.since)}, this is {dotted(version)}"
+            return f"needs RabbitMQ {dotted(self.since)} (this broker runs {dotted(version)})"
         if self.until is not None and version >= self.until:
-            return f"is refused since RabbitMQ {dotted(self.until)}, this is {dotted(version)}"
+            return f"is refused since RabbitMQ {dotted(self.until)} (this broker runs {dotted(version)})"
         return None
 
 
@@ -52,7 +52,7 @@ def dotted(version: Version) -> str:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A behaviour of RabbitMQ in a span of versions."""
+    """A behaviour that RabbitMQ has in a span of versions."""
 
     name: str
     span: Span
@@ -62,23 +62,24 @@ class Behaviour:
         return self.span.covers(version)
 
 
-#: A quorum queue without a limit of its own drops a message at its 21st delivery (RabbitMQ: "Quorum Queues").
+#: A quorum queue without its own limit drops a message on the 21st delivery (RabbitMQ: "Quorum Queues").
 DEFAULT_DELIVERY_LIMIT = 20
 HAS_DELIVERY_LIMIT = Behaviour("quorum queues have a default delivery limit", Span((4,)))
-#: Earlier brokers count every requeued message as a failed delivery. Later brokers do not count a ``basic.nack`` with
-#: ``requeue``. All brokers count unacked messages of a closed channel.
-NACK_IS_NO_FAILURE = Behaviour("a nack is no failed delivery to a quorum queue", Span((4, 3)))
-#: After a late acknowledgement, later brokers cancel the consumer instead, and only for quorum queues.
+#: Before 4.3, every requeued message counts as a failed delivery. Since 4.3, a ``basic.nack`` with ``requeue`` does not
+#: count. In all versions, the unacked messages of a closed channel count.
+NACK_IS_NO_FAILURE = Behaviour("quorum queues do not count a nack as a failed delivery", Span((4, 3)))
+#: If an acknowledgement is late, brokers since 4.3 cancel the consumer instead, and only on quorum queues.
 CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
-#: A declaration of a quorum queue writes the names of earlier quorum queues to the disk. This is not known of any other
-#: version.
-WRITES_EARLIER_NAMES = Behaviour("a declaration writes the names of earlier quorum queues", Span((3, 10, 8), (3, 11)))
-#: Policies can be for ``classic_queues``, ``quorum_queues`` and ``streams``.
+#: Declaring a quorum queue writes the names of earlier quorum queues to disk. No other version is known to do so.
+WRITES_EARLIER_NAMES = Behaviour(
+    "declaring a quorum queue writes the names of earlier quorum queues", Span((3, 10, 8), (3, 11))
+)
+#: Policies can apply to ``classic_queues``, ``quorum_queues`` or ``streams``.
 HAS_POLICIES_BY_TYPE = Behaviour("policies apply to one queue type", Span((3, 12)))
 #: The maximum number of ``#`` words in the binding key of a topic exchange (``rabbit_exchange_type_topic`` of RabbitMQ
-#: 4.3.6). A match takes longer with each ``#``.
+#: 4.3.6). Each ``#`` makes matching slower.
 MOST_HASHES = 2
-LIMITS_HASHES = Behaviour("a topic exchange limits the words # of a binding key", Span((4, 3)))
+LIMITS_HASHES = Behaviour("topic exchanges limit the number of # words in a binding key", Span((4, 3)))
 #: The default time in seconds within which a consumer must acknowledge a message (RabbitMQ: "Consumers").
 CONSUMER_TIMEOUT = 1800.0
 
@@ -90,7 +91,7 @@ EXCHANGE_TYPE_VERSIONS: Mapping[str, Span] = {"x-local-random": Span((4,))}
 class Deprecation:
     """A deprecated feature of RabbitMQ, with the name that RabbitMQ's log and HTTP API use.
 
-    Newer brokers report whether they deny the feature. ``span`` is for older brokers.
+    Newer brokers report whether they deny the feature. For older brokers, ``span`` states the versions that allow it.
     """
 
     feature: str
@@ -112,9 +113,9 @@ _MIRRORING = ("ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", 
 _IN_MEMORY = ("max-in-memory-length", "max-in-memory-bytes")
 _SELECTORS = dict.fromkeys(("selector-fields", "selector-field-max-bytes"), Span((4, 3)))
 
-#: The policy keys that exclude a whole policy for a queue of a type: ``unsupported_policies`` in the capabilities of
-#: ``rabbit_classic_queue``, ``rabbit_quorum_queue`` and ``rabbit_stream_queue``. Other keys
-#: without a use for the type, such as ``queue-version`` for a quorum queue, are ignored alone.
+#: The policy keys for which RabbitMQ ignores the whole policy, by queue type (``unsupported_policies`` in
+#: ``rabbit_classic_queue``, ``rabbit_quorum_queue`` and ``rabbit_stream_queue``). Other keys that a type does not use,
+#: such as ``queue-version`` for a quorum queue, are ignored individually.
 EXCLUDING: Mapping[str, Mapping[str, Span]] = {
     CLASSIC: {
         **dict.fromkeys(
@@ -151,7 +152,7 @@ EXCLUDING: Mapping[str, Mapping[str, Span]] = {
 
 
 def excludes(key: str, queue_type: str, version: Version | None = None) -> bool:
-    """Return True if a policy with this key does not apply to a queue of this type at all.
+    """Return True if RabbitMQ ignores a whole policy with this key for queues of this type.
 
     If ``version`` is None, the newest version is assumed.
     """

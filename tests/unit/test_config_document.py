@@ -147,7 +147,7 @@ def test_an_alias_repeats_the_value_of_its_anchor() -> None:
 
 def test_an_alias_to_its_own_container_is_an_error() -> None:
     assert faults("a: &x\n  b: [*x]\n") == [
-        "config.yaml:2: a.b.0: an alias to something that contains it; allowed: aliases to other values"
+        "config.yaml:2: a.b.0: an alias to a value that contains the alias; allowed: aliases to other values"
     ]
 
 
@@ -156,7 +156,7 @@ def test_a_billion_laughs_are_refused_early() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     one = document("\n".join(lines))
     assert [str(fault) for fault in one.faults] == [
-        "config.yaml:1: too many values once its aliases are expanded; allowed: 100000"
+        "config.yaml:1: too many values after the expansion of aliases; allowed: 100000"
     ]
     assert one.data == {}
 
@@ -166,12 +166,12 @@ def test_a_tag_is_an_error_and_runs_nothing(tag: str) -> None:
     one = document(f"key: {tag} word")
     assert one.data == {"key": None}
     assert len(one.faults) == 1
-    assert "is not allowed; write the plain value" in one.faults[0].text
+    assert "is not allowed; write the value without a tag" in one.faults[0].text
 
 
 def test_a_file_larger_than_a_configuration_is_not_read() -> None:
     assert faults("#" * (MAX_BYTES + 1)) == [
-        f"config.yaml:1: larger than allowed, {MAX_BYTES + 1} bytes; allowed: {MAX_BYTES}"
+        f"config.yaml:1: the file is too large, {MAX_BYTES + 1} bytes; allowed: {MAX_BYTES} bytes"
     ]
 
 
@@ -207,7 +207,7 @@ def test_a_control_character_is_an_error() -> None:
 
 
 def test_a_key_that_is_a_list_is_an_error() -> None:
-    assert faults("a:\n  ? [b]\n  : c\n") == ["config.yaml:1: a: a key that is itself a list or mapping; allowed: text"]
+    assert faults("a:\n  ? [b]\n  : c\n") == ["config.yaml:1: a: a list or a mapping as a key; allowed: text"]
 
 
 def test_a_number_with_thousands_of_digits_is_no_crash() -> None:

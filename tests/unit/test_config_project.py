@@ -259,11 +259,11 @@ def make_sparse(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda path: path.symlink_to("/dev/zero"), "larger than allowed; allowed: 1048576 bytes"),
-        (lambda path: path.symlink_to("/dev/urandom"), "larger than allowed; allowed: 1048576 bytes"),
-        (lambda path: path.write_text("#" * (1 << 20) + "#"), "larger than allowed; allowed: 1048576 bytes"),
-        (make_sparse, "larger than allowed; allowed: 1048576 bytes"),
-        (os.mkfifo, "cannot be read, no byte arrived within 0.01 s; allowed: a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "the file is too large; allowed: 1048576 bytes"),
+        (lambda path: path.symlink_to("/dev/urandom"), "the file is too large; allowed: 1048576 bytes"),
+        (lambda path: path.write_text("#" * (1 << 20) + "#"), "the file is too large; allowed: 1048576 bytes"),
+        (make_sparse, "the file is too large; allowed: 1048576 bytes"),
+        (os.mkfifo, "cannot be read, no data arrived within 0.01 s; allowed: a file"),
         (lambda path: path.symlink_to(path), "cannot be read, Too many levels of symbolic links"),
         (lambda path: path.mkdir(), "cannot be read, Is a directory"),
     ],

@@ -60,7 +60,7 @@ def faults(data: Any, model: type[BaseModel] = Options) -> list[tuple[Any, str]]
         ({"inner": {"port": 0}}, ("inner", "port"), "out of range, VALUE; allowed: 1 or more"),
         ({"inner": 5}, ("inner",), "not a mapping, VALUE; allowed: key: value pairs"),
         ({"names": "x"}, ("names",), "not a list, VALUE; allowed: a list, such as [a, b]"),
-        ({"names": ["a", "long"]}, ("names", 1), "too long, VALUE; allowed: 3 characters or less"),
+        ({"names": ["a", "long"]}, ("names", 1), "too long, VALUE; allowed: 3 characters or fewer"),
         ({"by_name": {"x": {"hots": 1}}}, ("by_name", "x", "hots"), "unknown key 'hots'; did you mean 'host'?"),
         ({"siez": 1}, ("siez",), "unknown key 'siez'; did you mean 'size'?"),
         ({"otherNam": 1}, ("otherNam",), "unknown key 'otherNam'; did you mean 'otherName'?"),

@@ -68,18 +68,18 @@ def test_a_link_to_the_file_is_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "names an empty file, 'PATH'; write the value into it, or unset the variable"),
-        (b"\n", "names an empty file, 'PATH'; write the value into it, or unset the variable"),
-        (b"\r\n", "names an empty file, 'PATH'; write the value into it, or unset the variable"),
+        (b"", "names an empty file, 'PATH'; write the value into the file, or unset the variable"),
+        (b"\n", "names an empty file, 'PATH'; write the value into the file, or unset the variable"),
+        (b"\r\n", "names an empty file, 'PATH'; write the value into the file, or unset the variable"),
         (b"x" * (MAX_BYTES + 1), "names a file that is too large, 'PATH'; allowed: 65536 bytes"),
-        (b"hunter2\xff", "names a file that is not UTF-8, 'PATH'; allowed: text in UTF-8"),
-        ("hunter2".encode("utf-16"), "names a file that is not UTF-8, 'PATH'; allowed: text in UTF-8"),
-        (b"hunter2\xed\xa0\x80", "names a file that is not UTF-8, 'PATH'; allowed: text in UTF-8"),
-        (b"hunter2\0", "names a file with a NUL or a byte order mark, 'PATH'; allowed: text with neither of them"),
-        (b"\0", "names a file with a NUL or a byte order mark, 'PATH'; allowed: text with neither of them"),
+        (b"hunter2\xff", "names a file that is not UTF-8, 'PATH'; allowed: UTF-8 text"),
+        ("hunter2".encode("utf-16"), "names a file that is not UTF-8, 'PATH'; allowed: UTF-8 text"),
+        (b"hunter2\xed\xa0\x80", "names a file that is not UTF-8, 'PATH'; allowed: UTF-8 text"),
+        (b"hunter2\0", "names a file with a NUL or a byte order mark, 'PATH'; allowed: text with neither"),
+        (b"\0", "names a file with a NUL or a byte order mark, 'PATH'; allowed: text with neither"),
         (
             b"\xef\xbb\xbfhunter2",
-            "names a file with a NUL or a byte order mark, 'PATH'; allowed: text with neither of them",
+            "names a file with a NUL or a byte order mark, 'PATH'; allowed: text with neither",
         ),
     ],
 )

@@ -81,7 +81,7 @@ def test_nothing_is_injected_without_a_runner(command: list[str], tmp_path: Path
         (["disconnect", "1s", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
         (["disconnect", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
         (["slow", "api", "1s"], "'api' consumes no queue and handles no messages; allowed: payment"),
-        (["slow", "payment", "1"], "not a duration, '1'; allowed: a number and its unit, such as 500ms"),
+        (["slow", "payment", "1"], "not a duration, '1'; allowed: a number with a unit, such as 500ms"),
         (["slow", "payment", "0s"], "out of range, '0s'; allowed: more than 0s, up to 1h"),
         (["pause", "payment", "2h"], "out of range, '2h'; allowed: more than 0s, up to 1h"),
         (["poison", "payment.order.creatd"], "unknown queue 'payment.order.creatd'; did you mean"),

@@ -70,7 +70,12 @@ def test_each_excluding_key_has_versions_that_follow_each_other() -> None:
 @pytest.mark.parametrize(
     ("settings", "options", "old", "new"),
     [
-        ({"x-queue-version": 1}, {"queue_type": "classic"}, "", "1 is refused since RabbitMQ 4.3, this is 4.3.6"),
+        (
+            {"x-queue-version": 1},
+            {"queue_type": "classic"},
+            "",
+            "1 is refused since RabbitMQ 4.3 (this broker runs 4.3.6)",
+        ),
         ({"x-queue-version": 2}, {"queue_type": "classic"}, "", ""),
         ({"queue-version": 1}, {"is_policy": True}, "", ""),
         ({"x-queue-master-locator": "random"}, {"queue_type": "classic"}, "", "is refused since RabbitMQ 4.3"),
@@ -82,7 +87,7 @@ def test_each_excluding_key_has_versions_that_follow_each_other() -> None:
             "is refused since RabbitMQ 4.3.2",
         ),
         ({"x-consumer-timeout": 1}, {"queue_type": "quorum"}, "needs RabbitMQ 3.12", ""),
-        ({"consumer-timeout": 1}, {"is_policy": True}, "needs RabbitMQ 3.12, this is 3.10.8", ""),
+        ({"consumer-timeout": 1}, {"is_policy": True}, "needs RabbitMQ 3.12 (this broker runs 3.10.8)", ""),
         ({"delivery-limit": -1}, {"is_policy": True}, "-1 needs RabbitMQ 4.0", ""),
         ({"x-delivery-limit": -1}, {"queue_type": "quorum"}, "", ""),
         ({"ha-mode": "all"}, {"is_policy": True}, "", "is refused since RabbitMQ 4.0"),
@@ -159,7 +164,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"queues": {"q": {"type": "classic", "durable": False}}},
             Live(version=(4, 3, 5)),
-            "queues.q.durable: queue 'q': durable: false is refused since RabbitMQ 4.3, this is 4.3.5",
+            "queues.q.durable: queue 'q': durable: false is refused since RabbitMQ 4.3 (this broker runs 4.3.5)",
         ),
         (
             {"queues": {"q": {"type": "classic", "durable": False}}},
@@ -169,28 +174,29 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"policies": {"p": {"pattern": "^x", "apply_to": "quorum_queues", "definition": {"max-length": 1}}}},
             Live(version=(3, 10, 8)),
-            "policies.p.apply_to: policy 'p': apply_to: quorum_queues needs RabbitMQ 3.12, this is 3.10.8",
+            "policies.p.apply_to: policy 'p': apply_to: quorum_queues needs RabbitMQ 3.12 (this broker runs 3.10.8)",
         ),
         (
             {"policies": {"p": {"pattern": "^x", "definition": {"ha-mode": "all"}}}},
             Live(version=(4, 0, 5)),
-            "policies.p.definition.ha-mode: policy 'p': ha-mode is refused since RabbitMQ 4.0, this is 4.0.5",
+            "policies.p.definition.ha-mode: policy 'p': ha-mode is refused since RabbitMQ 4.0 (this broker runs 4.0.5)",
         ),
         (
             {"queues": {"q": {"policy": {"delayed-retry-min": 5}}}},
             Live(version=(4, 0, 5)),
-            "queues.q.policy.delayed-retry-min: queue 'q': delayed-retry-min needs RabbitMQ 4.3, this is 4.0.5",
+            "queues.q.policy.delayed-retry-min: queue 'q': delayed-retry-min needs RabbitMQ 4.3"
+            " (this broker runs 4.0.5)",
         ),
         (
             {"queues": {"q": {"type": "classic", "policy": {"queue-leader-locator": "balanced"}}}},
             Live(version=(3, 13, 7)),
-            "queues.q.policy.queue-leader-locator: queue 'q': queue-leader-locator excludes its whole policy from a"
-            " classic queue in RabbitMQ 3.13.7",
+            "queues.q.policy.queue-leader-locator: queue 'q': queue-leader-locator makes RabbitMQ 3.13.7 ignore"
+            " the whole policy for a classic queue",
         ),
         (
             {"defaults": {"durable": False, "queue_type": "classic"}, "queues": {"q": {}}},
             Live(version=(4, 3, 5)),
-            "defaults.durable: queue 'q': durable: false is refused since RabbitMQ 4.3, this is 4.3.5",
+            "defaults.durable: queue 'q': durable: false is refused since RabbitMQ 4.3 (this broker runs 4.3.5)",
         ),
         (
             {
@@ -203,7 +209,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"defaults": {"durable": False, "queue_type": "classic"}, "queues": {"a": {"durable": False}}},
             Live(version=(4, 3, 5)),
-            "queues.a.durable: queue 'a': durable: false is refused since RabbitMQ 4.3, this is 4.3.5",
+            "queues.a.durable: queue 'a': durable: false is refused since RabbitMQ 4.3 (this broker runs 4.3.5)",
         ),
         (
             {
@@ -216,7 +222,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"exchanges": {"e": {"type": "x-local-random"}}},
             Live(version=(3, 13, 7)),
-            "exchanges.e.type: exchange 'e': x-local-random needs RabbitMQ 4.0, this is 3.13.7",
+            "exchanges.e.type: exchange 'e': x-local-random needs RabbitMQ 4.0 (this broker runs 3.13.7)",
         ),
     ],
 )
@@ -303,10 +309,13 @@ def test_every_policy_key_of_the_table_is_a_setting() -> None:
 @pytest.mark.parametrize(
     ("queue", "fault"),
     [
-        ({"policy": {"delayed-retry-type": "all"}}, "q.policy.delayed-retry-type: without 'delayed-retry-min'; add it"),
+        (
+            {"policy": {"delayed-retry-type": "all"}},
+            "q.policy.delayed-retry-type: requires 'delayed-retry-min'; add this key",
+        ),
         (
             {"arguments": {"x-delayed-retry-type": "failed"}},
-            "q.arguments.x-delayed-retry-type: without 'x-delayed-retry-min'; add it",
+            "q.arguments.x-delayed-retry-type: requires 'x-delayed-retry-min'; add this key",
         ),
         (
             {"policy": {"delayed-retry-type": "all", "delayed-retry-min": 5, "delayed-retry-max": 4}},
@@ -314,7 +323,7 @@ def test_every_policy_key_of_the_table_is_a_setting() -> None:
         ),
         (
             {"arguments": {"x-dead-letter-routing-key": "k"}},
-            "q.arguments.x-dead-letter-routing-key: without 'x-dead-letter-exchange'; add it",
+            "q.arguments.x-dead-letter-routing-key: requires 'x-dead-letter-exchange'; add this key",
         ),
         ({"arguments": {"x-expires": 9_999_999_999_999}}, "q.arguments.x-expires: out of range, 9999999999999"),
         ({"policy": {"delayed-retry-type": "disabled"}}, ""),
