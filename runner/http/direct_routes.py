@@ -35,7 +35,7 @@ MAX_UNANSWERED = 512
 #: Seconds to wait for a confirm. This time is slightly longer than the 5 s after which ``publish`` fails, so no request
 #: hangs.
 CONFIRM_SECONDS = 6.0
-#: The key in a request's environment for the error of a direct route that could not publish its event, or for None.
+#: The key in a request's environment for the publishing error of a direct route. Without an error, the value is None.
 FAILURE = "runner.http.failure"
 #: A text without line breaks that is allowed in the head of a response (RFC 9110, section 5.5).
 _FIELD_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -70,7 +70,7 @@ class DirectReply(NamedTuple):
     content_type: str
     body: bytes
     headers: Mapping[str, str]
-    #: The log line for the response, as a format string, the arguments, and the id of the order.
+    #: The log line for the response: a format string, the arguments, and the id of the order.
     line: tuple[str, tuple[object, ...], str]
 
     def check(self) -> None:
@@ -138,7 +138,7 @@ class DirectRoutes:
         self._log.start()
 
     def stop(self, timeout: float) -> None:
-        """Write the waiting log lines within ``timeout`` seconds."""
+        """Write the remaining log lines, and wait at most ``timeout`` seconds."""
         self._log.stop(timeout)
 
     def take(self, channel: StrictChannel) -> bool:
@@ -154,7 +154,7 @@ class DirectRoutes:
         route = None if request is None else self._routes.get(request[:2])
         if request is None or route is None:
             return False
-        # If the log is full, threads answer the requests, because a thread may wait until the log is read again.
+        # While too many log records are waiting, threads answer the requests, because threads may block.
         if len(self._unanswered) >= MAX_UNANSWERED or self._log.is_full():
             return False
         if not self._hosts.is_own(request.headers.get("HOST", "")) or self._context.broker_problem():

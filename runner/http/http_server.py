@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 #: The maximum number of connections. An additional connection closes the connection that has been idle the longest.
 MAX_CONNECTIONS = 512
-#: The maximum time in seconds for which a connection may be idle, and within which a request must arrive.
+#: The maximum time in seconds for an idle connection, and for the arrival of a request.
 REQUEST_SECONDS = 20
 #: The interval in seconds between comments that keep an idle stream open.
 HEARTBEAT_SECONDS = 10
-#: The seconds of ``stop_timeout`` that are reserved for closing connections and stopping threads.
+#: The number of seconds of ``stop_timeout`` that are reserved for closing connections and stopping threads.
 STOP_RESERVE = 2.0
-#: The time in seconds for clients to complete their TCP handshakes when the service stops listening.
+#: The time in seconds for clients to complete their TCP handshakes before the service stops listening.
 HANDSHAKE_SECONDS = 0.5
 #: The number of seconds before the end of a shutdown at which unconfirmed requests on direct routes are refused.
 REFUSE_SECONDS = 0.5
@@ -111,13 +111,13 @@ class HttpServer:
                 self._direct.give_up_all()
             for channel in tuple(self._acceptor.channels):
                 if channel.is_streaming and channel.backlog:
-                    channel.disconnect()  # its client reads too slowly or not at all
+                    channel.disconnect()  # the client reads too slowly or not at all
                 elif channel.is_done(now - started):
                     channel.end()
             self.turn(DRAIN_POLL_SECONDS)
 
     def turn(self, seconds: float) -> None:
-        """Publish events, send responses and streams, and then handle sockets for at most ``seconds``."""
+        """Publish events and send responses, then wait at most ``seconds`` for ready sockets and handle the sockets."""
         # From this point, every change wakes the poller.
         self._poller.fall_asleep()
         self._direct.work()
@@ -137,7 +137,7 @@ class HttpServer:
             self.accept()
         self._acceptor.stop_accepting()
 
-    # The acceptor and its connections call these methods.
+    # The acceptor and its connections call the following methods.
 
     def begin(self, channel: StrictChannel) -> None:
         """Start a request on its direct route, or on a thread."""
@@ -182,11 +182,11 @@ class HttpServer:
             self._streams.keep_alive()
 
     def reserve_stream(self, channel: StrictChannel) -> None:
-        """Allow a connection to become a stream. Raises Problem (503) if too many streams are open."""
+        """Count a connection as a stream. Raises Problem (503) if too many streams are open."""
         self._streams.reserve(channel)
 
     def begin_stream(self, channel: StrictChannel, head: bytes, feed: Feed) -> None:
-        """Turn a connection into a stream that the event loop writes."""
+        """Pass a connection to the event loop as a stream."""
         self._streams.begin(channel, head, feed)
 
     def forget(self, channel: StrictChannel) -> None:
@@ -206,7 +206,9 @@ def serve(
     direct: Mapping[tuple[str, str], DirectRoute] | None = None,
     needs_broker: bool = True,
 ) -> None:
-    """Serve a WSGI application, such as a Flask application, until the service must stop. Call it in the ``run`` hook.
+    """Serve a WSGI application, such as a Flask application, until the service must stop.
+
+    Call this function in the ``run`` hook.
 
     - ``port`` 0 selects any free port. The service's log and ``status`` show the selected port.
     - ``allowed_hosts`` contains the allowed values of the Host header, in addition to ``host``. ``*`` allows any value.

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 _own_log = logging.getLogger(__name__)
 
-#: The number of waiting records from which direct routes are no longer called. Unanswered requests may still add
+#: The number of waiting records at which direct routes are no longer called. Unanswered requests may still add
 #: records.
 MAX_WAITING = 1000
 

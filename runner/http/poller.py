@@ -1,7 +1,7 @@
 """The poller of the event loop, which waits for sockets with epoll, so that idle sockets cost almost nothing.
 
 The poller asks a connection for its events only after a possible change, not before each wait. For the listening
-socket, the poller uses poll, because epoll always wakes the processes that share a socket in the same order. With
+socket, the poller uses poll(2), because epoll always wakes the processes that share a socket in the same order. With
 epoll, the first process would get nearly all connections.
 """
 

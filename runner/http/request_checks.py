@@ -55,7 +55,7 @@ class RequestChecks:
             answer_problems(app, log)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Check a request, and answer the request."""
+        """Check and answer a request."""
         if problem := self._why_not(environ):
             return self._refuse(problem, environ, start_response)
         try:
@@ -92,7 +92,7 @@ class RequestChecks:
 
 
 def _begun(parts: Generator[bytes]) -> Iterator[bytes]:
-    """Return the body from a generator whose first part has been read. A generator runs only when it is read."""
+    """Return the body of a generator, and read the first part now. A generator starts only when it is read."""
     first = next(parts, b"")
 
     def all_parts() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Server-sent events (HTML Living Standard, section 9.2). The event loop sends the events, without a thread.
+"""Server-sent events (HTML Living Standard, section 9.2). The event loop sends all events, without a thread.
 
 A slow client loses frames, but does not delay other clients. Later, the slow client gets a ``lost`` event with the
 number of lost frames, so that a page can reload its data.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from runner.http.waitress_adapter import StrictChannel
 
-#: The maximum number of streams in a process. Additional clients get a 503.
+#: The maximum number of streams in a process. Additional clients get a 503 response.
 MAX_STREAMS = 64
 #: The maximum number of bytes that wait for a client. Frames above this limit are lost, unless no other frame waits.
 MAX_BACKLOG = 64 * 1024
@@ -31,14 +31,14 @@ RECONNECT_MS = 2000
 RETRY_AFTER_SECONDS = 10
 #: A comment that detects a closed connection, and shows proxies that an open connection is in use.
 HEARTBEAT = b":\n\n"
-#: The key in a request's environment for a function that subscribes the client to a feed. The function raises Problem
-#: if there are too many streams.
+#: The key in a request's environment for the function that subscribes the client to a feed. The function raises
+#: Problem if too many streams are open.
 SUBSCRIBE = "runner.http.subscribe"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def frame(data: object, event: str = "message", id: str | None = None) -> bytes:
-    """Return the bytes of an event. Data that is not a string is sent as JSON. Raises ValueError and TypeError."""
+    """Return the bytes of an event. Data that is not a string is sent as JSON. Raises ValueError or TypeError."""
     for name, value in (("event", event), ("id", id)):
         if value is not None and (_LINE_END.search(value) or "\0" in value):
             raise ValueError(f"{name}: contains a line break or NUL, {value!r}; allowed: one line")
@@ -121,14 +121,14 @@ class Streams:
         """``wake`` wakes the event loop. ``most`` is the maximum number of streams."""
         self._wake, self._most = wake, most
         self._lock = threading.Lock()
-        #: All connections that are streams or are about to become streams.
+        #: The connections that are streams or are about to become streams.
         self._places: set[StrictChannel] = set()
         self._begun: deque[tuple[StrictChannel, bytes, Feed]] = deque()
         self._changed: deque[Feed] = deque()
         self._subscribers: dict[StrictChannel, _Subscriber] = {}
 
     def reserve(self, channel: StrictChannel) -> None:
-        """Count a connection as a stream until it is closed. Raises Problem (503) if too many streams are open."""
+        """Count a connection as a stream. Raises Problem (503) if too many streams are open."""
         with self._lock:
             if not channel.connected:
                 return  # ``forget`` was already called, so the connection would be counted forever
@@ -195,7 +195,7 @@ def stream(feed: Feed) -> Response:
     """Return a Flask response that subscribes the client to a feed.
 
     The client gets all further events, until the client closes the connection or the service stops. One process serves
-    at most 64 streams. Additional clients get a 503.
+    at most 64 streams. Additional clients get a 503 response.
     """
     # Imported here, because an application may use another framework.
     from flask import Response

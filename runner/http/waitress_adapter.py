@@ -38,7 +38,7 @@ __all__ = ["Acceptor", "StrictChannel", "StrictParser", "adjustments"]
 MAX_HEADER_BYTES = 16 * 1024
 #: The maximum number of bytes of a body in memory. A longer body is written to a temporary file.
 MAX_BODY_IN_MEMORY = 512 * 1024
-#: The time in seconds for the first request on a new connection while the service stops.
+#: The number of seconds to wait for the first request on a new connection while the service stops.
 FIRST_REQUEST_SECONDS = 0.5
 #: The paths of probes.
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -63,7 +63,7 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
         self.failure: BaseException | None = None
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Read a plain head. For any other head, check the framing headers and use the parser of waitress."""
+        """Parse a plain head. For any other head, check the framing headers and call waitress's parser."""
         plain = read_plain(header_plus)
         if plain is not None:
             self.command, self.path, self.headers, self.content_length = plain
@@ -126,7 +126,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
             self.channel.write_soon(self.request.answer)
 
     def write(self, data: bytes) -> None:
-        """Write a part of the body. The response to HEAD has no body (RFC 9110, section 9.3.2)."""
+        """Write part of the body. The response to HEAD has no body (RFC 9110, section 9.3.2)."""
         is_head = self.request.command == "HEAD"
         super().write(b"" if is_head else data)
         if is_head:
@@ -301,7 +301,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         self.server.service.begin_stream(self, head, feed)
 
     def push(self, data: bytes) -> None:
-        """Send a part of a stream. Bytes that the client does not read immediately are buffered."""
+        """Send part of a stream. Bytes that the client does not read immediately are buffered."""
         try:
             self.write_soon(data)
         except ClientDisconnected:
