@@ -24,7 +24,7 @@ class FileTooLarge(OSError):
 
 
 def read_bounded(source: Path | BinaryIO, limit: int, timeout: float | None = 10.0) -> bytes:
-    """Return the content of a file that has at most ``limit`` bytes.
+    """Return the content of a file with at most ``limit`` bytes.
 
     ``source`` is a path or an open binary stream. A path may name a device or a pipe, because opening the path never
     blocks. ``timeout`` is the maximum number of seconds without new data, or None for no limit. The timeout does not
@@ -41,7 +41,7 @@ def read_bounded(source: Path | BinaryIO, limit: int, timeout: float | None = 10
 
 def _of_path(path: Path, most: int, timeout: float | None) -> bytearray:
     data = bytearray()
-    # Without these flags, a pipe without a writer would block, and a terminal could become the controlling terminal.
+    # Otherwise, opening a pipe without a writer would block, and a terminal could become the controlling terminal.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         poll = select.poll()

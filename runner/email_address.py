@@ -34,7 +34,7 @@ def has_encoded_word(text: str) -> bool:
 
 
 def plain_domain(address: str) -> str | None:
-    """Return the domain of an address of which only the domain needs a closer check, or None for any other address."""
+    """Return the domain of a plain address, or None if the address needs a closer check."""
     plain = _PLAIN.fullmatch(address)
     if plain is None or len(address) > MAX_ADDRESS or has_encoded_word(address):
         return None
@@ -42,7 +42,7 @@ def plain_domain(address: str) -> str | None:
 
 
 def validate_mailbox(address: str, **rules: Any) -> ValidatedEmail:
-    """Validate one e-mail address without network access, and return its parts.
+    """Validate one e-mail address without network access, and return the parts of the address.
 
     ``rules`` are passed to email_validator. Raises ValueError if the text is not exactly one address, is too long, or
     contains control characters, format characters or the start of an encoded word.
@@ -71,7 +71,7 @@ def check_address(value: Any) -> str:
     """Return an address in normal form, without network access. Raises ValueError if the value is not an address."""
     if not isinstance(value, str):
         raise PydanticCustomError("address", "must be a string with one e-mail address")
-    # In most addresses, only the domain needs a closer check, and many addresses share a domain.
+    # Most addresses are plain. Only the domain needs a closer check, and many addresses share a domain.
     domain = plain_domain(value)
     if domain is not None and _is_plain_domain(domain):
         return value

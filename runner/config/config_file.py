@@ -17,7 +17,7 @@ from runner.config.value import BrokerUrls, Unshown
 
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_STORE_URLS = "sqlite:///PATH, or postgresql://user:password@host:port/database (with %40 for an @ in a part)"
+_STORE_URLS = "sqlite:///PATH, or postgresql://user:password@host:port/database (any other @ as %40)"
 #: The allowed query parameters in a database server's address, none of which is a secret.
 _SHOWN = frozenset({"application_name", "connect_timeout", "host", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 
@@ -109,7 +109,7 @@ class StoreSettings(Part):
 
     @property
     def remote_hosts(self) -> list[str]:
-        """The database server's hosts that are other machines (PostgreSQL: "Connection Strings")."""
+        """The database server's hosts on other machines (PostgreSQL: "Connection Strings")."""
         if not self.url.startswith("postgresql"):
             return []
         parts = urlsplit(self.url)
@@ -222,7 +222,7 @@ class Config(Part):
 
 
 def is_service_name(name: str) -> bool:
-    """Return True if a service name is valid in log prefixes and on command lines, such as ``order_api``."""
+    """Return True if a service can have this name. Names appear in log prefixes and on command lines."""
     return _SERVICE_NAME.fullmatch(name) is not None
 
 

@@ -37,7 +37,7 @@ from runner.config.version import CLASSIC, STREAM
 GENERATED = "fastcommerce."
 #: The characters that RabbitMQ removes from queue and exchange names (``rabbit_channel:strip_cr_lf``).
 _LINE_BREAK = re.compile("[\r\n]")
-#: The code of the lint finding for unknown arguments and policy keys. ``lint.ignore`` lists accepted names by code.
+#: The code of the lint finding for unknown arguments and policy keys. ``lint.ignore`` lists accepted names.
 UNKNOWN_ARGUMENT = "unknown-argument"
 
 
@@ -213,7 +213,7 @@ def _check_generated(name: str, queue: QueueSettings, topology: Topology, docume
     dead_letter = topology.dead_letter_of(name)
     is_long = len(name.encode()) <= MAX_NAME_BYTES < len(dead_letter.encode())
     if is_long and has_dead_letter_queue(name, topology):
-        text = f"the dead-letter queue's name is too long; set dead_letter to at most {MAX_NAME_BYTES} bytes"
+        text = f"the dead-letter queue name is too long; set dead_letter to a name of up to {MAX_NAME_BYTES} bytes"
         document.fault(("queues", name), text)
 
 

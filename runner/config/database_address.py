@@ -32,5 +32,5 @@ def read_quickly(folder: Path) -> str | None:
     if "url" in store and not (isinstance(url, str) and _PLAIN_URL.fullmatch(url)):
         return None
     if any("store" in one for one in services.values()):
-        return None  # the plugins determine which service records the event history
+        return None  # only the plugins state which service records the event history
     return url or DEFAULT_URL

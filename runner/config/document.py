@@ -58,7 +58,7 @@ class Document:
         self._load(text)
 
     def fault(self, path: Path, text: str) -> None:
-        """Add an error at ``path``, with the line that ``line`` returns for the path."""
+        """Add an error at ``path``, with the line number from ``line``."""
         self.faults.append(ErrorDetail(self.file, self.line(path), dotted(path), text))
 
     def forget_faults(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class Document:
         self.faults = [one for one in self.faults if one.path != name and not one.path.startswith(f"{name}.")]
 
     def line(self, path: Path) -> int:
-        """Return the line of the value at ``path``, or the line of its nearest parent if there is no such value."""
+        """Return the line of the value at ``path``, or the line of the nearest parent in the file."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path, 1)
@@ -100,7 +100,7 @@ class Document:
         return repr(self._unexpanded[path]) if path in self._unexpanded else shown(self.at(path))
 
     def is_unknown(self, path: Path) -> bool:
-        """Return True if the value at ``path`` is unknown because of an error. Further errors would be misleading."""
+        """Return True if an error makes the value at ``path`` unknown, so that further errors would be misleading."""
         return path in self._unknown
 
     def _load(self, text: str) -> None:
@@ -156,7 +156,7 @@ class Document:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 self._lines.setdefault(path, line)
-                self.fault(path, "a list or a mapping as a key; allowed: text")
+                self.fault(path, "the key is a list or a mapping; allowed: text")
                 continue
             key = key_node.value
             inner = (*path, key)
@@ -209,7 +209,7 @@ def _is_option(path: Path) -> bool:
 
 
 def _check_depth(text: str) -> None:
-    # Check the depth first, because deep recursion in yaml.compose, which is in C, would crash the process.
+    # Check the depth first, because deep recursion in yaml.compose (written in C) would crash the process.
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):

@@ -103,7 +103,7 @@ def new_key(file: str, path: Path) -> str | None:
 
 
 def belonging(key: str) -> str | None:
-    """Return a text with the correct place of a key, or None if that place is unknown."""
+    """Return a text with the correct place of a key, or None if the place is unknown."""
     places = _places().get(key, ())
     return f"it belongs {' or '.join(places)}" if places else None
 

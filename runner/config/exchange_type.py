@@ -42,7 +42,7 @@ _OWN_ARGUMENTS = {
 
 MATCH = "x-match"
 MATCHES = ("all", "any", "all-with-x", "any-with-x")
-#: The maximum weight of a binding, which is the number of the queue's partitions of the hash ring. RabbitMQ 4.3 refuses
+#: The maximum weight of a binding, which is the queue's number of partitions on the hash ring. RabbitMQ 4.3 refuses
 #: larger weights. Older versions run out of memory, because each partition is a table entry.
 MOST_WEIGHT = 10_000
 _WEIGHT = re.compile(r"[+-]?[0-9]+")
@@ -91,7 +91,7 @@ def key_problem(kind: str, key: str) -> str | None:
     """Return why an exchange of this type refuses a binding's routing key, or None if the key is valid."""
     if kind == HASH and not _WEIGHT.fullmatch(key):
         return f"not a weight, {key!r}; allowed for {HASH}: a whole number, 1 to {MOST_WEIGHT}"
-    # Python refuses to convert very long numbers.
+    # Check the length first, because Python refuses to convert very long numbers.
     if kind == HASH and (len(key.lstrip("+-0")) > 6 or not 1 <= int(key) <= MOST_WEIGHT):
         return f"out of range, {key[:40]!r}; allowed for {HASH}: 1 to {MOST_WEIGHT}, the weight of the binding"
     if kind == LOCAL and key:

@@ -23,7 +23,7 @@ MODELS: dict[str, type[BaseModel]] = {"config": Config, "topology": Topology}
 def json_schema(name: str) -> dict[str, Any]:
     """Return the schema of ``config`` or ``topology``, in JSON Schema draft 2020-12.
 
-    In place of a number or a boolean, the schema accepts text with a variable, such as ``${PORT:-8000}``.
+    In place of a number or a boolean, the schema also accepts text with a variable, such as ``${PORT:-8000}``.
     """
     schema = MODELS[name].model_json_schema(mode="validation")
     variable = {"type": "string", "pattern": r"\$\{"}

@@ -28,7 +28,10 @@ def _check_retire(topology: Topology, document: Document) -> None:
 
 
 def _check_formerly(topology: Topology, document: Document) -> None:
-    """Report former names that are still in use, because messages would be moved into the wrong queue."""
+    """Report former names that are still in use.
+
+    Otherwise, a queue would be moved into itself, or two queues into the same queue.
+    """
     renamed: dict[str, str] = {}
     for name, queue in topology.queues.items():
         old = queue.formerly

@@ -33,7 +33,7 @@ file with its line number. `fastcommerce schema config` prints a JSON Schema, wh
 - A **size** is a number with a unit, such as `64KiB`, `10MB` or `1.5GiB`.
 - In a value, `${NAME}` is replaced with the environment variable NAME. If NAME is not set, `${NAME:-text}` is replaced
   with `text`. `$$` is replaced with a dollar sign.
-- Store passwords in environment variables, or in files that variables such as NAME_FILE name
+- Store passwords in environment variables or in files. NAME_FILE is the path of a file with the value of NAME
   ([containers.md](containers.md)).
 - The `Options` class of a plugin defines the keys under `options` ([plugins.md](plugins.md)). This page ends with the
   options of the shipped plugins.

@@ -23,7 +23,7 @@ from runner.messages import ATTEMPTS, EVENTS
 
 TOPOLOGY_FILE = "topology.yaml"
 CONFIG_FILE = "config.yaml"
-#: The number of seconds to wait for data if a pipe replaces a file.
+#: The number of seconds to wait for data if a file is a pipe.
 SILENCE_SECONDS = 2.0
 #: The names for the supervisor and its private broker in logs and commands.
 RESERVED = ("broker", "runner")
@@ -31,7 +31,7 @@ RESERVED = ("broker", "runner")
 
 @dataclass(frozen=True)
 class Project:
-    """The models of both files, with the documents that contain the line numbers for later errors."""
+    """The models of both files, with the documents for the line numbers of later errors."""
 
     folder: Path
     topology: Topology
@@ -73,7 +73,7 @@ class Project:
 
     @property
     def statuses(self) -> dict[str, str]:
-        """The status that an order has after an event, by event type."""
+        """The order status after an event, by event type."""
         return {event: status for terms in self.terms.values() for event, status in terms.statuses.items()}
 
     def topology_line(self, path: KeyPath) -> str:
@@ -86,7 +86,7 @@ class Project:
         return f"{file}:{document.line(path)}"
 
     def raise_faults(self) -> None:
-        """Raise ConfigError if there are errors, sorted by file (topology.yaml first) and line."""
+        """Raise ConfigError if there are errors. The errors are sorted by file (topology.yaml first) and line."""
         faults = [*sorted(set(self.topology_document.faults)), *sorted(set(self.config_document.faults))]
         if faults:
             raise ConfigError([str(fault) for fault in faults])
@@ -100,7 +100,7 @@ def load_project(folder: Path, environment: Mapping[str, str] | None = None) -> 
 
 
 def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
-    """Read both files in ``folder``. The documents contain all errors, and the models lack the invalid values."""
+    """Read both files in ``folder``. The documents contain all errors, and the models omit invalid values."""
     topology_document = _read(folder, TOPOLOGY_FILE, environment)
     config_document = _read(folder, CONFIG_FILE, environment)
     topology = validate_document(Topology, topology_document)
@@ -217,7 +217,7 @@ def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: 
             text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue with the same bindings"
             document.fault(place, text)
         elif queue in topology.queues and len(topology.dead_letter_of(queue).encode()) > MAX_NAME_BYTES:
-            text = f"the dead-letter queue's name is too long; set dead_letter to at most {MAX_NAME_BYTES} bytes"
+            text = f"the dead-letter queue name is too long; set dead_letter to a name of up to {MAX_NAME_BYTES} bytes"
             document.fault(place, text)
         elif queue in consumes[:index]:
             document.fault(place, f"duplicate queue {document.shown(place)}; keep only one")

@@ -63,7 +63,7 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
         for detail in error.errors(include_url=False):
             path, text = _translate(model, detail)
             faults.setdefault(path, text)
-        # An error about a container may follow from invalid items, because pydantic does not count invalid items.
+        # An error about a container with invalid items is a consequence, because pydantic does not count invalid items.
         for path in [one for one in faults if any(one == other[: len(one)] != other for other in faults)]:
             del faults[path]
     for path, text in _ignored_keys(model, data):
@@ -74,7 +74,7 @@ def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
 def validate_document(model: type[M], document: Document) -> M:
     """Return the document as a ``model``, and add the validation errors to the document.
 
-    The model omits invalid values, so that the remaining values can be checked further.
+    The model omits invalid values, so that the other values can be checked further.
     """
     data = document.data
     noted = False

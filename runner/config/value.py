@@ -33,7 +33,7 @@ def format_duration(seconds: float) -> str:
 
 
 def retry_queue_name(origin: str, delay: float) -> str:
-    """Return the name of the retry queue in which failed messages from ``origin`` wait ``delay`` seconds."""
+    """Return the name of the retry queue in which failed messages from ``origin`` wait for ``delay`` seconds."""
     return f"{origin}.retry.{format_duration(delay)}"
 
 
@@ -126,7 +126,7 @@ def _check_argument(value: object) -> object:
             for key in value:
                 check_short(key)
     elif not isinstance(value, str | bool | int | float):
-        raise ValueError("not an argument value; allowed: text, a number, true, false, or a list or mapping of them")
+        raise ValueError("not an argument value; allowed: text, a number, true, false, or a list or mapping of these")
     elif isinstance(value, str) and len(value) > MAX_TEXT_BYTES // 4 and len(value.encode()) > MAX_TEXT_BYTES:
         raise ValueError(f"too long, {len(value.encode())} bytes; allowed: {MAX_TEXT_BYTES} bytes")
     elif isinstance(value, int) and not -LONGEST_INTEGER - 1 <= value <= LONGEST_INTEGER:

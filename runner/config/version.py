@@ -68,14 +68,14 @@ HAS_DELIVERY_LIMIT = Behaviour("quorum queues have a default delivery limit", Sp
 #: Before 4.3, every requeued message counts as a failed delivery. Since 4.3, a ``basic.nack`` with ``requeue`` does not
 #: count. In all versions, the unacked messages of a closed channel count.
 NACK_IS_NO_FAILURE = Behaviour("quorum queues do not count a nack as a failed delivery", Span((4, 3)))
-#: If an acknowledgement is late, brokers since 4.3 cancel the consumer instead, and only on quorum queues.
+#: Since 4.3, a broker cancels the consumer after a late acknowledgement, but only on quorum queues.
 CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
 #: Declaring a quorum queue writes the names of earlier quorum queues to disk. No other version is known to do so.
 WRITES_EARLIER_NAMES = Behaviour(
     "declaring a quorum queue writes the names of earlier quorum queues", Span((3, 10, 8), (3, 11))
 )
 #: Policies can apply to ``classic_queues``, ``quorum_queues`` or ``streams``.
-HAS_POLICIES_BY_TYPE = Behaviour("policies apply to one queue type", Span((3, 12)))
+HAS_POLICIES_BY_TYPE = Behaviour("policies can apply to one queue type", Span((3, 12)))
 #: The maximum number of ``#`` words in the binding key of a topic exchange (``rabbit_exchange_type_topic`` of RabbitMQ
 #: 4.3.6). Each ``#`` makes matching slower.
 MOST_HASHES = 2
@@ -91,7 +91,8 @@ EXCHANGE_TYPE_VERSIONS: Mapping[str, Span] = {"x-local-random": Span((4,))}
 class Deprecation:
     """A deprecated feature of RabbitMQ, with the name that RabbitMQ's log and HTTP API use.
 
-    Newer brokers report whether they deny the feature. For older brokers, ``span`` states the versions that allow it.
+    Newer brokers report whether they deny the feature. For older brokers, ``span`` contains the versions that allow the
+    feature.
     """
 
     feature: str

@@ -207,7 +207,7 @@ def test_a_control_character_is_an_error() -> None:
 
 
 def test_a_key_that_is_a_list_is_an_error() -> None:
-    assert faults("a:\n  ? [b]\n  : c\n") == ["config.yaml:1: a: a list or a mapping as a key; allowed: text"]
+    assert faults("a:\n  ? [b]\n  : c\n") == ["config.yaml:1: a: the key is a list or a mapping; allowed: text"]
 
 
 def test_a_number_with_thousands_of_digits_is_no_crash() -> None:
