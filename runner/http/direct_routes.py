@@ -79,7 +79,7 @@ class DirectReply(NamedTuple):
         # One match checks all texts together, because this check runs for every request on a direct route.
         if not _FIELD_TEXT.fullmatch("".join(texts)):
             wrong = next(one for one in texts if not _FIELD_TEXT.fullmatch(one))
-            raise ValueError(f"direct route: not a line of a response head, {wrong!r}; allowed: one Latin-1 line")
+            raise ValueError(f"direct route: not a line of a response head, {wrong!r}; allowed: one line of Latin-1")
 
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
         """Return the log record for ``line``.

@@ -53,7 +53,7 @@ def test_an_answer_with_invalid_headers_is_left_to_the_application(
     before = len(web.context.published)
     assert web.ask("POST", "/", json.dumps(given).encode())[2] == b"app"
     assert len(web.context.published) == before, "nothing is published for it"
-    assert "allowed: Latin-1, one line" in caplog.text
+    assert "allowed: one line of Latin-1" in caplog.text
 
 
 def test_a_plain_answer_is_sent_unchanged(web: Web) -> None:
