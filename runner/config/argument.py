@@ -135,7 +135,7 @@ def argument_problem(
     """Return the error in an argument or a policy key, or None if there is no error.
 
     ``queue_type`` is None if the setting applies to queues of several types. RabbitMQ refuses unknown policy keys, but
-    ignores unknown arguments, because plugins add their own arguments. ``accepted`` lists unknown names to accept.
+    ignores unknown arguments, because plugins add their own arguments. ``accepted`` contains allowed unknown names.
     """
     setting = known.get(key)
     if setting is None:

@@ -84,9 +84,9 @@ class DirectReply(NamedTuple):
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
         """Return the log record for ``line``.
 
-        ``began`` is the time at which the event was published, in seconds since the epoch. With this time, the line is
-        sorted before the log lines of services that handle the event. Such services may get the event before this
-        process gets the confirm.
+        ``began`` is the time at which the event was published, in seconds since the epoch. The record gets this time,
+        so that the line is sorted before the log lines of services that handle the event. Such services may
+        get the event before this process gets the confirm.
         """
         text, arguments, order = self.line
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, text, arguments, None, extra={"order": order})

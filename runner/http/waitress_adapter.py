@@ -269,7 +269,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return self.requests[0].connection_close  # type: ignore[no-any-return]
 
     def reply(self, answer: bytes, *, is_last: bool) -> None:
-        """Send the complete response to the first request, and close the connection after the last response."""
+        """Send the complete response to the first request. If ``is_last`` is True, close the connection."""
         (request,) = self.requests[:1]
         request.connection_close = is_last
         if self.connected and not (self.requests[1:] or self.request or self.total_outbufs_len):
