@@ -261,5 +261,5 @@ def test_the_lines_of_a_history_are_wrapped_below_their_text_only_on_a_terminal(
     lines = "\n".join(_lines(found)).splitlines()
     assert max(map(len, lines)) <= 80
     assert " ".join(lines).split() == " ".join(whole).split()
-    first = next(number for number, line in enumerate(lines) if "failed at" in line)
+    first = next(number for number, line in enumerate(lines) if "failed to handle" in line)
     assert lines[first + 1].startswith(" " * lines[first].index("payment"))
