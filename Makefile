@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick docs lock schema reset clean
+.PHONY: help run learn prove-exercises wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick docs lock schema reset clean
 
 help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -11,6 +11,14 @@ run: ## prepare everything, then run the whole system until Ctrl-C
 	@deploy/setup.sh run
 	@echo "starting .venv/bin/fastcommerce; the commands for another terminal: .venv/bin/fastcommerce --help"
 	@.venv/bin/fastcommerce
+
+learn: ## prepare everything, then work through the exercises; ARGS="list" and the like
+	@deploy/setup.sh run
+	@.venv/bin/fastcommerce learn $(ARGS)
+
+prove-exercises: ## prove every exercise, with all solutions and wrong solutions; takes about 10 minutes
+	@deploy/setup.sh test
+	@.venv/bin/fastcommerce learn dev check $(ARGS)
 
 test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
@@ -93,13 +101,14 @@ wheel: ## build the wheel, dist/fastcommerce-….whl, for pip install
 	@.venv/bin/python -m pip --disable-pip-version-check wheel -q --no-index --no-deps --no-build-isolation -w dist .
 	@ls dist/*.whl
 
-schema: ## write the JSON Schemas that editors use, docs/configuration.md, docs/cli.md, and the pictures of the topology and of a delivery
+schema: ## write the JSON Schemas that editors use, docs/configuration.md, docs/cli.md, docs/exercises.md, and the pictures of the topology and of a delivery
 	@.venv/bin/fastcommerce schema config > docs/schema/config.json
 	@.venv/bin/fastcommerce schema topology > docs/schema/topology.json
 	@.venv/bin/fastcommerce schema config --format markdown > docs/configuration.md
 	@.venv/bin/fastcommerce graph --format svg > docs/topology.svg
 	@.venv/bin/python -m tests.diagram
 	@.venv/bin/python -m tests.command_page
+	@.venv/bin/python -m tests.exercise_page
 
 reset: ## delete var/ with the private broker, its messages, and the database
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from runner.learn.checker import check_exercise
@@ -108,10 +109,10 @@ _Step = Callable[[Exercise, ClassroomBroker], Proof]
 
 
 def _steps(exercise: Exercise, *, is_short: bool) -> Iterator[_Step]:
-    yield _prove_solution
-    yield _prove_starter
+    yield prove_solution
+    yield prove_starter
     if not is_short:
-        yield from (_WrongSolution(one) for one in wrong_folders(exercise))
+        yield from (partial(prove_wrong_solution, folder=one) for one in wrong_folders(exercise))
 
 
 def _checked(exercise: Exercise, broker: ClassroomBroker, *sources: Path) -> tuple[ExerciseResult, float]:
@@ -124,32 +125,29 @@ def _checked(exercise: Exercise, broker: ClassroomBroker, *sources: Path) -> tup
     return result, round(time.monotonic() - started, 1)
 
 
-def _prove_solution(exercise: Exercise, broker: ClassroomBroker) -> Proof:
+def prove_solution(exercise: Exercise, broker: ClassroomBroker) -> Proof:
+    """Check that the solution passes."""
     result, seconds = _checked(exercise, broker, exercise.folder / SOLUTION)
     problem = result.first_problem
     problems = [] if problem is None else [f"task {problem.task} is not passed: {text_of(problem)}"]
     return Proof(f"{exercise.name} {SOLUTION}", problems, seconds)
 
 
-def _prove_starter(exercise: Exercise, broker: ClassroomBroker) -> Proof:
+def prove_starter(exercise: Exercise, broker: ClassroomBroker) -> Proof:
+    """Check that the starter fails."""
     result, seconds = _checked(exercise, broker, exercise.starter)
     is_right = result.verdict is Verdict.FAIL
     return Proof(f"{exercise.name} {STARTER}", [] if is_right else [f"the verdict is {result.verdict}"], seconds)
 
 
-class _WrongSolution:
-    """The step for one wrong solution."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __call__(self, exercise: Exercise, broker: ClassroomBroker) -> Proof:
-        result, seconds = _checked(exercise, broker, exercise.folder / SOLUTION, self._folder)
-        what = f"{exercise.name} {WRONG}/{self._folder.name}"
-        problem = result.first_problem
-        if problem is None or problem.verdict is not Verdict.FAIL:
-            return Proof(what, [f"the verdict is {result.verdict}"], seconds)
-        path = self._folder / SENTENCE
-        wanted = path.read_text("utf-8").strip() if path.is_file() else ""
-        problems = [] if problem.say == wanted else [f"says {problem.say!r}, not {wanted!r}; {text_of(problem)}"]
-        return Proof(what, problems, seconds)
+def prove_wrong_solution(exercise: Exercise, broker: ClassroomBroker, folder: Path) -> Proof:
+    """Check that a wrong solution fails with its sentence."""
+    result, seconds = _checked(exercise, broker, exercise.folder / SOLUTION, folder)
+    what = f"{exercise.name} {WRONG}/{folder.name}"
+    problem = result.first_problem
+    if problem is None or problem.verdict is not Verdict.FAIL:
+        return Proof(what, [f"the verdict is {result.verdict}"], seconds)
+    path = folder / SENTENCE
+    wanted = path.read_text("utf-8").strip() if path.is_file() else ""
+    problems = [] if problem.say == wanted else [f"says {problem.say!r}, not {wanted!r}; {text_of(problem)}"]
+    return Proof(what, problems, seconds)

@@ -79,7 +79,8 @@ class TrialFiles:
         for origin in (SOURCE / FOLDER, source / FOLDER):
             # An installation has the shipped plugins as a package, and a checkout has them in a folder.
             if origin.is_dir():
-                shutil.copytree(origin, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+                # The compiled code is copied too. It is valid for a file with this time and size.
+                shutil.copytree(origin, target, dirs_exist_ok=True)
 
 
 def _options(services: dict[str, Any], name: str) -> dict[str, Any]:
