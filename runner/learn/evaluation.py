@@ -145,12 +145,16 @@ def _tally(observed: Observation) -> list[tuple[int, int]]:
     return [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
 
 
+def _processes(count: object) -> str:
+    return f"{count} process{'' if str(count) == '1' else 'es'}"
+
+
 def _instances(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     wanted: Mapping[str, Quantity] = one.instances or {}
     counts = {name: observed.running(name) for name in wanted}
     is_met = all(quantity.matches(counts[name]) for name, quantity in wanted.items())
-    expected = ", ".join(f"{quantity} processes of {name}" for name, quantity in wanted.items())
-    saw = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    expected = ", ".join(f"{_processes(quantity)} of {name}" for name, quantity in wanted.items())
+    saw = ", ".join(f"{_processes(count)} of {name}" for name, count in counts.items())
     return Seen(is_met, expected, saw, str(next(iter(counts.values()))))
 
 
@@ -195,7 +199,9 @@ def _p95(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     times = sorted(mailed.get(order, float("inf")) - at for order, at in posted.items())
     last = times[int(len(times) * 0.95)] if times else float("inf")
     seen = "some orders have no e-mail yet" if last == float("inf") else f"{last:.1f} s"
-    return Seen(last <= one.p95.max, f"95 % of the e-mails within {one.p95.max:g} s", seen, seen)
+    earliest = f", none before {one.p95.min:g} s" if one.p95.min else ""
+    is_met = last <= one.p95.max and min(times, default=0.0) >= one.p95.min
+    return Seen(is_met, f"95 % of the e-mails within {one.p95.max:g} s{earliest}", seen, seen)
 
 
 def _log(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:

@@ -94,6 +94,9 @@ class ExerciseFile(BaseModel):
     minutes: int = Field(ge=1, le=60, description="The usual time in minutes.")
     predict: Question = Field(description="The question before the first check.")
     edit: tuple[str, ...] = Field(min_length=1, description="The files that the learner may change, as patterns.")
+    ignored_findings: tuple[str, ...] = Field(
+        (), description="The codes of lint findings that belong to the exercise. A failed check does not show them."
+    )
     hints: tuple[str, ...] = Field(min_length=1, description="Hints, from a question to almost the solution.")
     tasks: tuple[Task, ...] = Field(min_length=1, max_length=5, description="The tasks.")
     explain: str = Field(min_length=1, description="The explanation after success.")

@@ -44,6 +44,7 @@ class Delay(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max: Duration = Field(description="The maximum for 95 % of the orders.")
+    min: Duration = Field(0.0, description="The minimum for every order.")
 
 
 class Way(BaseModel):

@@ -107,7 +107,9 @@ class LearnerFiles:
 
     def finding_lines(self) -> list[str]:
         """Return the lint findings as lines, for a failed task."""
-        return [f"{one['where']}: {one['reason']}; {one['remedy']}" for one in self._findings]
+        ignored = self.exercise.file.ignored_findings
+        shown = [one for one in self._findings if one["code"] not in ignored]
+        return [f"{one['where']}: {one['reason']}; {one['remedy']}" for one in shown]
 
     def _command(self, *arguments: str) -> str:
         path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -49,6 +49,8 @@ class Trial:
         self.log = SystemLog(folder / "output.log")
         self._process: subprocess.Popen[bytes] | None = None
         self._queues: list[str] = []
+        #: The routing keys of the messages in a queue, as they were last read.
+        self._known_keys: dict[str, list[str]] = {}
         self._project: Project | None = None
         #: The number of steps that continue in the background.
         self.background = 0
@@ -142,7 +144,7 @@ class Trial:
         return Observation(
             responses=list(self.customer.responses),
             ready={name: None if one is None else one.messages for name, one in counts.items()},
-            keys={name: self._keys(name) for name in keys_of if counts.get(name) is not None},
+            keys={name: self._keys(name, one.messages) for name in keys_of if (one := counts.get(name)) is not None},
             lines=list(self.log.read()),
             attempts=rows,
             events=events,
@@ -157,10 +159,16 @@ class Trial:
         with reading("sqlite:///var/fastcommerce.db", self.folder) as read:
             return default if read is None else query(read)
 
-    def _keys(self, queue: str) -> list[str]:
+    def _keys(self, queue: str, ready: int) -> list[str]:
+        # Each read is a delivery, and a quorum queue drops a message after 20 deliveries
+        # (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling). So only a change is read.
+        known = self._known_keys.get(queue, [])
+        if len(known) == ready:
+            return known
         body = {"count": MOST, "ackmode": "ack_requeue_true", "encoding": "auto", "truncate": 1}
         found = self._api.request("POST", "queues", self._api.vhost, queue, "get", body=body)
-        return [str(one["routing_key"]) for one in found]
+        self._known_keys[queue] = [str(one["routing_key"]) for one in found]
+        return self._known_keys[queue]
 
     @staticmethod
     def _stop(process: subprocess.Popen[bytes]) -> None:
