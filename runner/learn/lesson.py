@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ class Lesson:
             # RabbitMQ starts while the learner reads.
             broker = pool.submit(stack.enter_context, ClassroomBroker(self._workspace.classroom))
             with contextlib.suppress(Quit):
+                self._ask_review(first)
                 exercise: Exercise | None = first
                 while exercise is not None:
                     self._one(exercise, broker)
@@ -68,7 +70,6 @@ class Lesson:
     def _one(self, exercise: Exercise, broker: concurrent.futures.Future[ClassroomBroker]) -> None:
         folder = self._workspace.start(exercise)
         is_changed = _fingerprint(folder) != _fingerprint(exercise.starter)
-        self._ask_review(exercise)
         click.echo(self._gap + self.text_of(exercise))
         self.predict(exercise)
         click.echo(
@@ -107,11 +108,11 @@ class Lesson:
         """Print the explanation, with the prediction beside the fact, and ask the review question."""
         record = self._workspace.progress.of(exercise)
         predict = exercise.file.predict
-        click.echo(self._gap + exercise.file.explain.strip())
+        self._print(self._gap + exercise.file.explain.strip())
         if record.prediction is not None:
             is_right = record.prediction == predict.answer
             fact = "That is what happened." if is_right else f"What happened: {predict.answer}."
-            click.echo(f"{self._gap}You predicted: {record.prediction}. {fact}")
+            self._print(f"{self._gap}You predicted: {record.prediction}. {fact}")
         if record.review is None:
             record.review = self._ask(exercise.file.review)
             self._workspace.save()
@@ -147,7 +148,7 @@ class Lesson:
 
     def _ask(self, question: Question) -> str | None:
         """Ask a question. Return the chosen answer, or None if the learner skips it."""
-        click.echo(question.ask)
+        self._print(question.ask)
         for letter, choice in zip(_LETTERS, question.choices, strict=False):
             click.echo(f"  {letter}) {choice}")
         while True:
@@ -159,6 +160,11 @@ class Lesson:
             place = _LETTERS.find(answer[0].lower())
             if len(answer) == 1 and 0 <= place < len(question.choices):
                 return question.choices[place]
+
+    def _print(self, text: str) -> None:
+        """Print a text, with each of its lines wrapped."""
+        for line in text.split("\n"):
+            click.echo(textwrap.fill(line, self.width, break_long_words=False, break_on_hyphens=False))
 
     def _read_line(self) -> str:
         # A buffered reader would read further lines, which select(2) would then not report.
@@ -219,7 +225,7 @@ class Lesson:
         number = min(record.hints, len(hints) - 1)
         record.hints = max(record.hints, number + 1)
         self._workspace.save()
-        click.echo(f"hint {number + 1} of {len(hints)}: {hints[number]}")
+        self._print(f"hint {number + 1} of {len(hints)}: {hints[number]}")
         if number + 1 == len(hints) and record.checks:
             click.echo(f"the solution: {invocation('learn', 'solution')}")
 

@@ -1,0 +1,58 @@
+"""The watch mode of the classroom: its review question and its line width."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from runner.learn import lesson
+from runner.learn.classroom_broker import ClassroomBroker
+from runner.learn.exercise import Exercise, exercises_in
+from runner.learn.workspace import Workspace
+from tests.running import ROOT
+
+EXERCISES = exercises_in(ROOT / "exercises")[:3]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace in which the first exercise is passed."""
+    workspace = Workspace(tmp_path)
+    workspace.progress.of(EXERCISES[0]).passed_at = 1.0
+    return workspace
+
+
+def test_a_session_asks_one_review_question_at_its_start(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
+
+    def one(_: lesson.Lesson, exercise: Exercise, __: Future[ClassroomBroker]) -> None:
+        done.append(exercise)
+        workspace.progress.of(exercise).passed_at = 2.0
+
+    monkeypatch.setattr(lesson, "ClassroomBroker", lambda _: nullcontext())
+    monkeypatch.setattr(lesson.Lesson, "_one", one)
+    monkeypatch.setattr(lesson.Lesson, "_read_line", lambda _: "a")
+    lesson.Lesson(EXERCISES, workspace, is_large=False).run(EXERCISES[1])
+    assert done == EXERCISES[1:]
+    assert capsys.readouterr().out.count("A question about") == 1
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_explanations_and_hints_are_wrapped(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_large: bool
+) -> None:
+    monkeypatch.setattr(lesson.Lesson, "_read_line", lambda _: "")
+    room = lesson.Lesson(EXERCISES, workspace, is_large=is_large)
+    for exercise in EXERCISES:
+        room.explain(exercise)
+        room.hint(exercise)
+    printed = capsys.readouterr().out
+    assert EXERCISES[0].file.explain.split()[-1] in printed
+    choices = [choice for one in EXERCISES for choice in one.file.review.choices]
+    lines = [line for line in printed.splitlines() if line[5:] not in choices and not line.startswith("your answer")]
+    assert max(map(len, lines)) <= room.width
