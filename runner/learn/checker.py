@@ -57,7 +57,9 @@ def _result(task: Task, verdict: Verdict, seconds: float = 0.0) -> TaskResult:
 
 def _refused(task: Task, lines: Sequence[str], files: LearnerFiles) -> TaskResult:
     """Return the result of files that cannot run."""
-    said = next((one for other in files.exercise.file.tasks for one in _matching(other, Observation(), files)), None)
+    # The system has not run, so facts about it, such as a count of 0, would be met by accident.
+    sentences = [one for other in files.exercise.file.tasks for one in other.when_wrong if one.is_about_errors]
+    said = next(iter(_matching(sentences, Observation(), files)), None)
     look, _, _ = lines[0].partition(": ")
     return replace(
         _result(task, Verdict.FAIL),
@@ -158,7 +160,7 @@ def _judge(task: Task, files: LearnerFiles, outcome: Outcome) -> TaskResult:
     problem = outcome.happened or outcome.unmet
     if problem is None:
         return _result(task, Verdict.PASS)
-    said = next(iter(_matching(task, outcome.observed, files)), None)
+    said = next(iter(_matching(task.when_wrong, outcome.observed, files)), None)
     say = ""
     if said is not None:
         say = said.say.replace("{saw}", compare(said.saw[0], outcome.observed, files.seen).value)
@@ -171,9 +173,9 @@ def _judge(task: Task, files: LearnerFiles, outcome: Outcome) -> TaskResult:
     )  # fmt: skip
 
 
-def _matching(task: Task, observed: Observation, files: LearnerFiles) -> Iterable[WhenWrong]:
+def _matching(sentences: Sequence[WhenWrong], observed: Observation, files: LearnerFiles) -> Iterable[WhenWrong]:
     """Return the sentences whose mistakes were seen."""
-    for one in task.when_wrong:
+    for one in sentences:
         if all(compare(saw, observed, files.seen).is_met for saw in one.saw):
             yield one
 

@@ -54,6 +54,11 @@ class WhenWrong(BaseModel):
     def _as_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
 
+    @property
+    def is_about_errors(self) -> bool:
+        """True if the sentence is about a configuration error."""
+        return any(one.config_error is not None for one in self.saw)
+
 
 class Task(BaseModel):
     """One task of an exercise."""

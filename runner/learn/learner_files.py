@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.bounded_file import FileTooLarge, read_bounded
 from runner.config.document import MAX_BYTES, Document
-from runner.config.project import load_project
+from runner.config.project import Project, load_project
 from runner.errors import ConfigError
 from runner.invocation import SOURCE
 from runner.learn.evaluation import FilesSeen
@@ -33,6 +33,7 @@ class LearnerFiles:
     def __init__(self, exercise: Exercise, folder: Path, prediction: str = "") -> None:
         self.exercise, self.folder, self._prediction = exercise, folder, prediction
         self._config_errors: list[str] = []
+        self._project: Project | None = None
 
     def refusal(self) -> list[str] | None:
         """Return lines about files that must not be checked, or None."""
@@ -62,11 +63,13 @@ class LearnerFiles:
         return FilesSeen(self._config_errors, self._codes, self._changed_lines(), self._prediction, self._route)
 
     def _route(self, exchange: str, key: str) -> Sequence[str]:
-        return self._router.route(exchange, key).queues
+        return () if self._router is None else self._router.route(exchange, key).queues
 
     @cached_property
-    def _router(self) -> OfflineRouter:
-        return OfflineRouter(compile_topology(self._project.topology, self._project.consumed))
+    def _router(self) -> OfflineRouter | None:
+        """The routes, or None for files with configuration errors."""
+        project = self._project
+        return None if project is None else OfflineRouter(compile_topology(project.topology, project.consumed))
 
     def _wrong_changes(self) -> list[str]:
         allowed = ", ".join(self.exercise.file.edit)
