@@ -16,7 +16,7 @@ EXERCISES = "exercises"
 
 def exercise_folder(project: Path) -> Path:
     """Return the folder with the exercises: the project's own, or the shipped ones."""
-    for folder in (project / EXERCISES, SOURCE / EXERCISES, Path(__file__).parent / EXERCISES):
+    for folder in (project / EXERCISES, Path(__file__).parent / EXERCISES, SOURCE / EXERCISES):
         if folder.is_dir():
             return folder
     raise RunnerError(f"{project / EXERCISES}: does not exist; allowed: a folder with exercises")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from runner.bounded_file import read_bounded
 from runner.config.document import MAX_BYTES, Document
-from runner.config.validation import validate_document
+from runner.config.validation import note, validate
 from runner.config.value import Duration
 from runner.errors import ConfigError, RunnerError
 from runner.learn.expectation import Expectation
@@ -155,7 +155,12 @@ def load_exercise(folder: Path) -> Exercise:
     except (OSError, UnicodeDecodeError) as error:
         raise RunnerError(f"{path}: cannot be read, {error}; allowed: an exercise's folder") from None
     document = Document(str(path), text, {})
-    file = validate_document(ExerciseFile, document) if not document.is_unusable else None
+    file = None
+    if not document.is_unusable:
+        # An exercise without a required key is of no use, so the remaining keys are not checked further.
+        file, faults = validate(ExerciseFile, document.data)
+        for place, complaint in faults:
+            note(document, place, complaint)
     if document.faults or file is None:
         raise ConfigError([str(one) for one in sorted(document.faults)])
     return Exercise(folder, file)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from runner.config.value import Duration, format_duration
 from runner.learn.expectation import Expectation
@@ -32,12 +32,20 @@ class GatewayBehavior(BaseModel):
         return {name: value for name, value in found.items() if value is not None}
 
 
-#: The options of ``payment`` for each behavior that has a name.
-GATEWAYS: dict[str, dict[str, Any]] = {
-    "answers": {"timeout_rate": 0.0, "failure_rate": 0.0},
-    "times_out": {"timeout_rate": 1.0, "failure_rate": 0.0},
-    "declines": {"timeout_rate": 0.0, "failure_rate": 1.0},
+#: The behaviors that have a name.
+GATEWAYS: dict[str, dict[str, float]] = {
+    "answers": {"times_out": 0, "declines": 0},
+    "times_out": {"times_out": 1, "declines": 0},
+    "declines": {"times_out": 0, "declines": 1},
 }
+
+
+def _named_gateway(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in GATEWAYS:
+        raise ValueError(f"not a behavior; allowed: {', '.join(GATEWAYS)}, or a mapping")
+    return GATEWAYS[value]
 
 
 class Fault(Vocabulary):
@@ -92,8 +100,8 @@ class GivenStep(Vocabulary):
     rate: float | None = Field(None, gt=0, description="Orders per second; without it, as fast as possible.")
     same_key: bool = Field(False, description="All posts are the same order, with one Idempotency-Key.")
     until_accepted: bool = Field(False, description="Repeat each post with its Idempotency-Key until it is accepted.")
-    gateway: Literal["answers", "times_out", "declines"] | GatewayBehavior | None = Field(
-        None, description="Change the simulated card gateway."
+    gateway: Annotated[GatewayBehavior, BeforeValidator(_named_gateway)] | None = Field(
+        None, description="Change the simulated card gateway: answers, times_out, declines, or a mapping."
     )
     save: Literal[True] | None = Field(
         None, description="Apply the learner's files now. The steps before it run with the files of the starter."
@@ -124,10 +132,15 @@ class GivenStep(Vocabulary):
         return f"post {count}{amount} in {self.currency}{region}{rate}"
 
     def _gateway_words(self) -> str:
-        if isinstance(self.gateway, str):
-            return f"the card gateway {self.gateway.replace('_', ' ')}"
-        options = {} if self.gateway is None else self.gateway.options
-        return "the card gateway: " + ", ".join(f"{name} {value}" for name, value in options.items())
+        assert self.gateway is not None  # noqa: S101 - for the type checker
+        words = []
+        if self.gateway.slow is not None:
+            words.append(f"needs {format_duration(self.gateway.slow)} for a charge")
+        if self.gateway.times_out:
+            words.append("does not answer" if self.gateway.times_out == 1 else "sometimes does not answer")
+        if self.gateway.declines:
+            words.append("declines every order" if self.gateway.declines == 1 else "declines some orders")
+        return "the card gateway " + (" and ".join(words) or "answers")
 
     def _save_words(self) -> str:
         return "apply your files"

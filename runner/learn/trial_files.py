@@ -76,8 +76,9 @@ class TrialFiles:
         target = self.folder / FOLDER
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        for origin in (SOURCE / FOLDER, source / FOLDER):
-            # An installation has the shipped plugins as a package, and a checkout has them in a folder.
+        # An installation has the shipped plugins as a package. Only a checkout has them in a folder.
+        shipped = () if (SOURCE / "runner" / "shipped_plugins").exists() else (SOURCE / FOLDER,)
+        for origin in (*shipped, source / FOLDER):
             if origin.is_dir():
                 # The compiled code is copied too. It is valid for a file with this time and size.
                 shutil.copytree(origin, target, dirs_exist_ok=True)
