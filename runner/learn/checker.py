@@ -17,7 +17,7 @@ from runner.history.entries import HistoryEntry
 from runner.history.order_history import build_history
 from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.evaluation import FilesSeen, Seen, compare
-from runner.learn.exercise import Exercise, Task, WhenWrong
+from runner.learn.exercise import Exercise, Sentence, Task
 from runner.learn.expectation import Expectation
 from runner.learn.learner_files import LearnerFiles
 from runner.learn.observation import Observation
@@ -158,12 +158,13 @@ def _first_unmet(expectations: Iterable[Expectation], observed: Observation, fil
 
 def _judge(task: Task, files: LearnerFiles, outcome: Outcome) -> TaskResult:
     problem = outcome.happened or outcome.unmet
-    if problem is None:
-        return _result(task, Verdict.PASS)
-    said = next(iter(_matching(task.when_wrong, outcome.observed, files)), None)
+    sentences = task.when_right if problem is None else task.when_wrong
+    said = next(iter(_matching(sentences, outcome.observed, files)), None)
     say = ""
     if said is not None:
         say = said.say.replace("{saw}", compare(said.saw[0], outcome.observed, files.seen).value)
+    if problem is None:
+        return replace(_result(task, Verdict.PASS), say=say)
     look = files.place((said.look if said is not None else ()) or task.look)
     expected = f"never {problem.expected}" if outcome.happened is not None else problem.expected
     return replace(
@@ -173,8 +174,8 @@ def _judge(task: Task, files: LearnerFiles, outcome: Outcome) -> TaskResult:
     )  # fmt: skip
 
 
-def _matching(sentences: Sequence[WhenWrong], observed: Observation, files: LearnerFiles) -> Iterable[WhenWrong]:
-    """Return the sentences whose mistakes were seen."""
+def _matching(sentences: Iterable[Sentence], observed: Observation, files: LearnerFiles) -> Iterable[Sentence]:
+    """Return the sentences whose facts were seen."""
     for one in sentences:
         if all(compare(saw, observed, files.seen).is_met for saw in one.saw):
             yield one

@@ -40,8 +40,8 @@ class Question(BaseModel):
         return self
 
 
-class WhenWrong(BaseModel):
-    """A sentence for a particular mistake."""
+class Sentence(BaseModel):
+    """A sentence for a particular mistake, or about a result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,8 +75,11 @@ class Task(BaseModel):
     within: Duration = Field(5.0, description="The maximum time until all expectations are met.")
     stays_for: Duration = Field(0.0, description="The time for which they must stay met.")
     never: tuple[Expectation, ...] = Field((), description="Expectations that must not be met at any moment.")
-    when_wrong: tuple[WhenWrong, ...] = Field(
+    when_wrong: tuple[Sentence, ...] = Field(
         (), description="Sentences for particular mistakes; the first match is printed."
+    )
+    when_right: tuple[Sentence, ...] = Field(
+        (), description="Sentences about a passed task, with a number that was seen; the first match is printed."
     )
     look: tuple[str, ...] = Field(("topology.yaml",), description="The file, and the keys of the place to look at.")
 

@@ -66,7 +66,7 @@ def _text_problems(exercise: Exercise) -> Iterator[str]:
         yield from (
             f"{README}: {one}: does not exist" for one in _LINK.findall(text) if not (readme.parent / one).exists()
         )
-    said = [(task.id, one.say) for task in exercise.file.tasks for one in task.when_wrong]
+    said = [(task.id, one.say) for task in exercise.file.tasks for one in (*task.when_wrong, *task.when_right)]
     for task, say in said:
         for sentence in re.split(r"(?<=[.?!])\s+", say):
             if len(sentence.split()) > MOST_WORDS:

@@ -20,6 +20,8 @@ def result_lines(result: ExerciseResult, *, width: int, colour: bool) -> Iterato
         mark, name = _MARKS[task.verdict]
         points = f"{task.points} of {task.of} point{'' if task.of == 1 else 's'}"
         yield f"{_styled(mark, name, colour)} {task.title} ({points})"
+        if task.say and task.verdict is Verdict.PASS:
+            yield from textwrap.wrap(task.say, width, initial_indent="  ", subsequent_indent="  ")
     problem = result.first_problem
     if problem is not None:
         yield ""

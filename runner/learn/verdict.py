@@ -18,7 +18,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class TaskResult:
-    """The result of one task. All texts are empty if the task has passed."""
+    """The result of one task. If the task has passed, all texts except ``say`` are empty."""
 
     task: str
     title: str
@@ -29,7 +29,7 @@ class TaskResult:
     did: str = ""
     expected: str = ""
     saw: str = ""
-    #: The sentence for this mistake.
+    #: The sentence for this mistake, or about a passed task.
     say: str = ""
     #: The place to look at, such as ``topology.yaml:12``, and this line as it is written.
     look: str = ""

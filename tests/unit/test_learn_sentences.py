@@ -1,0 +1,55 @@
+"""The sentences about a passed task of an exercise."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.learn.checker import Outcome, _judge
+from runner.learn.evaluation import compare
+from runner.learn.exercise import Task, load_exercise
+from runner.learn.learner_files import LearnerFiles
+from runner.learn.observation import LogLine, Observation
+from runner.learn.result_text import result_lines
+from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
+from tests.running import ROOT
+
+TASK = Task.model_validate(
+    {
+        "id": "paid",
+        "title": "The orders are paid.",
+        "expect": [{"charges": ">=2"}],
+        "when_right": [{"saw": {"charges": ">2"}, "say": "There were {saw} charges for 2 orders."}],
+        "when_wrong": [{"saw": {"charges": "<2"}, "say": "There were only {saw} charges."}],
+    }
+)
+
+
+def judged(charges: int) -> TaskResult:
+    lines = [LogLine(1.0, "payment", "payment.1", "approved", f"order-{n}", "payment.success") for n in range(charges)]
+    observed, folder = Observation(lines=lines), ROOT / "exercises" / "01-first-event"
+    files = LearnerFiles(load_exercise(folder), folder / "starter")
+    seen = compare(TASK.expect[0], observed, files.seen)
+    return _judge(TASK, files, Outcome(observed, None if seen.is_met else seen))
+
+
+@pytest.mark.parametrize(
+    ("charges", "verdict", "sentence"),
+    [
+        (1, Verdict.FAIL, "There were only 1 charges."),
+        (2, Verdict.PASS, ""),
+        (3, Verdict.PASS, "There were 3 charges for 2 orders."),
+    ],
+)
+def test_a_sentence_about_a_passed_task_is_printed_if_its_facts_were_seen(
+    charges: int, verdict: Verdict, sentence: str
+) -> None:
+    found = judged(charges)
+    assert (found.verdict, found.say) == (verdict, sentence)
+
+
+def test_the_sentence_follows_the_line_of_its_task() -> None:
+    result = ExerciseResult("01-first-event", "Your first event", [judged(3)])
+    assert list(result_lines(result, width=60, colour=False)) == [
+        "✓ The orders are paid. (1 of 1 point)",
+        "  There were 3 charges for 2 orders.",
+    ]
