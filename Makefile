@@ -109,6 +109,7 @@ schema: ## write the JSON Schemas that editors use, docs/configuration.md, docs/
 	@.venv/bin/python -m tests.diagram
 	@.venv/bin/python -m tests.command_page
 	@.venv/bin/python -m tests.exercise_page
+	@.venv/bin/python -m tests.learning_page
 
 reset: ## delete var/ with the private broker, its messages, and the database
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi

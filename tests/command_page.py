@@ -48,7 +48,7 @@ which `make schema` generates from the commands.
 #: The page with more about the commands under each heading.
 MORE = {
     "Starting a project": "operations.md",
-    "Exercises": "tutorial.md",
+    "Exercises": "learning.md",
     "Running services": "supervisor.md",
     "Checking the files": "topology.md",
     "Changing the broker": "topology.md",

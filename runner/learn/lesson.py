@@ -131,7 +131,10 @@ class Lesson:
     def text_of(self, exercise: Exercise) -> str:
         """Return the text and the tasks of an exercise."""
         text = (exercise.folder / README).read_text("utf-8").strip()
-        tasks = [f"  {number}. {task.title}" for number, task in enumerate(exercise.file.tasks, 1)]
+        tasks = [
+            textwrap.fill(task.title, self.width, initial_indent=f"  {number}. ", subsequent_indent="     ")
+            for number, task in enumerate(exercise.file.tasks, 1)
+        ]
         return "\n".join([text, "", "Tasks:", *tasks])
 
     def _ask_review(self, exercise: Exercise) -> None:

@@ -19,7 +19,9 @@ def result_lines(result: ExerciseResult, *, width: int, colour: bool) -> Iterato
     for task in result.tasks:
         mark, name = _MARKS[task.verdict]
         points = f"{task.points} of {task.of} point{'' if task.of == 1 else 's'}"
-        yield f"{_styled(mark, name, colour)} {task.title} ({points})"
+        first, *rest = textwrap.wrap(f"{task.title} ({points})", width - 2, break_long_words=False)
+        yield f"{_styled(mark, name, colour)} {first}"
+        yield from (f"  {one}" for one in rest)
         if task.say and task.verdict is Verdict.PASS:
             yield from textwrap.wrap(task.say, width, initial_indent="  ", subsequent_indent="  ")
     problem = result.first_problem

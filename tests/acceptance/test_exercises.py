@@ -1,208 +1,106 @@
-"""docs/tutorial.md: its exercises with exactly the lines of YAML that it prints, and the service of the README."""
+"""The exercises on a real RabbitMQ: solutions pass, starters fail, and each mistake gets its sentence."""
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import sqlite3
-import subprocess
-import urllib.request
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.rabbit import Vhost, wait_until
-from tests.running import ROOT, Project, Runner
+from runner.address import Address
+from runner.learn.classroom_broker import ClassroomBroker
+from runner.learn.exercise import SOLUTION, Exercise, exercises_in
+from runner.learn.proof import Proof, kills_broker, prove_solution, prove_starter, prove_wrong_solution, wrong_folders
+from tests.machine import in_time
+from tests.proof import IS_FULL
+from tests.rabbit import Rabbit, wait_until
+from tests.running import ROOT
+from tests.terminal import Terminal
 
-
-def lines_of(heading: str) -> list[tuple[str, Any]]:
-    """Return the YAML of one exercise as pairs of a file and its additional lines."""
-    text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
-    section = re.search(rf"^### {heading}.*?(?=^##)", text, re.MULTILINE | re.DOTALL)
-    assert section is not None, heading
-    parts = []
-    for block in re.findall(r"```yaml\n(.*?)```", section[0], re.DOTALL):
-        for file, body in re.findall(r"# (\w+)\.yaml\n(.*?)(?=^# |\Z)", block, re.DOTALL | re.MULTILINE):
-            parts.append((file, yaml.safe_load(body)))
-    assert parts
-    return parts
-
-
-def merged(old: Any, new: Any) -> Any:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
-    return new
+EXERCISES = exercises_in(ROOT / "exercises")
+#: The exercises of the README, which the suite always runs. ``make prove-exercises`` runs all.
+PROMISED = ("regions", "retries", "second-worker", "event-history", "duplicates")
+CHOSEN = [one for one in EXERCISES if IS_FULL or one.name[3:] in PROMISED]
+SHARED = [one for one in CHOSEN if not kills_broker(one)]
 
 
-def apply(project: Project, number: int) -> None:
-    for file, part in lines_of(f"{number}\\."):
-        if file == "config":
-            project.set_config(merged(project.config(), part))
-        else:
-            project.set_topology(merged(project.topology(), part))
+def name_of(one: object) -> str:
+    """Return the name of a test case."""
+    return one.name if isinstance(one, Exercise | Path) else str(one)
 
 
-def add_the_service_of_the_readme(project: Project) -> None:
-    chapter = (ROOT / "README.md").read_text("utf-8").partition("\n## Write a service\n")[2].partition("\n## ")[0]
-    (plugin,) = re.findall(r"`plugins/counter\.py`:\n\n```python\n(.*?)```", chapter, re.DOTALL)
-    project.plugin("counter", plugin)
-    (block,) = re.findall(r"```yaml\n(.*?)```", chapter, re.DOTALL)
-    files = {"config": project.config(), "topology": project.topology()}
-    for file, key, body in re.findall(r"# (\w+)\.yaml, under (\w+):\n(.*?)(?=^# |\Z)", block, re.DOTALL | re.MULTILINE):
-        files[file][key].update(yaml.safe_load(body))
-    project.set_config(files["config"])
-    project.set_topology(files["topology"])
+@pytest.fixture
+def classroom(rabbit: Rabbit, tmp_path: Path) -> Iterator[ClassroomBroker]:
+    """Yield the suite's broker as a classroom's running broker."""
+    folder = tmp_path / "classroom"
+    folder.mkdir()
+    content = {"port": Address.of(rabbit.url).port, "management_url": rabbit.management}
+    (folder / "broker.json").write_text(json.dumps(content))
+    with ClassroomBroker(folder) as broker:
+        assert not broker.is_own
+        yield broker
 
 
-def shell(project: Project, page: str, beginning: str, **changes: str) -> str:
-    """Run a page's shell sample with the project's port and other changes, and return its output."""
-    text = (ROOT / page).read_text("utf-8")
-    (sample,) = (one for one in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if one.startswith(beginning))
-    command = sample.replace("localhost:8000", f"localhost:{project.port}")
-    assert command != sample
-    for old, new in changes.items():
-        assert old in command
-        command = command.replace(old, new)
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def check(proof: Proof) -> None:
+    """Fail with the problems of a proof."""
+    assert list(proof.problems) == [], proof.what
 
 
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+@pytest.mark.parametrize("exercise", SHARED, ids=name_of)
+def test_the_solution_passes(exercise: Exercise, classroom: ClassroomBroker) -> None:
+    check(prove_solution(exercise, classroom))
 
 
-def reload(project: Project, vhost: Vhost) -> None:
-    code, output = project.call("reload", url=vhost.url)
-    assert code == 0, output
+@pytest.mark.parametrize("exercise", SHARED, ids=name_of)
+def test_the_starter_fails(exercise: Exercise, classroom: ClassroomBroker) -> None:
+    check(prove_starter(exercise, classroom))
 
 
-@needs_curl
-def test_a_reader_does_exercises_1_to_3_retries_a_second_worker_and_routing_by_region(
-    project: Project, vhost: Vhost
-) -> None:
-    apply(project, 1)
-    add_the_service_of_the_readme(project)
-    runner = project.run(url=vhost.url)
-    runner.wait_for("order_api.1 RUNNING")
-    order = json.loads(shell(project, "README.md", "curl -X POST"))["order_id"]
-    for words in ("attempt 1 of 3 failed, gateway timed out.*again in 1s", "attempt 2 of 3 .*again in 2s"):
-        runner.wait_for(words)
-    runner.wait_for(r"attempt 3 of 3 .*: dead-lettered to payment\.order\.created\.dlq")
-    runner.wait_for(r"counter\.1 +\| \{'USD': 1\}")
-    (dead_letter,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 5)
-    assert dead_letter["properties"]["correlation_id"] == order
-    code, output = project.call("dlq", "list", url=vhost.url)
-    assert code == 0
-    assert re.search("payment.order.created +1 .* gateway timed out", output)
-    config = project.config()
-    del config["services"]["payment"]["options"]
-    project.set_config(config)
-    reload(project, vhost)
-    runner.wait_for(r"payment\.1: the old process stopped")
-    assert project.call("dlq", "replay", "--all", url=vhost.url) == (0, "1 message replayed\n")
-    runner.wait_for(f"Your order {order} is paid")
-
-    apply(project, 2)
-    project.options("payment", failure_rate=0.0)
-    reload(project, vhost)
-    runner.wait_for(r"payment\.1: the old process stopped", count=2)
-    orders = [project.first_order() for _ in range(4)]
-    for slot in ("payment.1", "payment.2"):
-        runner.wait_for(rf"{re.escape(slot)} .*order ({'|'.join(orders)}): received from payment")
-    for order in orders:
-        runner.wait_for(f"Your order {order} is paid")
-
-    apply(project, 3)
-    project.options("payment", latency="0ms")
-    reload(project, vhost)
-    runner.wait_for(r"order_api\.1: the old process stopped")
-    orders = [project.first_order()]
-    of_eu = {"customer_email": "a@example.com", "amount": 1, "currency": "usd", "region": "eu"}
-    status, answer = project.post(of_eu)
-    assert status == 202
-    (copy,) = wait_until(lambda: vhost.messages("eu.orders"), 5)
-    assert copy["routing_key"] == "order.created.usd.eu"
-    for order in (*orders, answer["order_id"]):
-        runner.wait_for(f"order {order}: received from payment.order.created")
-    assert runner.stop() == 0
+@pytest.mark.parametrize(
+    ("exercise", "folder"),
+    [(one, folder) for one in SHARED for folder in wrong_folders(one)][: None if IS_FULL else 3],
+    ids=name_of,
+)
+def test_a_wrong_solution_gets_its_sentence(exercise: Exercise, folder: Path, classroom: ClassroomBroker) -> None:
+    check(prove_wrong_solution(exercise, classroom, folder))
 
 
-def test_the_routes_of_exercise_3_are_those_of_the_page(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", audit=True)
-    apply(project, 3)
-    tutorial = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
-    (routed,) = re.findall(r"^\$ fastcommerce (route .*)\n((?:.+\n)*?)…\n", tutorial, re.MULTILINE)
-    code, output = project.call(*routed[0].split())
-    assert (code, output[: len(routed[1])]) == (0, routed[1])
-    project.close()
+@pytest.fixture
+def learner(rabbit: Rabbit, tmp_path: Path) -> Iterator[Terminal]:
+    """Yield the watch mode of the first exercise on the suite's broker."""
+    folder = tmp_path / "my-work" / ".classroom"
+    folder.mkdir(parents=True)
+    content = {"port": Address.of(rabbit.url).port, "management_url": rabbit.management}
+    (folder / "broker.json").write_text(json.dumps(content))
+    terminal = Terminal([sys.executable, "-m", "runner", "learn"], tmp_path)
+    yield terminal
+    terminal.close()
 
 
-def check_history(shipped: Project, runner: Runner, order: str) -> None:
-    runner.wait_for(f"order {order}: received from payment.order.created")
-
-    def shown() -> str:
-        _, output = shipped.call("order", "history", order[:8])
-        return output if "payment" in output else ""
-
-    assert f"order {order}: " in wait_until(shown, 15)
-    with urllib.request.urlopen(f"http://127.0.0.1:{shipped.port}/orders/{order}", timeout=10) as response:
-        assert json.loads(response.read())["order_id"] == order
-
-
-@needs_curl
-def test_exercises_4_and_5_the_history_of_an_order_and_one_charge_with_an_inbox(shipped: Project, vhost: Vhost) -> None:
-    apply(shipped, 4)
-    runner = shipped.run("run", "--watch", url=vhost.url)
-    runner.pid_of("audit.1")
-    check_history(shipped, runner, shipped.first_order())
-    config = shipped.config()
-    del config["services"]["payment"]["options"]
-    shipped.set_config(config)
-    runner.wait_for("payment.1: the old process stopped")
-
-    def post_three(key: str) -> str:
-        printed = shell(shipped, "docs/tutorial.md", "for i in", **{"my-first-key": key})
-        orders = re.findall(r'"order_id": "([^"]*)"', printed)
-        assert len(orders) == 3
-        (order,) = set(orders)
-        return str(order)
-
-    def kinds(order: str, *, count: int) -> list[tuple[str, str]]:
-        def complete_history() -> Any:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{shipped.port}/orders/{order}", timeout=10) as response:
-                    history = json.loads(response.read())["history"]
-            except urllib.error.HTTPError as error:
-                error.close()
-                if error.code != 404:  # audit has not recorded the order yet
-                    raise
-                return None
-            return history if len(history) == count else None
-
-        history = wait_until(complete_history, 20, f"a history of {count} entries")
-        return [(one["kind"], one["service"]) for one in history if one["kind"] != "published"]
-
-    # Two events, and each of the three consumers handles its event three times.
-    first = post_three("my-first-key")
-    before = kinds(first, count=2 + 9)
-    assert sorted(before) == [("handled", "notification")] * 6 + [("handled", "payment")] * 3
-    apply(shipped, 5)
-    for service, count in (("payment", 2), ("notification", 1)):
-        runner.wait_for(f"{service}.1: the old process stopped", count=count)  # the process without an inbox
-    order = post_three("my-second-key")
-    after = kinds(order, count=2 + 9)
-    assert after.count(("handled", "payment")) == 1
-    assert after.count(("handled", "notification")) == 2
-    assert len([kind for kind, _ in after if kind == "duplicate"]) == 6
-    received = f"order {order}: received from payment.order.created"
-    runner.wait_for(received)  # the log may be later than the history
-    assert runner.output.count(received) == 1
-    with sqlite3.connect(shipped.folder / "var" / "fastcommerce.db") as database:
-        charged = database.execute("select order_id from charges where order_id in (?, ?)", (first, order))
-        assert charged.fetchall() == [(order,)], "only the order with an inbox has a row"
-        assert database.execute("select count(*) from emails where order_id = ?", (order,)).fetchone() == (2,)
-    database.close()
-    assert runner.stop() == 0
+def test_a_learner_predicts_saves_a_mistake_reads_the_sentence_and_passes(learner: Terminal, tmp_path: Path) -> None:
+    first = EXERCISES[0]
+    learner.wait_for("your answer")
+    learner.type("a")
+    learner.wait_for("Each save is checked.")
+    file = tmp_path / "my-work" / first.name / "config.yaml"
+    file.write_text(file.read_text() + "# saved\n")
+    learner.wait_for("expected")
+    learner.type("h")
+    learner.wait_for("hint 1 of 3")
+    file.write_text((first.folder / SOLUTION / "config.yaml").read_text())
+    learner.wait_for("You predicted")
+    learner.wait_for("your answer")
+    learner.type("")
+    learner.wait_for("next exercise")
+    learner.type("q")
+    wait_until(lambda: learner.process.poll() is not None, in_time(20), "the program exits")
+    assert learner.process.returncode == 0
+    progress = json.loads((tmp_path / "my-work" / "progress.json").read_text())
+    record = progress["exercises"][first.name]
+    assert record["prediction"] == first.file.predict.choices[0]
+    assert record["checks"] == 2
+    assert record["passed_at"] <= time.time()
+    assert record["points"] == first.points

@@ -28,8 +28,7 @@ def test_every_link_of_a_page_leads_to_a_part_of_the_site(tmp_path: Path) -> Non
 
 
 def test_a_link_keeps_its_anchor_and_a_link_to_code_becomes_text(tmp_path: Path) -> None:
-    assert "[Quick start](index.md#quick-start)" not in on_site(ROOT / "docs" / "tutorial.md")
-    assert "[quick start](index.md#quick-start)" in on_site(ROOT / "docs" / "tutorial.md")
+    assert "[Linux with Python and make](index.md#quick-start)" in on_site(ROOT / "docs" / "learning.md")
     assert "](../" not in on_site(ROOT / "docs" / "tour.md")
     assert "`api.py:" in on_site(ROOT / "docs" / "tour.md")
 

@@ -32,7 +32,7 @@ from tests.running import ROOT
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = (README, *sorted(DOCS.glob("*.md")))
-READERS = ("learners", "plugin authors", "operators", "contributors", "everyone")
+READERS = ("learners", "teachers", "plugin authors", "operators", "contributors", "everyone")
 LANGUAGES = {"", "html", "ini", "json", "python", "sh", "toml", "yaml"}
 #: The beginning of a command line of the program, in a line of a sample or in code inside a sentence.
 COMMAND = re.compile(
