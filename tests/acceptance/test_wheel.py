@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from runner import __version__
+from runner.address import Address
+from runner.learn.exercise import SOLUTION, exercises_in
 from tests.ports import free_port
 from tests.rabbit import Vhost
 from tests.running import ROOT, Project, Runner
@@ -20,6 +23,7 @@ from tests.running import ROOT, Project, Runner
 # All tests of this module share one installation.
 pytestmark = pytest.mark.xdist_group("wheel")
 
+EXERCISES = exercises_in(ROOT / "exercises")
 #: A script for each shell. It loads the completions of the program and prints those for ``fastcommerce pe`` and
 #: ``fastcommerce run --w``. The functions of zsh work only during interactive input, so the script replaces one.
 SHELLS = {
@@ -107,6 +111,15 @@ def test_a_new_project_of_the_installed_wheel_handles_an_order_up_to_both_e_mail
     installed = shell("python -c 'import runner; print(runner.__file__)'", shop)
     assert installed.startswith(f"{Path(environment['PATH'].partition(':')[0]).parent}/lib/")
     assert "no findings" in shell("fastcommerce lint", shop)
+    assert len(shell("fastcommerce learn list", shop).splitlines()) == len(EXERCISES)
+    exercise = tmp_path / "course" / "my-work" / EXERCISES[0].name
+    (tmp_path / "course").mkdir()
+    (exercise.parent / ".classroom").mkdir(parents=True)
+    broker = {"port": Address.of(vhost.url).port, "management_url": vhost.rabbit.management}
+    (exercise.parent / ".classroom" / "broker.json").write_text(json.dumps(broker))
+    assert EXERCISES[0].file.title in shell("fastcommerce learn start 1", tmp_path / "course")
+    shutil.copytree(EXERCISES[0].folder / SOLUTION, exercise, dirs_exist_ok=True)
+    assert "2 of 2 points" in shell("fastcommerce learn check", tmp_path / "course")
     assert "start it with: fastcommerce\n" in shell("fastcommerce status", shop)
     assert "3 passed" in shell(f"cd {tmp_path} && cd shop && python -m pytest -q", tmp_path)
     project = NewProject(shop)
@@ -144,12 +157,11 @@ def test_the_wheel_contains_every_file_of_the_package_and_its_metadata(wheel: Pa
         metadata = archive.read(f"{information}/METADATA").decode()
         links = [one.filename for one in archive.infolist() if one.external_attr >> 28 == 0xA]
     assert links == []
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "runner", "plugins"]
+    places = {"runner": "runner", "plugins": "runner/shipped_plugins", "exercises": "runner/learn/exercises"}
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *places]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     packed = {
-        str(path) if path.parts[0] == "runner" else str(Path("runner/shipped_plugins", *path.parts[1:]))
-        for path in map(Path, listed)
-        if (ROOT / path).is_file()
+        str(Path(places[path.parts[0]], *path.parts[1:])) for path in map(Path, listed) if (ROOT / path).is_file()
     }
     assert packed - names == set()
     assert {name for name in names if ".dist-info/" not in name} - packed == set()
