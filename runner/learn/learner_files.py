@@ -136,8 +136,10 @@ class LearnerFiles:
     def line_at(self, place: str) -> str:
         """Return the text of a line ``file:line``, or an empty text."""
         name, _, number = place.rpartition(":")
-        lines = _text(self.folder / name).splitlines() if name and number.isdigit() else []
-        return lines[int(number) - 1].rstrip() if 0 < int(number or 0) <= len(lines) else ""
+        if not name or not number.isdigit():
+            return ""
+        lines = _text(self.folder / name).splitlines()
+        return lines[int(number) - 1].rstrip() if 0 < int(number) <= len(lines) else ""
 
 
 def _names(folder: Path) -> set[str]:

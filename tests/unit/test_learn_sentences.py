@@ -1,4 +1,4 @@
-"""The sentences about a passed task of an exercise."""
+"""The sentences about a task of an exercise, and the line to look at."""
 
 from __future__ import annotations
 
@@ -53,3 +53,18 @@ def test_the_sentence_follows_the_line_of_its_task() -> None:
         "✓ The orders are paid. (1 of 1 point)",
         "  There were 3 charges for 2 orders.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("topology.yaml:1", "# The exchanges and queues in RabbitMQ."),
+        ("topology.yaml:999", ""),
+        ("topology.yaml:0", ""),
+        ("plugins/payment.py", ""),
+        ("", ""),
+    ],
+)
+def test_a_place_shows_its_line_only_if_it_has_one(place: str, line: str) -> None:
+    folder = ROOT / "exercises" / "01-first-event"
+    assert LearnerFiles(load_exercise(folder), folder / "starter").line_at(place) == line
