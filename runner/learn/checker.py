@@ -97,7 +97,7 @@ def _check_task(task: Task, exercise: Exercise, files: LearnerFiles, broker: Cla
         )
         url = stack.enter_context(broker.vhost())
         trial = Trial(folder, url, broker.address.management_url, port)
-        trial_files = TrialFiles(folder, url, port, records_events=records)
+        trial_files = TrialFiles(folder, url, port, records_events=records, adds_audit=exercise.file.adds_audit)
         performer = Performer(trial, trial_files, files.folder, broker.restart)
         performer.begin(task.given, exercise.starter)
         stack.enter_context(trial.running())

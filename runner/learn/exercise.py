@@ -105,6 +105,7 @@ class ExerciseFile(BaseModel):
     ignored_findings: tuple[str, ...] = Field(
         (), description="The codes of lint findings that belong to the exercise. A failed check does not show them."
     )
+    adds_audit: bool = Field(True, description="Add audit to files without it. Use false if the learner adds audit.")
     hints: tuple[str, ...] = Field(min_length=1, description="Hints, from a question to almost the solution.")
     tasks: tuple[Task, ...] = Field(min_length=1, max_length=5, description="The tasks.")
     explain: str = Field(min_length=1, description="The explanation after success.")

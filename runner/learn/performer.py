@@ -61,9 +61,11 @@ class Performer:
 
     def _perform(self, step: GivenStep) -> None:
         action: Callable[[GivenStep], None] = getattr(self, f"_{step.subject}")
-        if not step.background:
+        is_duplication = step.fault is not None and step.fault.duplicate is not None
+        if not step.background and not is_duplication:
             action(step)
             return
+        before = self._duplications()
         self._trial.background += 1
 
         def work() -> None:
@@ -77,6 +79,13 @@ class Performer:
         thread = threading.Thread(target=work, daemon=True)
         self._threads.append(thread)
         thread.start()
+        # The command duplicates messages that come later, so the following steps must run at the same time.
+        while is_duplication and thread.is_alive() and self._duplications() <= before:
+            time.sleep(PAUSE)
+
+    def _duplications(self) -> set[str]:
+        """Return the names of the active duplications."""
+        return {one.name for one in (self._trial.folder / "var" / "faults").glob("duplicate.*")}
 
     def _orders(self, step: GivenStep) -> None:
         self._group += 1
@@ -125,10 +134,15 @@ class Performer:
         # The expectations show the consequence. A process that never works has no such moment.
 
     def _stop(self, step: GivenStep) -> None:
-        self._trial.control("stop", target=step.stop)
+        self._control("stop", step.stop)
 
     def _start(self, step: GivenStep) -> None:
-        self._trial.control("start", target=step.start)
+        self._control("start", step.start)
+
+    def _control(self, command: str, target: str | None) -> None:
+        # A service that the learner has not added yet cannot be controlled, which the expectations show.
+        if any(target in (slot["slot"], slot["service"]) for slot in self._trial.slots()):
+            self._trial.control(command, target=target)
 
     def _scale(self, step: GivenStep) -> None:
         for service, instances in (step.scale or {}).items():

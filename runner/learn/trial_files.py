@@ -23,13 +23,15 @@ _KEYS = {"topic": "#", "fanout": ""}
 class TrialFiles:
     """The project folder of one trial."""
 
-    def __init__(self, folder: Path, url: str, port: int, *, records_events: bool) -> None:
+    def __init__(self, folder: Path, url: str, port: int, *, records_events: bool, adds_audit: bool = True) -> None:
         """``url`` is the address of the broker, and ``port`` the port of the order API.
 
         If ``records_events`` is true, ``audit`` gets each event, also if no other queue is bound for it.
+        If ``adds_audit`` is false, the learner's files must contain ``audit``.
         """
         self.folder = folder
-        self._url, self._port, self._records_events = url, port, records_events
+        self._url, self._port = url, port
+        self._records_events, self._adds_audit = records_events, adds_audit
         #: The options of ``payment`` that replace the learner's options.
         self.gateway: dict[str, Any] = {}
 
@@ -57,7 +59,7 @@ class TrialFiles:
             _options(services, "order_api").update(host="127.0.0.1", port=self._port)
         if "payment" in services:
             _options(services, "payment").update(self.gateway)
-        if not any(self._is_audit(name, one) for name, one in services.items()):
+        if self._adds_audit and not any(self._is_audit(name, one) for name, one in services.items()):
             services[AUDIT] = {"consumes": [AUDIT_QUEUE]}
             topology.setdefault("queues", {})[AUDIT_QUEUE] = {"bind": self._audited(topology)}
 
