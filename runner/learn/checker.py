@@ -142,7 +142,8 @@ def _watch(task: Task, trial: Trial, files: LearnerFiles) -> Outcome:
         current = observed.fingerprint()
         if current != fingerprint or not observed.is_quiet:
             fingerprint, changed_at = current, now
-        is_final = now >= deadline or now - changed_at >= QUIET_TIME
+        is_decided = unmet is not None and unmet.is_decided and now - started >= QUIET_TIME
+        is_final = is_decided or now >= deadline or now - changed_at >= QUIET_TIME
         if is_final and unmet is not None:
             return Outcome(observed, unmet)
         time.sleep(PAUSE)

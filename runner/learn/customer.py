@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 
 from runner.learn.given_step import GivenStep
 from runner.learn.observation import Response
@@ -26,16 +27,18 @@ class Customer:
         self._lock = threading.Lock()
         self.responses: list[Response] = []
 
-    def post(self, step: GivenStep, group: int) -> None:
-        """Post the orders of a step. ``group`` is the number of the step."""
+    def post(self, step: GivenStep, group: int, then: Callable[[str], None] = lambda order: None) -> None:
+        """Post the orders of a step. ``group`` is the number of the step. Call ``then`` with each accepted order."""
         shared_key = str(uuid.uuid4()) if step.same_key else None
         started = time.monotonic()
         for number in range(step.orders or 0):
             if step.rate:
                 time.sleep(max(0.0, started + number / step.rate - time.monotonic()))
-            self._post_one(step, group, shared_key or str(uuid.uuid4()))
+            response = self._post_one(step, group, shared_key or str(uuid.uuid4()))
+            if response.status == 202 and response.order:
+                then(response.order)
 
-    def _post_one(self, step: GivenStep, group: int, key: str) -> None:
+    def _post_one(self, step: GivenStep, group: int, key: str) -> Response:
         deadline = time.monotonic() + REPEAT_TIME
         while True:
             response = self._send(step, group, key)
@@ -44,6 +47,7 @@ class Customer:
             time.sleep(PAUSE)
         with self._lock:
             self.responses.append(response)
+        return response
 
     def _send(self, step: GivenStep, group: int, key: str) -> Response:
         body = {"customer_email": CUSTOMER, "amount": step.amount, "currency": step.currency}

@@ -39,6 +39,8 @@ class Seen:
     saw: str
     #: The seen value alone, for a sentence.
     value: str = ""
+    #: True if nothing that follows can change the result.
+    is_decided: bool = False
 
 
 def compare(one: Expectation, observed: Observation, files: FilesSeen) -> Seen:
@@ -123,21 +125,25 @@ def _handled_by(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
 def _response(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     found = [found for found in observed.responses if one.within is None or found.took <= one.within]
     statuses = ", ".join(f"{count} x {status or 'no response'}" for status, count in _tally(observed))
+    # No post follows the last step.
+    is_decided = not observed.is_busy
     if isinstance(one.response, tuple):
         groups: dict[int, list[int]] = {}
         for response in observed.responses:
             groups.setdefault(response.group, []).append(response.status)
         is_met = [set(group) for group in groups.values()] == [{status} for status in one.response]
-        return Seen(is_met, f"the responses {', '.join(map(str, one.response))}", statuses or "no response", statuses)
+        expected = f"the responses {', '.join(map(str, one.response))}"
+        return Seen(is_met, expected, statuses or "no response", statuses, is_decided)
     count = sum(response.status == one.response for response in found)
     within = f" within {one.within:g} s" if one.within else ""
     if one.count is None:
         is_met = count == len(observed.responses) > 0 and not observed.is_busy
         slowest = max((response.took for response in observed.responses), default=0.0)
         saw = f"{statuses or 'no response'}, the slowest after {slowest:.2f} s"
-        return Seen(is_met, f"response {one.response} to every post{within}", saw, statuses)
+        return Seen(is_met, f"response {one.response} to every post{within}", saw, statuses, is_decided)
     is_met = one.count.matches(count) and not observed.is_busy
-    return Seen(is_met, f"{one.count} responses {one.response}{within}", statuses or "no response", str(count))
+    expected = f"{one.count} responses {one.response}{within}"
+    return Seen(is_met, expected, statuses or "no response", str(count), is_decided)
 
 
 def _tally(observed: Observation) -> list[tuple[int, int]]:
@@ -177,7 +183,9 @@ def _ledger(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     twice = sum(count > 1 for count in observed.charges().values())
     wanted = one.ledger
     is_met = (
-        wanted.lost.matches(lost) and (wanted.twice is None or wanted.twice.matches(twice)) and not observed.is_busy
+        wanted.lost.matches(lost)
+        and (wanted.twice is None or wanted.twice.matches(twice))
+        and not (observed.is_busy or observed.outbox_waiting)
     )
     expected = f"{wanted.lost} orders lost" + (f", {wanted.twice} charged twice" if wanted.twice else "")
     return Seen(is_met, expected, f"{lost} without an outcome, {twice} charged twice", str(twice or lost))

@@ -67,12 +67,21 @@ class Fault(Vocabulary):
     service: str | None = Field(None, description="Only the workers of this service.")
 
 
-class Moment(BaseModel):
+class Moment(Vocabulary):
     """The moment of a kill."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    SUBJECTS: ClassVar = {"unacked": (), "confirmed": ()}
 
-    unacked: AnyQuantity = Field(description="The number of unacked messages of the process.")
+    unacked: AnyQuantity | None = Field(None, description="The number of unacked messages of the process.")
+    confirmed: Literal[True] | None = Field(
+        None, description="The events in the outbox of the service are confirmed, but not yet marked as confirmed."
+    )
+
+    def words(self) -> str:
+        """Return a text such as ``with more than 0 messages unacked``."""
+        if self.confirmed:
+            return "between the confirms of its events and their marks in the outbox"
+        return f"with {self.unacked} messages unacked"
 
 
 class Publication(BaseModel):
@@ -88,7 +97,9 @@ class GivenStep(Vocabulary):
     """One step of a check."""
 
     SUBJECTS: ClassVar = {
-        "orders": ("amount", "currency", "region", "rate", "same_key", "until_accepted", "background"),
+        "orders": (
+            "amount", "currency", "region", "rate", "same_key", "until_accepted", "followed_by", "background",
+        ),
         "gateway": (), "save": (), "publish": (), "kill": ("when",), "stop": (), "start": (), "scale": (),
         "replay": (), "fault": ("background",), "wait": ("within",),
     }  # fmt: skip
@@ -100,6 +111,9 @@ class GivenStep(Vocabulary):
     rate: float | None = Field(None, gt=0, description="Orders per second; without it, as fast as possible.")
     same_key: bool = Field(False, description="All posts are the same order, with one Idempotency-Key.")
     until_accepted: bool = Field(False, description="Repeat each post with its Idempotency-Key until it is accepted.")
+    followed_by: Publication | None = Field(
+        None, description="Publish these messages about each accepted order, directly after its response."
+    )
     gateway: Annotated[GatewayBehavior, BeforeValidator(_named_gateway)] | None = Field(
         None, description="Change the simulated card gateway: answers, times_out, declines, or a mapping."
     )
@@ -129,7 +143,8 @@ class GivenStep(Vocabulary):
         amount = f" of {self.amount:g}" if "amount" in self.model_fields_set else ""
         region = f" from region {self.region}" if self.region else ""
         rate = f", {self.rate:g} per second" if self.rate else ""
-        return f"post {count}{amount} in {self.currency}{region}{rate}"
+        follow = f", each followed by {', '.join(self.followed_by.keys)}" if self.followed_by else ""
+        return f"post {count}{amount} in {self.currency}{region}{rate}{follow}"
 
     def _gateway_words(self) -> str:
         assert self.gateway is not None  # noqa: S101 - for the type checker
@@ -150,7 +165,7 @@ class GivenStep(Vocabulary):
         return f"publish to {self.publish.exchange} with the keys {', '.join(self.publish.keys)}"
 
     def _kill_words(self) -> str:
-        return f"kill {self.kill}" + (f" with {self.when.unacked} messages unacked" if self.when else "")
+        return f"kill {self.kill}" + (f" {self.when.words()}" if self.when else "")
 
     def _stop_words(self) -> str:
         return f"stop {self.stop}"

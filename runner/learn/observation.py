@@ -65,6 +65,8 @@ class Observation:
     notifications: frozenset[str] = frozenset({"notification"})
     #: True while a step continues in the background.
     is_busy: bool = False
+    #: The events that wait in the outbox.
+    outbox_waiting: int = 0
 
     @property
     def accepted(self) -> list[str]:
@@ -111,7 +113,7 @@ class Observation:
         is_moving = any(one["in_hand"] or one["state"] in _MOVING for one in self.slots)
         read = {queue for queues in self.consumes.values() for queue in queues if self._has_reader(queue)}
         waits = any(count for queue, count in self.ready.items() if queue in read or ".retry." in queue)
-        return not (self.is_busy or is_moving or waits)
+        return not (self.is_busy or is_moving or waits or self.outbox_waiting)
 
     def _has_reader(self, queue: str) -> bool:
         return any(queue in queues and self.running(name) for name, queues in self.consumes.items())

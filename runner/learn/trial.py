@@ -20,6 +20,7 @@ from runner.history.records import all_attempts, find_events
 from runner.invocation import SOURCE
 from runner.learn.customer import Customer
 from runner.learn.observation import Observation
+from runner.learn.outbox_marks import OutboxMarks
 from runner.learn.system_log import SystemLog
 from runner.supervisor.control.client import ask
 from runner.topology.compile import compile_topology
@@ -47,6 +48,7 @@ class Trial:
         self._api = ManagementApi(url, management_url)
         self.customer = Customer(port)
         self.log = SystemLog(folder / "output.log")
+        self.outbox = OutboxMarks(folder / "var" / "fastcommerce.db")
         self._process: subprocess.Popen[bytes] | None = None
         self._queues: list[str] = []
         #: The routing keys of the messages in a queue, as they were last read.
@@ -153,6 +155,7 @@ class Trial:
             payments=frozenset(name for name, one in services.items() if (one.plugin or name) == "payment"),
             notifications=frozenset(name for name, one in services.items() if (one.plugin or name) == "notification"),
             is_busy=self.background > 0,
+            outbox_waiting=self.outbox.waiting(),
         )
 
     def _read(self, query: Callable[[Any], list[Any]], default: list[Any]) -> list[Any]:
