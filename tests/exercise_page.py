@@ -60,7 +60,8 @@ and run
    `audit` is added if the files have none.
 4. **Expectations.** The check looks until all of `expect` are met, and then for `stays_for`. It gives up after
    `within`, or as soon as the
-   system is quiet: nothing is in flight, nothing waits for a process, and nothing has changed for 1 s.
+   system is quiet: nothing is in flight, nothing waits for a process or in the outbox, and nothing has changed for 1 s.
+   A wrong response is final 1 s after the last step.
 5. **Sentence.** The first entry of `when_wrong` whose `saw` was seen is printed. Without one, the learner still sees
    what was done, what was
    expected, and what was seen.
@@ -84,8 +85,8 @@ TABLES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ),
     ("Gateway", "A behavior of the card gateway with values of its own.", GatewayBehavior),
     ("Faults", "The value of `fault`.", Fault),
-    ("Moments", "The value of `when`.", Moment),
-    ("Publications", "The value of `publish`.", Publication),
+    ("Moments", "The value of `when`. It has exactly one of these keys.", Moment),
+    ("Publications", "The value of `publish` and `followed_by`.", Publication),
     (
         "Expectations",
         "The entries of `expect`, `never`, `wait` and `saw`. Each has exactly one subject, and the keys marked with …"
