@@ -59,8 +59,8 @@ and run
    `fault_injection` are replaced.
    `audit` is added if the files have none.
 4. **Expectations.** The check looks until all of `expect` are met, and then for `stays_for`. It gives up after
-   `within`, or as soon as the system is quiet. A system is quiet if no message is in flight or waits for a process or in
-   the outbox, and nothing has changed for 1 s. A wrong response is final 1 s after the last step.
+   `within`, or as soon as the system is quiet. A system is quiet if no message is in flight or waits for a process or
+   in the outbox, and nothing has changed for 1 s. A wrong response is final 1 s after the last step.
 5. **Sentence.** The first entry of `when_wrong` whose `saw` was seen is printed. Without one, the learner still sees
    what was done, what was
    expected, and what was seen.

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import click
 
-from runner.cli.terminal import has_colour
+from runner.cli.terminal import has_colour, terminal_width
 from runner.invocation import invocation
 from runner.learn.checker import check_exercise
 from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.exercise import README, SOLUTION, Exercise, Question
+from runner.learn.exercise_text import exercise_text
 from runner.learn.result_text import result_lines
 from runner.learn.verdict import Verdict
 from runner.learn.workspace import Workspace
@@ -40,7 +41,7 @@ class Lesson:
     def __init__(self, exercises: Sequence[Exercise], workspace: Workspace, *, is_large: bool) -> None:
         """``is_large`` is True for a projector: fewer words on a line, and blank lines between the parts."""
         self._exercises, self._workspace = exercises, workspace
-        self.width = 56 if is_large else 88
+        self.width = min(56 if is_large else 88, terminal_width() or 88)
         self._gap = "\n\n" if is_large else "\n"
         #: The typed bytes that are not handled yet.
         self._typed = b""
@@ -130,12 +131,7 @@ class Lesson:
 
     def text_of(self, exercise: Exercise) -> str:
         """Return the text and the tasks of an exercise."""
-        text = (exercise.folder / README).read_text("utf-8").strip()
-        tasks = [
-            textwrap.fill(task.title, self.width, initial_indent=f"  {number}. ", subsequent_indent="     ")
-            for number, task in enumerate(exercise.file.tasks, 1)
-        ]
-        return "\n".join([text, "", "Tasks:", *tasks])
+        return exercise_text(exercise, self.width).rstrip()
 
     def _ask_review(self, exercise: Exercise) -> None:
         """Ask the question of the previous exercise again, at the start of a session."""

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from runner.cli.main import main
 from runner.errors import RunnerError
 from runner.learn.class_report import class_table, read_class
-from runner.learn.exercise import exercises_in
+from runner.learn.exercise import Exercise, exercises_in
+from runner.learn.exercise_text import exercise_text
 from runner.learn.result_file import FORMATS
 from runner.learn.result_text import result_lines
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
@@ -214,3 +215,13 @@ def test_a_folder_without_students_is_an_error(tmp_path: Path) -> None:
     code, output = call(tmp_path, "class", str(tmp_path))
     assert code == 1
     assert "contains no student's progress; allowed" in output
+
+
+@pytest.mark.parametrize("width", [56, 80, 88])
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda one: one.name)
+def test_the_text_of_an_exercise_fits_the_terminal_and_loses_no_word(exercise: Exercise, width: int) -> None:
+    text = exercise_text(exercise, width)
+    source = (exercise.folder / "README.md").read_text("utf-8")
+    assert text.split()[: len(source.split())] == source.split()
+    samples = [line for line in source.splitlines() if line.startswith(("    ", "#", "|"))]
+    assert [line for line in text.splitlines() if len(line) > width and line not in samples] == []

@@ -1,0 +1,43 @@
+"""The text of an exercise, wrapped for a terminal."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+
+from runner.learn.exercise import README, Exercise
+
+_ITEM = re.compile(r"(?:- |\d+\. )")
+
+
+def exercise_text(exercise: Exercise, width: int) -> str:
+    """Return the text and the tasks of an exercise in lines of at most ``width`` characters, except for samples."""
+    text = (exercise.folder / README).read_text("utf-8").strip()
+    tasks = [
+        textwrap.fill(task.title, width, initial_indent=f"  {number}. ", subsequent_indent="     ")
+        for number, task in enumerate(exercise.file.tasks, 1)
+    ]
+    return "\n".join([*_wrapped(text, width), "Tasks:", *tasks])
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """Yield wrapped lines of Markdown: paragraphs and list items. Indented samples, headings and tables are kept."""
+    paragraph: list[str] = []
+    is_sample = False
+    for line in [*text.splitlines(), ""]:
+        is_fence = line.startswith("```")
+        is_kept = is_sample or is_fence or not line or line.startswith(("    ", "#", "|"))
+        if paragraph and (is_kept or _ITEM.match(line)):
+            joined = " ".join(one.strip() for one in paragraph)
+            item = _ITEM.match(joined)
+            yield from textwrap.wrap(
+                joined, width, subsequent_indent=" " * len(item[0]) if item else "", break_long_words=False,
+                break_on_hyphens=False,
+            )  # fmt: skip
+            paragraph = []
+        is_sample ^= is_fence
+        if is_kept:
+            yield line
+        else:
+            paragraph.append(line)
