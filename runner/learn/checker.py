@@ -20,7 +20,7 @@ from runner.learn.evaluation import FilesSeen, Seen, compare
 from runner.learn.exercise import Exercise, Sentence, Task
 from runner.learn.expectation import Expectation
 from runner.learn.learner_files import LearnerFiles
-from runner.learn.observation import Observation
+from runner.learn.observation import ACCEPTED, Observation
 from runner.learn.performer import Performer
 from runner.learn.trial import SystemExited, Trial
 from runner.learn.trial_files import TrialFiles
@@ -28,6 +28,8 @@ from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 
 #: The seconds without any change after which a quiet system will not change any more.
 QUIET_TIME = 1.0
+#: The same for a task that kills the broker, because the processes connect again after up to 5 seconds.
+RECONNECT_TIME = 7.0
 #: Seconds between two looks at the system.
 PAUSE = 0.1
 #: The maximum number of entries of an order's history to show.
@@ -125,6 +127,7 @@ def _watch(task: Task, trial: Trial, files: LearnerFiles) -> Outcome:
     deadline = started + task.within
     met_since: float | None = None
     fingerprint, changed_at = object(), started
+    quiet_time = RECONNECT_TIME if task.kills_broker else QUIET_TIME
     while True:
         trial.check_exit()
         observed = trial.observe(keys)
@@ -143,7 +146,7 @@ def _watch(task: Task, trial: Trial, files: LearnerFiles) -> Outcome:
         if current != fingerprint or not observed.is_quiet:
             fingerprint, changed_at = current, now
         is_decided = unmet is not None and unmet.is_decided and now - started >= QUIET_TIME
-        is_final = is_decided or now >= deadline or now - changed_at >= QUIET_TIME
+        is_final = is_decided or now >= deadline or now - changed_at >= quiet_time
         if is_final and unmet is not None:
             return Outcome(observed, unmet)
         time.sleep(PAUSE)
@@ -187,9 +190,9 @@ def _did(task: Task) -> str:
 
 
 def _history(observed: Observation, files: LearnerFiles) -> list[str]:
-    """Return the history of the first order without an outcome, or of the first order."""
+    """Return the history of the first order without an outcome, or of the slowest order."""
     statuses = observed.statuses()
-    order = next((one for one, status in statuses.items() if status == "accepted"), next(iter(statuses), None))
+    order = next((one for one, status in statuses.items() if status == ACCEPTED), None) or observed.slowest_order()
     if order is None:
         return []
     events = [one for one in observed.events if one.order_id == order]

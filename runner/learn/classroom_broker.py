@@ -18,7 +18,7 @@ from runner.broker.find import Startable, find_broker
 from runner.broker.port import is_free
 from runner.broker.probe import Kind, probe
 from runner.cli.temporary_broker import start_process, stop_process
-from runner.errors import AlreadyRunning, BrokerUnreachable
+from runner.errors import AlreadyRunning, BrokerUnreachable, RunnerError
 from runner.supervisor.lock import take_lock
 from runner.supervisor.processes.process import Process
 
@@ -104,8 +104,14 @@ class ClassroomBroker:
                 api.request("DELETE", "vhosts", name)
 
     def restart(self, seconds: float) -> None:
-        """Kill the broker, and start it again on the same port after ``seconds``. Only for the command that owns it."""
-        assert self._process is not None  # noqa: S101 - for the type checker
+        """Kill the broker, and start it again on the same ports after ``seconds``.
+
+        Raises RunnerError if another command has started the broker.
+        """
+        if self._process is None:
+            raise RunnerError(
+                f"{self._folder}: the broker of another learn command; stop that command, or check this exercise there"
+            )
         self._process.kill()
         self._process.reap()
         self._process = None

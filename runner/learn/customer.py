@@ -17,6 +17,8 @@ TIMEOUT = 10.0
 #: Seconds for which a refused post is repeated, and the pause between two posts.
 REPEAT_TIME, PAUSE = 20.0, 0.1
 CUSTOMER = "alice@example.com"
+#: The namespace of the idempotency keys.
+KEY_NAMESPACE = uuid.UUID("5d4bb3a9-61b0-5c53-9d0f-0f3a8e5c7b23")
 
 
 class Customer:
@@ -28,13 +30,16 @@ class Customer:
         self.responses: list[Response] = []
 
     def post(self, step: GivenStep, group: int, then: Callable[[str], None] = lambda order: None) -> None:
-        """Post the orders of a step. ``group`` is the number of the step. Call ``then`` with each accepted order."""
-        shared_key = str(uuid.uuid4()) if step.same_key else None
+        """Post the orders of a step. ``group`` is the number of the step. Call ``then`` with each accepted order.
+
+        The order ids of every check are the same, so that a gateway with a share of timeouts fails for the same orders.
+        """
         started = time.monotonic()
         for number in range(step.orders or 0):
             if step.rate:
                 time.sleep(max(0.0, started + number / step.rate - time.monotonic()))
-            response = self._post_one(step, group, shared_key or str(uuid.uuid4()))
+            key = uuid.uuid5(KEY_NAMESPACE, f"{group}.{0 if step.same_key else number}")
+            response = self._post_one(step, group, str(key))
             if response.status == 202 and response.order:
                 then(response.order)
 

@@ -88,6 +88,11 @@ class Task(BaseModel):
         """True if the files alone decide the task."""
         return not self.given and all(one.needs_no_system for one in (*self.expect, *self.never))
 
+    @property
+    def kills_broker(self) -> bool:
+        """True if a step kills the broker, which all other checks use too."""
+        return any(one.fault is not None and one.fault.broker_restart is not None for one in self.given)
+
 
 class ExerciseFile(BaseModel):
     """The file ``exercise.yaml``."""

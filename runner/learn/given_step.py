@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from runner.config.value import Duration, format_duration
+from runner.learn.evaluation import FilesSeen, compare
 from runner.learn.expectation import Expectation
+from runner.learn.observation import Observation
 from runner.learn.quantity import AnyQuantity
 from runner.learn.vocabulary import Vocabulary
 
@@ -180,7 +182,8 @@ class GivenStep(Vocabulary):
         return "replay all dead letters" if self.replay == "all" else f"replay the dead letters of {self.replay}"
 
     def _wait_words(self) -> str:
-        return "wait"
+        expected = [compare(one, Observation(), FilesSeen()).expected for one in self.wait or ()]
+        return f"wait for {', '.join(expected)}"
 
     def _fault_words(self) -> str:
         fault = self.fault

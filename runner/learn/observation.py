@@ -93,6 +93,14 @@ class Observation:
             found[order] = DEAD_LETTERED if outcome == ACCEPTED and last.get(order) == DEAD_LETTERED else outcome
         return found
 
+    def slowest_order(self) -> str | None:
+        """Return the accepted order with the longest time from its response to its last attempt, or None."""
+        posted = {one.order: one.at for one in self.responses}
+        last: dict[str | None, int] = {}
+        for one in self.attempts:
+            last[one.order_id] = max(one.ended_at, last.get(one.order_id, 0))
+        return max(self.accepted, key=lambda order: last.get(order, 0) - posted[order] * 1000, default=None)
+
     def unacked(self, queue: str) -> int:
         """Return the unacked messages of the services that consume a queue."""
         readers = {name for name, queues in self.consumes.items() if queue in queues}

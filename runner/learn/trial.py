@@ -14,7 +14,7 @@ from typing import Any
 from runner.admin.management_api import ManagementApi
 from runner.admin.queue_counts import look
 from runner.config.project import Project, load_project
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerError, ConfigError, RunnerError
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerError, BrokerRefused, ConfigError, RunnerError
 from runner.history.reader import reading
 from runner.history.records import all_attempts, find_events
 from runner.invocation import SOURCE
@@ -27,6 +27,8 @@ from runner.topology.compile import compile_topology
 
 #: Seconds within which all processes must start, and within which a command must take effect.
 START_TIMEOUT, COMMAND_TIMEOUT = 20.0, 30.0
+#: Seconds for which the broker may be unreachable.
+BROKER_TIMEOUT = 30.0
 #: Seconds between two looks.
 PAUSE = 0.05
 #: The maximum number of events and of messages to read.
@@ -54,6 +56,9 @@ class Trial:
         #: The routing keys of the messages in a queue, as they were last read.
         self._known_keys: dict[str, list[str]] = {}
         self._project: Project | None = None
+        #: The number of ready messages of each queue, and the time since which the broker has not answered.
+        self._ready: dict[str, int | None] = {}
+        self._silent_since: float | None = None
         #: The number of steps that continue in the background.
         self.background = 0
 
@@ -138,15 +143,14 @@ class Trial:
     def observe(self, keys_of: frozenset[str] = frozenset()) -> Observation:
         """Return what is to be seen now. ``keys_of`` are the queues whose messages are read."""
         assert self._project is not None  # noqa: S101 - for the type checker: the trial runs
-        unknown: dict[str, str] = {}
-        counts = look([self._url], self._queues, unknown)[1] if self._queues else {}
+        self._look()
         services = self._project.config.services
         rows = self._read(all_attempts, [])
         events = self._read(lambda read: find_events(read, limit=MOST)[0], [])
         return Observation(
             responses=list(self.customer.responses),
-            ready={name: None if one is None else one.messages for name, one in counts.items()},
-            keys={name: self._keys(name, one.messages) for name in keys_of if (one := counts.get(name)) is not None},
+            ready=dict(self._ready),
+            keys={name: self._keys(name, self._ready[name] or 0) for name in keys_of if self._can_read(name)},
             lines=list(self.log.read()),
             attempts=rows,
             events=events,
@@ -154,9 +158,30 @@ class Trial:
             consumes={name: list(one.consumes) for name, one in services.items()},
             payments=frozenset(name for name, one in services.items() if (one.plugin or name) == "payment"),
             notifications=frozenset(name for name, one in services.items() if (one.plugin or name) == "notification"),
-            is_busy=self.background > 0,
+            is_busy=self.background > 0 or self._silent_since is not None,
             outbox_waiting=self.outbox.waiting(),
         )
+
+    def _look(self) -> None:
+        """Read the number of ready messages. While the broker restarts, the numbers remain as they are.
+
+        Raises BrokerError and BrokerRefused if the broker does not answer for BROKER_TIMEOUT seconds.
+        """
+        unknown: dict[str, str] = {}
+        try:
+            counts = look([self._url], self._queues, unknown)[1] if self._queues else {}
+        except (BrokerError, BrokerRefused):
+            # A broker that is starting refuses a virtual host that it has not loaded yet.
+            now = time.monotonic()
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since >= BROKER_TIMEOUT:
+                raise
+        else:
+            self._silent_since = None
+            self._ready = {name: None if one is None else one.messages for name, one in counts.items()}
+
+    def _can_read(self, queue: str) -> bool:
+        return self._silent_since is None and self._ready.get(queue) is not None
 
     def _read(self, query: Callable[[Any], list[Any]], default: list[Any]) -> list[Any]:
         with reading("sqlite:///var/fastcommerce.db", self.folder) as read:
