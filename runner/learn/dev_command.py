@@ -22,7 +22,7 @@ _NAME = re.compile(r"\d{2}-[a-z0-9]+(-[a-z0-9]+)*")
 
 @click.group(short_help="Write and prove exercises.")
 def dev() -> None:
-    """Write and prove exercises. ``docs/exercises.md`` describes the format."""
+    """Write and prove exercises. The page docs/exercises.md describes the format."""
 
 
 @dev.command("check", short_help="Prove exercises.")
