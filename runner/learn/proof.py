@@ -47,12 +47,23 @@ def static_problems(exercise: Exercise) -> list[str]:
     if len(variants) < FEWEST:
         problems.append(f"{WRONG}/: {len(variants)} wrong solutions; allowed: {FEWEST} or more")
     problems += [f"{WRONG}/{one.name}/{SENTENCE}: is missing" for one in variants if not (one / SENTENCE).is_file()]
+    problems += _unknown_sentences(exercise)
     problems += _text_problems(exercise)
     for task in exercise.file.tasks:
         # A check that passes when nothing has happened proves nothing.
         if not task.needs_no_system and all(compare(one, Observation(), FilesSeen()).is_met for one in task.expect):
             problems.append(f"task {task.id}: is passed by a system that does nothing")
     return problems
+
+
+def _unknown_sentences(exercise: Exercise) -> Iterator[str]:
+    """Yield a problem for each wrong solution whose sentence no task has."""
+    says = [one.say for task in exercise.file.tasks for one in task.when_wrong]
+    patterns = [re.escape(one.strip()).replace(re.escape("{saw}"), ".+") for one in says]
+    for folder in wrong_folders(exercise):
+        path = folder / SENTENCE
+        if path.is_file() and not any(re.fullmatch(one, path.read_text("utf-8").strip()) for one in patterns):
+            yield f"{WRONG}/{folder.name}/{SENTENCE}: no task has this sentence under when_wrong"
 
 
 def _text_problems(exercise: Exercise) -> Iterator[str]:
