@@ -187,6 +187,12 @@ def test_the_index_lists_each_page_once() -> None:
     assert sorted(listed) == sorted(page.name for page in PAGES[1:] if page.name != "README.md")
 
 
+def test_each_entry_of_the_glossary_begins_with_its_terms() -> None:
+    entries = re.findall(r"^- (.*)$", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    assert len(entries) > 40
+    assert [entry for entry in entries if not re.match(r"\*\*[a-z][^*]*\*\*: [A-Z`*]", entry)] == []
+
+
 def test_the_readme_is_short_and_has_its_chapters_in_order() -> None:
     text = README.read_text("utf-8")
     assert len(text.splitlines()) <= 120
