@@ -16,7 +16,7 @@ EXIT_FAILURE = 1
 EXIT_STORE = 74
 #: The broker is unreachable. A later start may succeed (EX_TEMPFAIL in BSD's sysexits.h).
 EXIT_BROKER = 75
-#: The configuration or a plugin has an error that a person must fix (EX_CONFIG in BSD's sysexits.h).
+#: The configuration or a plugin has an error that the user must fix (EX_CONFIG in BSD's sysexits.h).
 EXIT_CONFIG = 78
 #: Stopped by SIGTERM. The exit code is 128 plus the signal number, as in shells.
 EXIT_TERMINATED = 143

@@ -144,7 +144,7 @@ def _is_framework(filename: str) -> bool:
 
 
 class DescriptorHandler(logging.Handler):
-    """A logging handler that writes each record to a file descriptor, and returns after the last byte."""
+    """A logging handler that writes each record to a file descriptor, and returns only when all bytes are written."""
 
     def __init__(self, descriptor: int, encoding: str, errors: str) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ def _handler() -> logging.Handler:
 
 
 def set_up(slot: str, log_format: str, log_level: str = "info") -> logging.Logger:
-    """Log records of this process at ``log_level`` and above to standard error, and return the service's logger.
+    """Write this process's log records at ``log_level`` and above to standard error, and return the service's logger.
 
     Libraries never log below INFO, because their debug lines would bury the service's own lines.
     """

@@ -79,7 +79,7 @@ def _check_headers(message: EmailMessage, mail: Email) -> None:
 
 @lru_cache(maxsize=8)
 def _origin(sender: str) -> tuple[BaseHeader, str]:
-    """Return the header "From" and the domain of a sender.
+    """Return the "From" header for a sender, and the sender's domain.
 
     The result is cached, because all e-mails of a service have the same sender.
     """

@@ -40,7 +40,8 @@ def move_messages(
 ) -> int:
     """Drain a queue, and report the progress every second. Return the number of moved messages.
 
-    ``delete`` is the type of a source to delete afterwards, or None. ``Drain`` describes the other arguments.
+    If the source must be deleted afterwards, ``delete`` is its queue type, and otherwise None. ``Drain`` describes the
+    other arguments.
     """
     total, due = counts_of(url, source).messages, time.monotonic() + PROGRESS
 

@@ -107,10 +107,13 @@ class Emptier:
         return True
 
     def _lose(self, tag: int) -> None:
-        """Handle the refusal or the return of a message that was published for a delivery."""
+        """Handle a delivery whose published message was refused or returned by the broker."""
 
     def _give_up(self) -> None:
-        """Acknowledge deliveries that need no further confirm, because their messages would otherwise be duplicated."""
+        """Acknowledge the deliveries that need no further confirm.
+
+        Otherwise, the broker would deliver these messages again, and their copies would be duplicates.
+        """
 
     def _settle(self, tags: list[int]) -> None:
         """Acknowledge deliveries whose messages are safe."""

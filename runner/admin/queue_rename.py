@@ -103,9 +103,10 @@ class QueueRename:
         for name in one.sources:
             there = live.queues[name]
             if there.queue.type == STREAM:
-                return f"{name!r} is a stream, which cannot be moved; list it under retire, and remove formerly"
+                remedy = "list it under 'retire', and remove the key 'formerly'"
+                return f"{name!r} is a stream, which cannot be moved; {remedy}"
             if there.is_exclusive:
-                return f"{name!r} is exclusive to one connection, and will be deleted with it; remove formerly"
+                return f"{name!r} is exclusive to one connection and will be deleted with it; remove the key 'formerly'"
         deadline = time.monotonic() + CONSUMERS
         while read := {name: count for name in one.sources if (count := counts_of(self._url, name).consumers)}:
             if time.monotonic() >= deadline:
@@ -173,7 +174,10 @@ class QueueRename:
         return None
 
     def _move(self, source: str, target: str, *, delete: str | None = None, enough: int | None = None) -> None:
-        """Move all messages, or ``enough`` messages. ``delete`` is the type of a source to delete afterwards."""
+        """Move all messages, or ``enough`` messages.
+
+        If the source must be deleted afterwards, ``delete`` is its queue type. Otherwise, ``delete`` is None.
+        """
         self._moved += move_messages(
             self._url, source, target, lambda text: self._say(f"queue {source}: {text}"), delete=delete, enough=enough,
             names=self._rename.names,

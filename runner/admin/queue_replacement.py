@@ -86,14 +86,17 @@ class QueueReplacement:
         doubled = "" if is_old else "; messages in flight at the interruption are duplicated, and marked x-redelivered"
         if after < before:
             raise RunnerError(
-                f"queue {name!r}: {counted(after, 'message')}, but {before} before; another client removed messages"
+                f"queue {name!r}: {counted(after, 'message')} in the new queue, but {before} before;"
+                " another client removed messages"
             )
         self._say(f"queue {name}: {counted(after, 'message')} in the new queue, {before} before{doubled}")
 
     def _check(self, there: Queue, live: Live) -> None:
         name = self._queue.name
         if STREAM in (there.type, self._queue.type):
-            raise RunnerError(f"queue {name!r}: a stream cannot be drained; list it under retire, or use another name")
+            raise RunnerError(
+                f"queue {name!r}: a stream cannot be drained; list it under 'retire', or use another name"
+            )
         consumers = counts_of(self._url, name).consumers
         if consumers:
             read = counted(consumers, "consumer")
@@ -112,7 +115,7 @@ class QueueReplacement:
             is_classic = retry_queue in live.queues and live.queues[retry_queue].queue.type == CLASSIC
             waiting = counts_of(self._url, retry_queue).messages if is_classic else 0
             if waiting:
-                raise RunnerError(f"queue {retry_queue!r}: {waiting} messages wait for a retry; try again later")
+                raise RunnerError(f"queue {retry_queue!r}: {waiting} messages are waiting for a retry; try again later")
 
     def _count(self, live: Live) -> int:
         names = (self._queue.name, self._old, self._new)
@@ -164,7 +167,10 @@ class QueueReplacement:
         return Queue(name, True, {QUEUE_TYPE: kind, **limit})
 
     def _move(self, source: str, target: str, delete: str | None) -> None:
-        """Move all messages. ``delete`` is the type of a source to delete afterwards, or None."""
+        """Move all messages.
+
+        If the source must be deleted afterwards, ``delete`` is its queue type, and otherwise None.
+        """
         name = self._queue.name
         move_messages(
             self._url, source, target, lambda text: self._say(f"queue {name}: {text}"), delete=delete,

@@ -231,7 +231,7 @@ def _unmoved(comparison: Comparison) -> list[str]:
         with suppress(BrokerRefused):  # a user with minimal permissions
             if look(comparison.project.config.broker.url, [old])[1][old] is not None:
                 place = comparison.project.topology_line(("queues", new, "formerly"))
-                remedy = "enable rabbitmq_management, or remove formerly"
+                remedy = "enable rabbitmq_management, or remove the key 'formerly'"
                 lines.append(
                     f"{place}: queue {old!r} cannot be renamed to {new!r} without RabbitMQ's HTTP API; {remedy}"
                 )

@@ -79,7 +79,7 @@ class ConfirmWindow(Generic[T]):
         self._channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
 
     def give_up(self, is_meant: Callable[[T], bool]) -> list[T]:
-        """Give up all messages whose notes match ``is_meant``, and return these notes.
+        """Stop waiting for the confirms of all messages whose notes match ``is_meant``, and return these notes.
 
         If the same message is published again, a late confirm or return is not mistaken for the new outcome.
         """

@@ -70,7 +70,7 @@ class IoThread:
                 link.drop(reason)
 
     def at_round_end(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` at the end of each event-loop round, after all written frames have been sent."""
+        """Call ``callback`` at the end of each event-loop iteration, after all written frames have been sent."""
         self._round_ends.append(callback)
 
     def _end_round(self) -> None:

@@ -85,7 +85,7 @@ def terminate(connection: Any, reason: str) -> None:
 
 
 class PikaLoop(IOLoop):  # type: ignore[misc]
-    """pika's event loop, which sends the queued frames of all connections at the end of each round.
+    """pika's event loop, which sends the queued frames of all connections at the end of each iteration.
 
     Each connection sends its frames with one call. The loop calls ``on_round`` after all connections.
     """
@@ -93,11 +93,11 @@ class PikaLoop(IOLoop):  # type: ignore[misc]
     def __init__(self, on_round: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self._on_round = on_round
-        #: Connections with frames to send at the end of the round.
+        #: Connections with frames to send at the end of the iteration.
         self.written: list[FastConnection] = []
 
     def process_timeouts(self) -> None:
-        """Finish an event-loop round. The poller calls this method after it has called all ready handlers."""
+        """Finish an iteration of the event loop. The poller calls this method after all ready handlers."""
         super().process_timeouts()
         written, self.written = self.written, []
         for connection in written:
@@ -116,7 +116,7 @@ class FastChannel(Channel):  # type: ignore[misc]
     ) -> None:
         """Publish a message, like the pika method of the same name.
 
-        All frames of one event-loop round are sent together.
+        All frames of one event-loop iteration are sent together.
         """
         if isinstance(properties, Properties) and len(body) <= self.connection._body_max_length:
             self._raise_if_not_open()
@@ -159,7 +159,7 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         super().__init__(*arguments, **named)
 
     def write(self, encoded: bytes) -> None:
-        """Queue frames, which are sent in order by the end of the event-loop round."""
+        """Queue frames, which are sent in order by the end of the event-loop iteration."""
         if not self._outgoing:
             self.ioloop.written.append(self)
         self._outgoing.append(encoded)

@@ -24,7 +24,7 @@ class CloseKind(enum.Enum):
     PASSES = "passes"
     #: A queue or exchange does not exist, so it must be declared.
     MISSING = "missing"
-    #: The cause must be fixed by a person before another attempt can succeed.
+    #: A user must fix the cause before another attempt can succeed.
     PERMANENT = "permanent"
 
 

@@ -106,7 +106,7 @@ class Session:
         if connection.is_open or connection.is_closed or connection.is_closing:
             self._end(BrokerUnreachable(reason))
             return
-        # During a handshake, pika closes the socket and reports an error only in a later event-loop round.
+        # During a handshake, pika closes the socket and reports an error only in a later iteration of the event loop.
         self._error = self._error or BrokerUnreachable(reason)
         terminate(connection, reason)
         self.loop.call_later(ABORT_TIMEOUT, self.loop.stop)

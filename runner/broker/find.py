@@ -63,7 +63,7 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
 
     ``urls`` are probed in random order. If ``autostart`` is false, no broker is started. ``folder`` is the private
     node's folder. The search takes a few seconds if a host does not respond. Raises BrokerUnreachable if a broker may
-    answer later. Raises BrokerMissing if a person must install or start a broker. Raises BrokerError if another program
+    answer later. Raises BrokerMissing if the user must install or start a broker. Raises BrokerError if another program
     uses a broker's port.
     """
     findings: dict[Address, ProbeResult] = {}

@@ -88,7 +88,7 @@ class NodeProcess:
     def _serve(self, server: Installation) -> str:
         """Report the node's progress and restart epmd until the run ends.
 
-        Return "stop" or "node ended", which is the event that ended the run.
+        Return the event that ended the run, either "stop" or "node ended".
         """
         is_ready, api_due = False, 0.0
         progress_due = time.monotonic() + _PROGRESS_SECONDS

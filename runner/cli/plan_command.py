@@ -83,15 +83,15 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
     """Apply the changes that plan shows.
 
     Creates objects, changes objects in place, renames queues that have a "formerly" key, and deletes the objects under
-    "retire". Replaces only the queues and exchanges that --replace names. Other objects that would have to be replaced
-    remain unchanged, together with the objects that their messages still need.
+    "retire". Replaces only the queues and exchanges that --replace names. All other objects that need to be replaced
+    remain unchanged, and so do the objects that their messages still need.
 
     With --prune, unbinds and deletes objects that an earlier topology.yaml declared and the current file no longer
-    contains. A queue with messages or consumers is kept.
+    contains. A queue that has messages or consumers is kept.
 
-    Prints each change as soon as it is made. The command can be interrupted at any point and run again. After a change,
-    any supervisor that runs in this folder reloads the files. Exits with 0 if all changes were made, or with 3 if
-    changes remain.
+    Prints each change as soon as it is made. The command can be interrupted at any point and run again. If the broker
+    was changed, a supervisor that runs in this folder reloads the files. Exits with 0 if all changes were made, or with
+    3 if changes remain.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:

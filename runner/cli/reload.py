@@ -15,8 +15,8 @@ from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 
-#: A function that replaces the running programs. Its callback is called when the new programs run and all old processes
-#: have exited.
+#: A function that replaces the running programs. Its callback is called once the new programs are running and all old
+#: processes have exited.
 Update = Callable[[Sequence[Program], Callable[[], None] | None], None]
 
 

@@ -79,16 +79,16 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in one.items() if key != "vhost" and value is not False and value != {}}
 
 
-@click.command("import", short_help="Print a topology.yaml file for an export or the running broker.")
+@click.command("import", short_help="Print a topology.yaml file generated from an export or from the running broker.")
 @click.argument("source", metavar="FILE|live")
 @click.option("--vhost", help="The vhost to import, if the file contains several.")
 @click.pass_obj
 def import_(folder: Path, source: str, vhost: str | None) -> None:
-    """Print a topology.yaml file for a RabbitMQ export or for the running broker.
+    """Print a topology.yaml file generated from a RabbitMQ export or from the running broker.
 
-    FILE is a definitions.json file, or "-" for standard input. With "live", reads the broker in config.yaml. Standard
-    error lists objects that topology.yaml cannot contain, such as users, and the errors and unknown arguments in the
-    new file.
+    FILE is a definitions.json file, or "-" for standard input. "live" stands for the broker in config.yaml. Prints to
+    standard error the objects that topology.yaml cannot contain, such as users, and the errors and unknown arguments in
+    the new file.
     """
     if source == "live":
         objects, notes = _live(folder), list[str]()

@@ -34,9 +34,9 @@ def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_js
     """Show the queues that a message published to EXCHANGE with routing key KEY would reach.
 
     Also shows the matching bindings, the consumers of each queue, and the path of the message if it fails. Needs no
-    broker, but follows RabbitMQ's routing rules. An empty EXCHANGE is the default exchange. A header value has the same
-    type as in topology.yaml: 5 and 1.5 are numbers, true is a boolean, and "5" in double quotes is text. Exits with 1
-    if no queue would get the message, or if the broker would refuse the message.
+    broker, but follows RabbitMQ's routing rules. An empty EXCHANGE is the default exchange. A header value gets the
+    type that it would have in topology.yaml: 5 and 1.5 are numbers, true is a boolean, and "5" in double quotes is
+    text. Exits with 1 if no queue would get the message, or if the broker would refuse the message.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)

@@ -29,7 +29,7 @@ _target = click.argument("target", metavar="SERVICE[.N]")
 @_target
 @click.pass_obj
 def start(folder: Path, target: str) -> None:
-    """Start a service or slot that was stopped, has exited, or that the supervisor gave up on.
+    """Start a service or slot that was stopped, that has exited, or that the supervisor gave up on.
 
     Returns when the service is ready. Fails with the reason if the service does not become ready.
     """
@@ -42,7 +42,7 @@ def start(folder: Path, target: str) -> None:
 def stop(folder: Path, target: str) -> None:
     """Stop a service or slot after it has handled its current messages. Other services keep running.
 
-    The service remains stopped until the "start" command. To stop the supervisor and all services, use "down".
+    The service remains stopped until you run "start". To stop the supervisor and all services, use "down".
     """
     _tell(folder, "stop", target=target)
 
@@ -66,7 +66,7 @@ def restart(folder: Path, target: str) -> None:
 def scale(folder: Path, service: str, instances: int) -> None:
     """Change the number of instances of a service without restarting the remaining instances.
 
-    The number applies until the supervisor exits, or until a reload with a different number of instances in
+    The number applies until the supervisor exits, or until a reload finds a different number of instances in
     config.yaml.
     """
     _tell(folder, "scale", target=service, instances=instances)

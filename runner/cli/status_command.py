@@ -40,10 +40,10 @@ _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING":
 def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> None:
     """Show the state of all services or of one service, with the reason for each state.
 
-    CPU is the percentage of one core over the last few seconds. MSG/S is the number of messages handled or events
-    published per second. READY is the number of ready messages in the service's queues, or "-" if the broker does not
-    answer within a second. With --watch and --json, prints one JSON object per line. Exits with 0 if every service that
-    should be running is running, and otherwise with 1.
+    CPU is the CPU time that the process used over the last few seconds, as a percentage of one core. MSG/S is the
+    number of messages handled or events published per second. READY is the number of ready messages in the service's
+    queues, or "-" if the broker does not answer within a second. With --watch and --json, prints one JSON object per
+    line. Exits with 0 if every service that should be running is running, and otherwise with 1.
     """
     ready: dict[str, int | None] = {}
     due = 0.0

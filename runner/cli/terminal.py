@@ -149,7 +149,8 @@ def take_foreground() -> None:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(sys.stdin.fileno(), os.getpgrp())
-    # Ctrl-Z would stop only this process group, and make would wait while no process reads the terminal.
+    # Ctrl-Z would stop only this process group. ``make`` would keep waiting for this group, and no process would read
+    # the terminal.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
 

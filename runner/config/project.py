@@ -164,7 +164,7 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
     for name, service in config.services.items():
         _check_consumed(name, service.consumes, queues, topology, document)
         if service.inbox is not None and not service.consumes:
-            document.fault(("services", name, "inbox"), "the service consumes no queue; remove inbox")
+            document.fault(("services", name, "inbox"), "the service consumes no queue; remove the key 'inbox'")
         _check_published(name, service.publishes, exchange_names(declared), topology, document)
 
 
@@ -186,7 +186,9 @@ def _check_dependencies(config: Config, document: Document) -> None:
                 document.fault(place, text)
         scale, place = service.autoscale, ("services", name, "autoscale")
         if scale is not None and not service.consumes:
-            document.fault(place, "the service consumes no queue; remove autoscale, or add a queue to consumes")
+            document.fault(
+                place, "the service consumes no queue; remove the key 'autoscale', or add a queue under 'consumes'"
+            )
         elif (
             scale is not None
             and "instances" in service.model_fields_set

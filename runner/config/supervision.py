@@ -145,7 +145,7 @@ class Supervision(Part):
     watchdog: ZeroOrSecond = Field(
         "30s",
         validate_default=True,
-        description="An instance without a watchdog ping for this time is hung and is killed; 0s: never.",
+        description="An instance that sends no watchdog ping for this time is hung, and is killed; 0s: never.",
         examples=["10s"],
     )
     max_crashes: StrictInt = Field(
@@ -204,7 +204,8 @@ class Logs(Part):
     """The log files in var/log, one for each slot."""
 
     max_size: Size = Field(
-        "10MB", validate_default=True, gt=0, description="A larger file is renamed, and a new file is created.",
+        "10MB", validate_default=True, gt=0,
+        description="The maximum size of a log file. A larger file is renamed, and a new file is created.",
         examples=["50MB"],
     )  # fmt: skip
     keep: StrictInt = Field(5, ge=0, le=100, description="The number of renamed files to keep.", examples=[10])
@@ -215,7 +216,7 @@ class Runner(Part):
 
     on_fatal: Literal["keep", "exit"] = Field(
         "keep",
-        description="If a service is FATAL, keep the other services running, or stop all and exit with code 1.",
+        description="If a service is FATAL, keep the others running, or stop all services and exit with code 1.",
         examples=["exit"],
     )
     logs: Logs | None = Field(None, description="Also write all output to log files; {} uses the defaults.")

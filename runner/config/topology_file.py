@@ -63,7 +63,7 @@ class ExchangeSettings(Part):
     """An exchange that services publish to."""
 
     type: ExchangeType = Field("topic", description="The exchange type, which determines the routing.")
-    durable: StrictBool | None = Field(None, description="Survives a broker restart; by default, defaults.durable.")
+    durable: StrictBool | None = Field(None, description="Survives a broker restart. The default is defaults.durable.")
     auto_delete: StrictBool = Field(
         False, description="RabbitMQ deletes the exchange when the last binding is removed."
     )
@@ -78,10 +78,10 @@ class QueueSettings(Part):
     """A queue that services consume."""
 
     formerly: Name | None = Field(
-        None, description="The former name of the queue, from which messages and bindings are moved."
+        None, description="The former name of the queue. Messages and bindings are moved from the queue with this name."
     )
-    type: QueueType | None = Field(None, description="The queue type; by default, defaults.queue_type.")
-    durable: StrictBool | None = Field(None, description="Survives a broker restart; by default, defaults.durable.")
+    type: QueueType | None = Field(None, description="The queue type. The default is defaults.queue_type.")
+    durable: StrictBool | None = Field(None, description="Survives a broker restart. The default is defaults.durable.")
     auto_delete: StrictBool = Field(
         False, description="RabbitMQ deletes the queue when the last consumer unsubscribes."
     )
@@ -89,7 +89,7 @@ class QueueSettings(Part):
         {}, description="For each exchange, the routing keys of the bindings to this queue."
     )
     retry: list[Duration] = Field([], description="The delays before the retries of a failed message.")
-    dead_letter: Name | None = Field(None, description="The name of the dead-letter queue; by default, NAME.dlq.")
+    dead_letter: Name | None = Field(None, description="The name of the dead-letter queue. The default is NAME.dlq.")
     policy: dict[str, Argument] = Field(
         {}, description="Policy keys for this queue, such as max-length. Policy keys can be changed later."
     )

@@ -1,7 +1,7 @@
 """Differences between RabbitMQ versions, except in arguments and policy keys.
 
-``runner.config.argument`` contains the versions of arguments and policy keys. The sources are RabbitMQ's release notes
-and source code. An integration test compares both modules with the behaviour of a real broker.
+``runner.config.argument`` lists the RabbitMQ versions that support each argument and policy key. The sources are
+RabbitMQ's release notes and source code. An integration test compares both modules with the behaviour of a real broker.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Span:
     def problem(self, version: Version) -> str | None:
         """Return why a version is outside the span, or None if the span includes the version."""
         if version < self.since:
-            return f"needs RabbitMQ {dotted(self.since)} (this broker runs {dotted(version)})"
+            return f"needs RabbitMQ {dotted(self.since)} or later (this broker runs {dotted(version)})"
         if self.until is not None and version >= self.until:
-            return f"is refused since RabbitMQ {dotted(self.until)} (this broker runs {dotted(version)})"
+            return f"is refused by RabbitMQ {dotted(self.until)} and later (this broker runs {dotted(version)})"
         return None
 
 

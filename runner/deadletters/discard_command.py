@@ -55,12 +55,14 @@ def discard(
 ) -> None:
     """Write dead letters to a file as JSON lines, ask for confirmation, and remove the messages from their queues.
 
-    Messages are removed only after the file is on the disk. If attempts are recorded, the order history first gets a
-    note about each discarded message.
+    Messages are removed only after the file has been written to disk. If a service records attempts, a note about each
+    discarded message is first added to the order history.
     """
     check_selection(queue, match, ids, everything)
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("standard input is not a terminal, so the command cannot ask; use --yes")
+        raise click.UsageError(
+            "standard input is not a terminal, so the command cannot ask for confirmation; use --yes"
+        )
     with opened(folder, queue) as there:
         selection = selection_of(there, match, ids)
         file = ExportFile(path or named_by_time(there.project.var, "discarded"))
@@ -119,7 +121,7 @@ class _Notes:
         self._sent = 0
 
     def send(self, there: OpenQueues, file: Path) -> None:
-        """Publish a note for each message in the file, to record that a person discarded the message.
+        """Publish a note for each message in the file, to record that a user discarded the message.
 
         The notes are published before the messages are removed, so that no message disappears without a record. If
         another client removes a message first, a surplus note does less harm than a missing note would. Raises

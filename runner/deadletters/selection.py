@@ -87,7 +87,7 @@ def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
         listed = ", ".join(repr(one) for one in candidates[:MOST_CANDIDATES])
         more = f" and {len(candidates) - MOST_CANDIDATES} more" if len(candidates) > MOST_CANDIDATES else ""
         owners = f"{len(candidates)} {'dead letters' if kind == 'message id' else 'orders'}"
-        raise RunnerError(f"{kind} {beginning!r}: ambiguous, {owners} match; allowed: {listed}{more}")
+        raise RunnerError(f"{kind} {beginning!r} is ambiguous; {owners} match: {listed}{more}")
     return candidates[0] if candidates else None
 
 
@@ -160,9 +160,9 @@ def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, 
     wanted = whole_ids(there, ids, begun)
     if is_single and len(wanted) > 1:
         listed = ", ".join(repr(one) for one in sorted(wanted)[:MOST_CANDIDATES])
-        raise RunnerError(f"correlation id {ids[0]!r}: ambiguous, {len(wanted)} dead letters match; allowed: {listed}")
+        raise RunnerError(f"correlation id {ids[0]!r} is ambiguous; {len(wanted)} dead letters match: {listed}")
     if is_single and (times := sum(count for (one, _), count in begun.items() if one in wanted)) > 1:
-        raise RunnerError(f"message id {ids[0]!r}: ambiguous, {times} dead letters match; select one with --queue")
+        raise RunnerError(f"message id {ids[0]!r} is ambiguous, because {times} dead letters match; use --queue")
     return Selection(wanted, match, there.origin)
 
 
@@ -190,4 +190,4 @@ def unseen(there: OpenQueues) -> list[str]:
 
 
 def _other_consumer(queues: Sequence[str]) -> str:
-    return f"another consumer of {', '.join(queues)} may have all messages unacked"
+    return f"another consumer of {', '.join(queues)} may be holding all messages unacked"

@@ -26,7 +26,10 @@ START_TIME = 90.0
 
 @click.command("broker-restart", short_help="Kill the private RabbitMQ.")
 @click.option(
-    "--after", "delay", type=PERIOD, help="Wait this long before the kill, for example to post orders.  [default: 0s]"
+    "--after",
+    "delay",
+    type=PERIOD,
+    help="The delay before the kill, for example to leave time for posting orders.  [default: 0s]",
 )
 @as_json
 @click.pass_obj
@@ -37,7 +40,7 @@ def broker_restart(folder: Path, delay: float | None, is_json: bool) -> None:
     time.sleep(delay or 0.0)
     pid = _own_node(FaultProject.of(folder))
     # The node and its parent process receive the signal at the same time. If only the node were killed, its parent
-    # would report a failure, and the supervisor would give up the broker after five failures in a minute.
+    # would report a failure, and the supervisor would give up on the broker after five failures in a minute.
     killed = time.monotonic()
     try:
         os.killpg(pid, signal.SIGKILL)

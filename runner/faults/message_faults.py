@@ -43,8 +43,8 @@ _count = click.IntRange(1, MOST)
 def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: bool) -> None:
     """Publish a second copy of each message that is routed to QUEUE, with the same id, headers and properties.
 
-    Post orders after the command has printed a line to standard error. The command exits after --count messages, or
-    when the --for duration ends.
+    Before you post orders, wait until the command has printed a line to standard error. The command exits after --count
+    messages, or when the --for duration ends.
     """
     fault_project = FaultProject.of(folder)
     name, service = fault_project.consumer_of(queue)

@@ -175,10 +175,10 @@ CRASHING = Scenario(
             "after {max_crashes} crashes, the message is dead-lettered to {dead_letter}, with x-crashes and x-signal"
         ),
         ScenarioLine(
-            "other messages in the queue are handled, and the supervisor does not give up {service}", ("!many",)
+            "other messages in the queue are handled, and the supervisor does not give up on {service}", ("!many",)
         ),
         ScenarioLine(
-            "the first crash by each message counts toward restart_limit, so the supervisor may give up {service}",
+            "the first crash by each message counts toward restart_limit, so the supervisor may give up on {service}",
             ("many",),
         ),
         ScenarioLine("after 'dlq replay', the message crashes workers again"),

@@ -98,7 +98,7 @@ def order_named(read: Read, recorded: Recorded, prefix: str) -> str:
     if len(found) > 1:
         some = ", ".join(one_line(one) for one in found[:MOST_MATCHES])
         more = " and more" if len(found) > MOST_MATCHES else ""
-        raise RunnerError(f"order id {prefix!r}: ambiguous, several orders match; allowed: {some}{more}")
+        raise RunnerError(f"order id {prefix!r} is ambiguous; several orders match: {some}{more}")
     return found[0]
 
 

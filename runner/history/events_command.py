@@ -57,7 +57,10 @@ def _type(context: click.Context, parameter: click.Parameter, value: str | None)
     "--type", "kind", metavar="TYPE", callback=_type, help="Show only events of this type, such as payment.failed."
 )
 @click.option(
-    "--since", metavar="TIME", callback=time_ago, help="Show only events of the last TIME, such as 30s, 10m, 1h or 2d."
+    "--since",
+    metavar="TIME",
+    callback=time_ago,
+    help="Show only events from the last TIME, such as 30s, 10m, 1h or 2d.",
 )
 @click.option(
     "--limit",
@@ -72,7 +75,7 @@ def events(folder: Path, order: str | None, kind: str | None, since: int | None,
     """Show the latest events, newest last.
 
     The command reads the database of the audit service, and needs neither a broker nor a running supervisor. Lines are
-    truncated to the width of the terminal, except with --json. Times are local, or UTC with --json.
+    truncated to the width of the terminal, except with --json. Times are in local time, or in UTC with --json.
     """
     with opened(folder) as (read, recorded):
         whole = None if order is None else order_named(read, recorded, order)

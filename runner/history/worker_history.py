@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class WorkerHistory:
-    """The lookup of orders, and the order statuses of a service that records events.
+    """A worker's access to the event history, for looking up orders and for storing the service's order statuses.
 
     Each method contains its own imports, because most services call at most one method.
     """

@@ -20,7 +20,7 @@ MAX_ECHO = 200
 
 
 class Problem(Exception):
-    """The refusal of a request, which the client gets as a response with the reason."""
+    """An error for a request that the server refuses. The client gets a response with the reason."""
 
     def __init__(
         self,

@@ -127,7 +127,7 @@ def _check_recorders(project: Project, document: Document) -> None:
         elif project.store_of(name) != project.history_store:
             document.fault(
                 (*place, "store"),
-                "not the database in which the other service records the event history; remove store",
+                "not the database in which the other service records the event history; remove the key 'store'",
             )
     for other in recorders[ATTEMPTS][1:]:
         first = recorders[ATTEMPTS][0]

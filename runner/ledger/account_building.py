@@ -75,7 +75,7 @@ def _account(
 ) -> Account:
     account = Account(place, {})
     first: dict[str, int] = {}
-    # A message with a record in a queue is counted for this queue, regardless of its route.
+    # A message that has a record for this queue is counted for this queue, whatever the message's route.
     for entry in _seen(place, known):
         if since is None or entry.at >= since:
             account.entries[entry.id] = entry
@@ -96,7 +96,8 @@ def _account(
     refresh(account, known)
     if account.queue in expected.unpredictable:
         account.notes.append(
-            "headers or a plugin route messages here, so only attempted and dead-lettered messages count as published"
+            "headers or a plugin decide which messages are routed here, so only attempted and dead-lettered messages"
+            " count as published"
         )
     reasons = [why for why in (_UNKNOWN, _BEFORE, _EARLY, _UNSENT) if left_out[why]]
     account.notes += [f"{counted(left_out[why], 'event')} not counted: {why}" for why in reasons]

@@ -55,7 +55,7 @@ LIMITS = {"max-length", "max-length-bytes"}
     "--since",
     metavar="TIME",
     callback=time_ago,
-    help="Check only messages of the last TIME, such as 30s, 10m, 1h or 2d.",
+    help="Check only messages from the last TIME, such as 30s, 10m, 1h or 2d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all accounts and ids.")
 @click.pass_obj

@@ -119,7 +119,7 @@ def unsent(read: Read) -> frozenset[str]:
 
 
 def inbox_events(read: Read, renamed: Names) -> Iterator[Published]:
-    """Yield the events that handlers of services with an inbox returned. Raises StoreError."""
+    """Yield the events returned by the handlers of services that have an inbox. Raises StoreError."""
     for row in read("SELECT queue, message_id, events, done_at FROM inbox", {}):
         check_row("inbox", _INBOX_COLUMNS, row)
         queue, id, raw, done = row

@@ -43,7 +43,8 @@ def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> A
 
     ``samples`` are sorted by time. A queue delivers its messages in order. If all messages that were ready in a sample
     have been delivered since, every currently ready message arrived after that sample. ``is_consumed`` is False if the
-    queue currently has no consumer. Without a consumer, the oldest message has also waited since the last sample.
+    queue currently has no consumer. In this case, the time since the last sample is added to the age of the oldest
+    message.
     """
     if not samples:
         return None

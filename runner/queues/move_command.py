@@ -30,7 +30,7 @@ def move(folder: Path, source: str, target: str, dry_run: bool) -> None:
     """Move the ready messages of queue FROM to the end of queue TO, in order.
 
     A message leaves FROM only after the broker has confirmed its copy in TO. The copy keeps the properties and headers
-    of the message. No message is lost after Ctrl-C or if the broker becomes unreachable. To move the remaining
+    of the message. No message is lost if you press Ctrl-C or if the broker becomes unreachable. To move the remaining
     messages, run the command again.
 
     Exits with 1 if messages remain in FROM because TO refuses them.

@@ -23,19 +23,21 @@ from runner.topology.plan import counted
 @click.argument("queue")
 @click.option(
     "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="The new file. The default is var/purged-TIME.jsonl.",
+    help="Write to this new file instead of var/purged-TIME.jsonl.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
     """Write the ready messages of a queue to a file of JSON lines, and remove them from the queue.
 
-    Asks for confirmation first. A message is removed only after it is written to the disk. If attempts are traced, the
-    order history records that the message was discarded. Unacked messages remain with their consumers. After Ctrl-C,
-    the remaining messages are kept in the queue.
+    Asks for confirmation first. A message is removed only after it has been written to disk. If a service records
+    attempts, a note about each removed message is added to the order history. Unacked messages remain with their
+    consumers. If you press Ctrl-C, all messages that have not been removed yet remain in the queue.
     """
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("standard input is not a terminal, so the command cannot ask; use --yes")
+        raise click.UsageError(
+            "standard input is not a terminal, so the command cannot ask for confirmation; use --yes"
+        )
     with open_project(folder) as site:
         target = site.find(queue, "QUEUE")
         if target.kind == STREAM:

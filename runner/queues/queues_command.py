@@ -45,8 +45,8 @@ _DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD"
 def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: bool) -> None:
     """Show the queues in topology.yaml, or the named queues, one per line. No messages are consumed.
 
-    RETRY is the number of messages that wait for their next attempt. DEAD is the number of dead letters. OLDEST is the
-    age of the oldest ready message. NOTE marks growing queues, and queues that have messages but no consumer.
+    RETRY is the number of messages that are waiting for their next attempt. DEAD is the number of dead letters. OLDEST
+    is the age of the oldest ready message. NOTE marks growing queues, and queues that have messages but no consumer.
 
     READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics from RabbitMQ's HTTP API, and may be a
     few seconds old. An unknown number is shown as "?". With --watch and --json, prints one JSON object per line.

@@ -150,7 +150,7 @@ class Supervisor:
         if any(one.is_given_up and not one.is_ready for one in needed):
             self.stop("the broker could not be started", EXIT_FAILURE)
         elif self._exits_on_fatal and any(one.is_given_up for one in self.services.values()):
-            self.stop("a service was given up", EXIT_FAILURE)
+            self.stop("the supervisor gave up on a service", EXIT_FAILURE)
         elif (end := verdict(others, is_open=self._gate.is_open)) is not None:
             self.stop(end[0], EXIT_FAILURE if end[1] else EXIT_OK)
         elif all(one.is_ready for one in needed):

@@ -135,7 +135,7 @@ def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, boo
         return None
     if any(one.state is SlotState.FATAL for one in ended):
         every = all(one.state is SlotState.FATAL for one in ended) and not rest
-        return ("every service was given up" if every else "no service can run any more"), True
+        return ("the supervisor gave up on every service" if every else "no service can run any more"), True
     return "every service has exited", bool(rest) or any(one.last_exit != 0 for one in ended)
 
 

@@ -168,9 +168,11 @@ def _queue(one: ExportEntry, default_type: str, notes: list[str]) -> Queue:
         # RabbitMQ's import ignores the ``type`` field.
         kind = default_type if is_durable and not is_deleted else CLASSIC
         if kind != CLASSIC:
-            notes.append(f"queue {name!r} becomes {kind}, the vhost's default_queue_type, as in RabbitMQ 4.0 and later")
+            notes.append(
+                f"queue {name!r} gets the type {kind}, the vhost's default_queue_type, as in RabbitMQ 4.0 and later"
+            )
         elif said not in ("", CLASSIC):
-            notes.append(f"queue {name!r} becomes {kind}, not {said}: RabbitMQ's import reads only the arguments")
+            notes.append(f"queue {name!r} gets the type {kind}, not {said}: RabbitMQ's import reads only the arguments")
         arguments = {**arguments, QUEUE_TYPE: kind}
     return Queue(name, is_durable, arguments, is_deleted)
 

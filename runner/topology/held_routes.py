@@ -18,9 +18,9 @@ class Passages:
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
     ) -> None:
-        """Find the needed routes.
+        """Find the routes that ``held`` objects and ``open_bindings`` need.
 
-        ``held`` and ``open_bindings`` also name the object that each held-back object or binding waits for.
+        Both arguments also contain the name of the object for which each held-back object or binding waits.
         """
         self._live, self._held = live, held
         #: The alternate exchanges and dead-letter targets, both in topology.yaml and on the broker.
@@ -50,11 +50,11 @@ class Passages:
         self._missing = {node: cause for node, cause in held.items() if node not in there}
 
     def carries(self, binding: Binding) -> str:
-        """Return the name of the held-back object that needs a binding, or an empty string."""
+        """Return the name of the held-back object that needs this binding, or "" if there is none."""
         return self._carries(("exchange", binding.source), (binding.destination_type, binding.destination))
 
     def diverts(self, binding: Binding) -> str:
-        """Return the name of the held-back object that a new binding must wait for, or an empty string.
+        """Return the name of the held-back object for which a new binding must wait, or "" if there is none.
 
         The new binding would divert messages from an alternate exchange before its source exchange has another route.
         """
@@ -65,7 +65,7 @@ class Passages:
         return self._short.get(destination) or self.sources.get(source[1]) or self._used.get(source) or ""
 
     def needs(self, node: Node) -> str:
-        """Return the name of the held-back object that needs an exchange or queue, or an empty string."""
+        """Return the name of the held-back object that needs this exchange or queue, or "" if there is none."""
         if node in self._used:
             return self._used[node]
         if node[0] == "exchange" and node[1] in self.sources:
@@ -79,7 +79,7 @@ class Passages:
         return ""
 
     def carries_through(self, exchange: Exchange) -> str:
-        """Return the name of the held-back object that requires an exchange to remain unchanged, or an empty string."""
+        """Return the name of the held-back object that requires this exchange to remain unchanged, or ""."""
         node = ("exchange", exchange.name)
         nodes = {node, *self._wanted.get(node, ()), *self._there.get(node, ())}
         return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")

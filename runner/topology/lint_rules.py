@@ -220,7 +220,7 @@ class _Linter:
                 since = dotted(TRANSIENT_QUEUES.span.until or NEWEST)
                 reason = (
                     f"{queue.name!r} is neither durable nor exclusive; RabbitMQ deprecates such queues"
-                    f" ({TRANSIENT_QUEUES.feature}), and some brokers refuse them since {since}"
+                    f" ({TRANSIENT_QUEUES.feature}), and some brokers refuse them from version {since} on"
                 )
                 yield self._found("transient-queue", queue.name, path, reason)
         newest = Live(version=NEWEST)

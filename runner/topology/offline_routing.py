@@ -137,7 +137,8 @@ class OfflineRouter:
     def _hop(self, name: str, key: str, headers: Mapping[str, Any]) -> Hop:
         kind, behind = self._types[name], self._routing[name]
         matching = tuple(one for one in self._bindings[name] if matches(one, behind, key, headers))
-        # The alternate exchange is used if no binding of this exchange matches, regardless of later exchanges.
+        # The alternate exchange is used only if no binding of this exchange matches. It is not used if a binding leads
+        # to an exchange that drops the message.
         return Hop(name, kind, matching, behind, None if matching else self._alternates.get(name))
 
 

@@ -1,6 +1,7 @@
 """A worker's specification, which the supervisor writes to the worker's standard input as JSON.
 
-The specification has already been checked, so a restarted worker does not read files that are being edited.
+The supervisor has already read and checked the files. A restarted worker therefore reads the specification instead of
+files that a user may be editing.
 """
 
 from __future__ import annotations

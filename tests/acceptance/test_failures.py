@@ -315,7 +315,7 @@ def test_a_worker_that_always_crashes_becomes_fatal_while_others_run_and_the_run
     os.kill(runner.pid_of("jobs.1"), signal.SIGKILL)
     assert runner.process.wait(20) == 1
     runner.wait_for(r"jobs.1 FATAL, exited with status 78 \(configuration error\)")
-    runner.wait_for("stopping: every service was given up")
+    runner.wait_for("stopping: the supervisor gave up on every service")
 
 
 def test_routing_keys_contain_fields_of_the_order(project: Project, vhost: Vhost) -> None:

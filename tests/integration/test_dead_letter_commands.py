@@ -121,7 +121,7 @@ def test_show_prints_a_whole_message_by_a_prefix_of_its_id(shop: Shop) -> None:
     assert record["properties"]["priority"] == 3
     code, output = shop.run("dlq", "show", "4240")
     assert code == 1
-    assert "ambiguous, 2 dead letters match; allowed: '4240e46b-aaaa', '4240ffff'" in output
+    assert "is ambiguous; 2 dead letters match: '4240e46b-aaaa', '4240ffff'" in output
     code, output = shop.run("dlq", "show", "nothing")
     assert code == 1
     assert "message id 'nothing': no dead letter has this message id" in output
@@ -324,7 +324,7 @@ def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Pa
     publish(shop.vhost.url, "pay.dlq", [failed("a1"), failed("a2", error="ValueError: no currency"), failed("a1")])
     code, output = shop.run("dlq", "discard", "--match", "gateway")
     assert code == 2
-    assert "standard input is not a terminal, so the command cannot ask; use --yes" in output
+    assert "standard input is not a terminal, so the command cannot ask for confirmation; use --yes" in output
     assert held(shop.vhost.url, "pay.dlq") == [3]
     code, output = shop.run("dlq", "discard", "--match", "gateway", "--yes")
     assert code == 0

@@ -37,7 +37,7 @@ def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: S
         assert f"--body: {count} --id options given; allowed: exactly one --id" in output
     code, output = shop.run("dlq", "replay", "--id", "a2", "--body", str(edited))
     assert code == 1
-    assert "ambiguous, 2 dead letters match; select one with --queue" in output
+    assert "is ambiguous, because 2 dead letters match; use --queue" in output
     code, output = shop.run("dlq", "replay", "--id", "a1", "--body", str(edited), "--dry-run")
     assert code == 0
     assert f"would replace the body ({len(old)} bytes) with {edited} (16 bytes)\n" in output

@@ -164,7 +164,7 @@ def test_an_order_history_is_found_by_a_unique_prefix_of_the_id(filled) -> None:
 
 def test_an_ambiguous_id_and_an_unknown_id_have_different_errors(filled) -> None:
     assert filled("order", "history", "aaaa", code=1) == [
-        "order id 'aaaa': ambiguous, several orders match; allowed: aaaa1111, aaaa2222"
+        "order id 'aaaa' is ambiguous; several orders match: aaaa1111, aaaa2222"
     ]
     for wrong in ("cccc", "", "%", "aaaa____", "\x1b[31m"):
         assert "unknown order" in filled("order", "history", wrong, code=1)[-1]

@@ -227,7 +227,7 @@ def test_the_restart_policy_decides_after_an_exit_and_the_runner_exits_after_its
 
 def test_a_fatal_child_stops_all_others_if_so_configured(supervise: Supervise) -> None:
     runner = supervise("sys.exit(78)", SLEEPS, exits=True)
-    runner.wait_for("stopping: a service was given up")
+    runner.wait_for("stopping: the supervisor gave up on a service")
     assert runner.process.wait(10) == 1
 
 

@@ -348,9 +348,9 @@ def test_a_setting_that_this_broker_does_not_support_stops_apply_before_any_chan
     plan = shop.plan()
     assert plan["exit_code"] == 78
     said = (
-        f"x-queue-version 1 is refused since RabbitMQ 4.3 (this broker runs {version})"
+        f"x-queue-version 1 is refused by RabbitMQ 4.3 and later (this broker runs {version})"
         if is_new
-        else f"consumer-disconnected-timeout needs RabbitMQ 4.3 (this broker runs {version})"
+        else f"consumer-disconnected-timeout needs RabbitMQ 4.3 or later (this broker runs {version})"
     )
     (problem,) = plan["problems"]
     line = re.escape(f": queue 'new': {said}; remove it, or use another broker")

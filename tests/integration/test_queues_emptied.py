@@ -155,7 +155,7 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
-        (["pay"], "standard input is not a terminal, so the command cannot ask; use --yes", 2),
+        (["pay"], "standard input is not a terminal, so the command cannot ask for confirmation; use --yes", 2),
         (["pai", "--yes"], "unknown queue 'pai'; did you mean 'pay'?", 2),
         (["absent", "--yes"], "queue 'absent': not on the broker yet", 1),
         (["log", "--yes"], "queue 'log': messages cannot be removed from a stream; they expire after its max-age", 1),

@@ -263,7 +263,9 @@ def test_a_stream_keeps_its_name(tmp_path: Path, vhost: Vhost) -> None:
     shop.write({"queues": {"new.name": {"formerly": "old.name"}}})
     code, output = shop.run("apply")
     assert code == 3
-    assert "left: queue 'old.name': 'old.name' is a stream, which cannot be moved; list it under retire, and" in output
+    assert (
+        "left: queue 'old.name': 'old.name' is a stream, which cannot be moved; list it under 'retire', and" in output
+    )
 
 
 def test_without_the_http_api_a_queue_is_not_renamed_and_nothing_is_declared(shop: Shop) -> None:
@@ -273,6 +275,6 @@ def test_without_the_http_api_a_queue_is_not_renamed_and_nothing_is_declared(sho
     assert code == 78
     assert output.splitlines()[-1] == (
         "topology.yaml:13: queue 'old.name' cannot be renamed to 'new.name' without RabbitMQ's HTTP API; enable"
-        " rabbitmq_management, or remove formerly"
+        " rabbitmq_management, or remove the key 'formerly'"
     )
     assert "new.name" not in shop.vhost.queues()

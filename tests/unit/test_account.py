@@ -143,7 +143,8 @@ def test_events_that_headers_route_are_reported_as_unknown() -> None:
     )
     assert [*account.entries] == ["tried"]
     assert account.notes == [
-        "headers or a plugin route messages here, so only attempted and dead-lettered messages count as published"
+        "headers or a plugin decide which messages are routed here, so only attempted and dead-lettered messages"
+        " count as published"
     ]
 
 

@@ -152,7 +152,7 @@ def test_an_id_may_be_shortened_if_it_is_unambiguous() -> None:
     assert resolve(["x", "ab1", "abc"], ids) == {"x", "ab1", "abc"}
     with pytest.raises(
         RunnerError,
-        match=r"'ab': ambiguous, 4 dead letters match; allowed: 'ab1', 'ab2', 'abc', 'abcd'",
+        match=r"'ab' is ambiguous; 4 dead letters match: 'ab1', 'ab2', 'abc', 'abcd'",
     ):
         resolve(["ab"], ids)
     with pytest.raises(NotDeadLettered, match="'y': no dead letter has this message id or correlation id"):
@@ -164,7 +164,7 @@ def test_an_order_id_selects_all_its_messages_if_no_message_id_begins_with_it() 
     assert resolve(["order-1"], ids, orders) == {"x1", "x2"}
     assert resolve(["order-12", "x1"], ids, orders) == {"ab1", "x1"}
     assert resolve(["ab"], ids, orders) == {"ab1"}
-    with pytest.raises(RunnerError, match=r"'ord': ambiguous, 2 orders match; allowed: 'order-1', 'order-12'"):
+    with pytest.raises(RunnerError, match=r"'ord' is ambiguous; 2 orders match: 'order-1', 'order-12'"):
         resolve(["ord"], ids, orders)
 
 

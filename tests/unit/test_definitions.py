@@ -145,7 +145,7 @@ def test_equal_names_in_two_vhosts_are_two_queues() -> None:
     assert notes == ["1 exchanges and queues of other vhosts are not imported; choose a vhost with --vhost"]
 
 
-DEFAULT = "queue 'q' becomes {}, the vhost's default_queue_type, as in RabbitMQ 4.0 and later"
+DEFAULT = "queue 'q' gets the type {}, the vhost's default_queue_type, as in RabbitMQ 4.0 and later"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ DEFAULT = "queue 'q' becomes {}, the vhost's default_queue_type, as in RabbitMQ 
             {},
             {"type": "quorum"},
             "classic",
-            "queue 'q' becomes classic, not quorum: RabbitMQ's import reads only the arguments",
+            "queue 'q' gets the type classic, not quorum: RabbitMQ's import reads only the arguments",
         ),
     ],
 )

@@ -74,23 +74,23 @@ def test_each_excluding_key_has_versions_that_follow_each_other() -> None:
             {"x-queue-version": 1},
             {"queue_type": "classic"},
             "",
-            "1 is refused since RabbitMQ 4.3 (this broker runs 4.3.6)",
+            "1 is refused by RabbitMQ 4.3 and later (this broker runs 4.3.6)",
         ),
         ({"x-queue-version": 2}, {"queue_type": "classic"}, "", ""),
         ({"queue-version": 1}, {"is_policy": True}, "", ""),
-        ({"x-queue-master-locator": "random"}, {"queue_type": "classic"}, "", "is refused since RabbitMQ 4.3"),
-        ({"queue-master-locator": "random"}, {"is_policy": True}, "", "is refused since RabbitMQ 4.3"),
+        ({"x-queue-master-locator": "random"}, {"queue_type": "classic"}, "", "is refused by RabbitMQ 4.3 and later"),
+        ({"queue-master-locator": "random"}, {"is_policy": True}, "", "is refused by RabbitMQ 4.3 and later"),
         (
             {"x-consumer-timeout": 1},
             {"queue_type": "classic"},
             "needs RabbitMQ 3.12",
-            "is refused since RabbitMQ 4.3.2",
+            "is refused by RabbitMQ 4.3.2 and later",
         ),
         ({"x-consumer-timeout": 1}, {"queue_type": "quorum"}, "needs RabbitMQ 3.12", ""),
-        ({"consumer-timeout": 1}, {"is_policy": True}, "needs RabbitMQ 3.12 (this broker runs 3.10.8)", ""),
+        ({"consumer-timeout": 1}, {"is_policy": True}, "needs RabbitMQ 3.12 or later (this broker runs 3.10.8)", ""),
         ({"delivery-limit": -1}, {"is_policy": True}, "-1 needs RabbitMQ 4.0", ""),
         ({"x-delivery-limit": -1}, {"queue_type": "quorum"}, "", ""),
-        ({"ha-mode": "all"}, {"is_policy": True}, "", "is refused since RabbitMQ 4.0"),
+        ({"ha-mode": "all"}, {"is_policy": True}, "", "is refused by RabbitMQ 4.0 and later"),
         ({"x-queue-leader-locator": "balanced"}, {"queue_type": "classic"}, "needs RabbitMQ 4.0", ""),
         ({"delayed-retry-type": "all"}, {"is_policy": True}, "needs RabbitMQ 4.3", ""),
         ({"target-group-size": 3}, {"is_policy": True}, "needs RabbitMQ 3.13", ""),
@@ -164,7 +164,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"queues": {"q": {"type": "classic", "durable": False}}},
             Live(version=(4, 3, 5)),
-            "queues.q.durable: queue 'q': durable: false is refused since RabbitMQ 4.3 (this broker runs 4.3.5)",
+            "queues.q.durable: queue 'q': durable: false is refused by RabbitMQ 4.3 and later (this broker runs 4.3.5)",
         ),
         (
             {"queues": {"q": {"type": "classic", "durable": False}}},
@@ -174,17 +174,19 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"policies": {"p": {"pattern": "^x", "apply_to": "quorum_queues", "definition": {"max-length": 1}}}},
             Live(version=(3, 10, 8)),
-            "policies.p.apply_to: policy 'p': apply_to: quorum_queues needs RabbitMQ 3.12 (this broker runs 3.10.8)",
+            "policies.p.apply_to: policy 'p': apply_to: quorum_queues needs RabbitMQ 3.12 or later"
+            " (this broker runs 3.10.8)",
         ),
         (
             {"policies": {"p": {"pattern": "^x", "definition": {"ha-mode": "all"}}}},
             Live(version=(4, 0, 5)),
-            "policies.p.definition.ha-mode: policy 'p': ha-mode is refused since RabbitMQ 4.0 (this broker runs 4.0.5)",
+            "policies.p.definition.ha-mode: policy 'p': ha-mode is refused by RabbitMQ 4.0 and later"
+            " (this broker runs 4.0.5)",
         ),
         (
             {"queues": {"q": {"policy": {"delayed-retry-min": 5}}}},
             Live(version=(4, 0, 5)),
-            "queues.q.policy.delayed-retry-min: queue 'q': delayed-retry-min needs RabbitMQ 4.3"
+            "queues.q.policy.delayed-retry-min: queue 'q': delayed-retry-min needs RabbitMQ 4.3 or later"
             " (this broker runs 4.0.5)",
         ),
         (
@@ -196,7 +198,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"defaults": {"durable": False, "queue_type": "classic"}, "queues": {"q": {}}},
             Live(version=(4, 3, 5)),
-            "defaults.durable: queue 'q': durable: false is refused since RabbitMQ 4.3 (this broker runs 4.3.5)",
+            "defaults.durable: queue 'q': durable: false is refused by RabbitMQ 4.3 and later (this broker runs 4.3.5)",
         ),
         (
             {
@@ -204,12 +206,12 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
                 "queues": {"a": {}, "b": {}, "c": {"durable": True}, "d": {"retry": ["1s"]}},
             },
             Live(version=(4, 3, 5)),
-            "defaults.durable: queues 'a', 'b', 'd' and 1 more: durable: false is refused since RabbitMQ 4.3",
+            "defaults.durable: queues 'a', 'b', 'd' and 1 more: durable: false is refused by RabbitMQ 4.3 and later",
         ),
         (
             {"defaults": {"durable": False, "queue_type": "classic"}, "queues": {"a": {"durable": False}}},
             Live(version=(4, 3, 5)),
-            "queues.a.durable: queue 'a': durable: false is refused since RabbitMQ 4.3 (this broker runs 4.3.5)",
+            "queues.a.durable: queue 'a': durable: false is refused by RabbitMQ 4.3 and later (this broker runs 4.3.5)",
         ),
         (
             {
@@ -222,7 +224,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"exchanges": {"e": {"type": "x-local-random"}}},
             Live(version=(3, 13, 7)),
-            "exchanges.e.type: exchange 'e': x-local-random needs RabbitMQ 4.0 (this broker runs 3.13.7)",
+            "exchanges.e.type: exchange 'e': x-local-random needs RabbitMQ 4.0 or later (this broker runs 3.13.7)",
         ),
     ],
 )
