@@ -13,5 +13,5 @@ TRY_AGAIN = "; try again, with the same Idempotency-Key if the request had one"
 
 
 def unavailable(reason: str, type: str = BROKER_UNAVAILABLE, advice: str = TRY_AGAIN) -> Problem:
-    """Return a 503, because the broker or the database is unreachable."""
+    """Return a 503 response that reports an unreachable broker or database."""
     return Problem(503, f"{reason}{advice}", type=type, headers={"Retry-After": "2"})

@@ -56,11 +56,11 @@ class Administrator:
         self._management.delete_binding(one)
 
     def delete_exchange(self, name: str) -> None:
-        """Delete an exchange, with its bindings."""
+        """Delete an exchange and its bindings."""
         self._management.delete_exchange(name)
 
     def in_use(self, name: str) -> str | None:
-        """Return the reason why a queue must not be deleted, for example because it has messages, or None."""
+        """Return the reason why a queue must not be deleted, such as remaining messages, or None."""
         try:
             url, found = look(self._urls, [name])
             counts = found[name]
@@ -104,7 +104,7 @@ class Administrator:
     def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
         """Rename a queue. The new queue must already be declared. Return the reason if the queue keeps its old name.
 
-        An interruption loses no messages. Another call continues an interrupted rename.
+        If the rename is interrupted, no messages are lost, and another call continues the rename.
         """
         url, _ = look(self._urls, [])
         return QueueRename(url, self._management, self, rename, objects, say).run(live)

@@ -40,7 +40,7 @@ def apply(
 
 
 class _Application:
-    """One application of a decision, which first creates, then replaces, and finally removes objects."""
+    """One application of a decision. Objects are first created, then replaced, and finally removed."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class _Application:
         return _touches_any(change, replaced) and not _touches_any(change, self._absent())
 
     def _absent(self) -> set[tuple[str, str]]:
-        """Return the queues to replace that an interrupted run has already deleted."""
+        """Return the queues that must be replaced and that an interrupted run has already deleted."""
         return {("queue", one.name) for one in self._replaced if one.name not in self._live.queues}
 
 

@@ -26,10 +26,10 @@ def publish_all(
 ) -> None:
     """Publish events in order, over a connection named ``name``.
 
-    Before publishing an event, the function calls ``on_sent`` with the number of events that may have reached the
-    broker afterwards. Raises Unroutable if no queue gets an event, and PublishRefused if the broker refuses an event.
-    Also raises BrokerBlocked, BrokerUnreachable, BrokerRefused, and the errors of ``events``. After an error, some
-    events may have been published.
+    Before it publishes an event, the function calls ``on_sent`` with the number of events that may have reached the
+    broker, counting this event. Raises Unroutable if no queue gets an event, and PublishRefused if the broker refuses
+    an event. Also raises BrokerBlocked, BrokerUnreachable, BrokerRefused, and the errors of ``events``. After an error,
+    some events may have been published.
     """
     _Batch(url, name, events, on_sent).run()
 

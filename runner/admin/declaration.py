@@ -65,8 +65,8 @@ class RefusedObject:
 def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[RefusedObject]:
     """Declare all objects. Identical objects that already exist are not changed.
 
-    Returns the refused objects. By then, all other objects are declared and would survive a crash of the broker. Raises
-    BrokerRefused if the broker accepts no connection. Raises BrokerUnreachable in four cases:
+    Returns the refused objects. When the function returns, all other objects are declared and would survive a crash of
+    the broker. Raises BrokerRefused if the broker accepts no connection. Raises BrokerUnreachable in four cases:
 
     - No broker answers.
 
@@ -74,7 +74,7 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
 
     - The declaration takes longer than ``timeout`` seconds.
 
-    - All refused objects may be accepted later.
+    - Objects are refused, but all of them may be accepted later.
     """
     refusals = _declare_all(urls, objects, timeout)
     if refusals and all(one.may_pass for one in refusals):

@@ -24,7 +24,7 @@ PROGRESS = 1.0
 
 
 class MessagesDeleted(RunnerError):
-    """An error about messages that arrived in a queue just as the queue was deleted, and were deleted too."""
+    """The error for messages that arrived in a queue just as the queue was deleted, and were deleted with it."""
 
 
 def move_messages(
@@ -85,11 +85,11 @@ class Drain(Emptier):
         self._enough: int | None = None
 
     def run(self, *, delete: bool = False, is_classic: bool = False, enough: int | None = None) -> int:
-        """Move all messages. With ``delete``, delete the empty source afterwards.
+        """Move all messages. If ``delete`` is True, delete the empty source afterwards.
 
         ``is_classic`` is True if the source is a classic queue. For classic queues, RabbitMQ supports deletion on the
         condition that the queue is empty. ``enough`` limits the drain of a source that still gets messages. The drain
-        stops soon after it has moved ``enough`` messages, or received HEADSTART more than twice that number. Raises the
+        stops soon after it has moved ``enough`` messages, or has received twice this number plus HEADSTART. Raises the
         errors of ``Emptier.run``, MessagesDeleted, and RunnerError if a message cannot be copied or the source cannot
         be deleted.
         """

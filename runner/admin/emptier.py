@@ -72,7 +72,7 @@ class Emptier:
         self.done = 0
 
     def run(self) -> int:
-        """Remove the messages. Return the number of removed messages, which is in ``done`` after an error.
+        """Remove the messages. Return the number of removed messages. After an error, this number is in ``done``.
 
         Raises BrokerUnreachable, and BrokerBlocked if the broker does not confirm a message. Raises PublishRefused or
         Unroutable if the broker refuses or returns a message. Also raises the errors of ``_take``. After an error, the
@@ -86,7 +86,7 @@ class Emptier:
         raise NotImplementedError
 
     def _flush(self) -> None:
-        """Save the messages that ``_take`` has collected, because the queue has no more messages for now."""
+        """Save the messages that ``_take`` has collected. Called when the queue has no more messages for now."""
 
     def _publish_event(self, tag: int, event: Event) -> None:
         """Publish an event for a delivery, which is acknowledged after the event is confirmed."""
@@ -223,7 +223,7 @@ class Emptier:
                 self._on_end()
 
     def _on_end(self) -> None:
-        """Finish, because all received messages are acknowledged."""
+        """Finish after all received messages have been acknowledged."""
         self._session.finish()
 
     def _save_rest(self) -> None:

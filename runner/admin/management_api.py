@@ -1,4 +1,4 @@
-"""Requests to RabbitMQ's HTTP API, with retries while the API starts, with limits, and with readable errors."""
+"""Requests to RabbitMQ's HTTP API, which have limits and readable errors, and are repeated while the API starts."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class ManagementApi:
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
         """Send a request to ``/api/PART/PART...``. Return the decoded answer, or None for an empty answer.
 
-        If the server fails, repeat the request for PATIENCE seconds, which all requests share until the server answers.
-        Raises ManagementError.
+        If the server fails, the request is repeated for up to PATIENCE seconds. All requests together get only this
+        time until the server answers. Raises ManagementError.
         """
         while True:
             try:

@@ -98,10 +98,11 @@ def version_at(url: str) -> Version:
 
 
 def verified_counts(url: str, queue: str, patience: float) -> QueueCounts:
-    """Return reliable counts of a quorum queue. A queue that is too busy to answer also reports 0 messages.
+    """Return reliable counts of a quorum queue.
 
-    ``patience`` is the time in seconds to wait for the queue's count. Raises BrokerRefused, BrokerUnreachable if the
-    count remains unknown, and RunnerError if the queue does not exist.
+    A queue that is too busy to answer reports 0 messages, like an empty queue. ``patience`` is the time in seconds to
+    wait for the queue's count. Raises BrokerRefused, BrokerUnreachable if the count remains unknown, and RunnerError if
+    the queue does not exist.
     """
     is_any = has_messages(url, queue)
     deadline = time.monotonic() + patience

@@ -36,7 +36,7 @@ def wait_until_durable(urls: Sequence[str]) -> None:
     this workaround fails, or is not known to work for the broker's version, the function waits for ``PERIOD``.
     """
     with contextlib.suppress(BrokerUnreachable):
-        # In a cluster, one queue has not been observed to make all nodes write the list.
+        # It has not been verified that, in a cluster, one queue makes all nodes write the list.
         if len(urls) == 1 and _Marker(urls[0]).run():
             return
     time.sleep(PERIOD)

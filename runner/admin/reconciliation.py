@@ -121,7 +121,7 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
 
 
 def _timeout_warnings(project: Project, objects: Objects, version: Version | None) -> Iterator[str]:
-    """Yield a warning for each service that may exceed a consumer timeout that no policy can raise.
+    """Yield a warning for each service that may exceed a consumer timeout, if no policy can raise the timeout.
 
     ``version`` is None if no policies can be set.
     """
@@ -228,7 +228,7 @@ def _unmoved(comparison: Comparison) -> list[str]:
     """Return a line for each queue that still has its old name. Two bound queues would each get every message."""
     formerly, lines = comparison.objects.formerly, []
     for new, old in formerly.items():
-        with suppress(BrokerRefused):  # a user with minimal permissions
+        with suppress(BrokerRefused):  # the user may have minimal permissions
             if look(comparison.project.config.broker.url, [old])[1][old] is not None:
                 place = comparison.project.topology_line(("queues", new, "formerly"))
                 remedy = "enable rabbitmq_management, or remove the key 'formerly'"

@@ -52,7 +52,7 @@ class StatisticsReader:
     def read(self, now: float) -> dict[str, Statistics]:
         """Return the statistics of all queues by name. ``now`` is in seconds since the epoch.
 
-        Raises ManagementError, even for an answer that does not come from RabbitMQ.
+        Raises ManagementError, including for an answer that does not come from RabbitMQ.
         """
         try:
             return self._read(now)
@@ -147,10 +147,10 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
 
 
 def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
-    """Return ``live`` with the queues' own counts for ``names``, which the HTTP API reports without counts.
+    """Return ``live`` with the counts that the queues ``names`` themselves report.
 
-    A queue reports only its ready messages. A queue without a consumer has no unacked messages. Other counts remain
-    unknown.
+    The HTTP API reports these queues without counts. A queue itself reports only its ready messages. A queue without a
+    consumer has no unacked messages. Other counts remain unknown.
     """
     try:
         _, found = look(urls, names, {})

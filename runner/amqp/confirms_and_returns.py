@@ -33,8 +33,8 @@ class ConfirmWindow(Generic[T]):
 
     The broker numbers the published messages of each channel from 1. The broker returns an unroutable message before
     confirming it (RabbitMQ: "Consumer Acknowledgements and Publisher Confirms"). A return does not contain the
-    message's number, so all unconfirmed messages with the same id, exchange and routing key count as returned. If one
-    of these messages was given up earlier, only the next confirm shows which message was returned.
+    message's number, so all unconfirmed messages with the same id, exchange and routing key count as returned. If
+    ``give_up`` was called for one of these messages, only the next confirm shows which message was returned.
 
     A return from the default exchange means that the queue no longer exists. RabbitMQ confirms the messages of a
     deleted queue, so all unconfirmed messages to this queue count as returned.
@@ -46,13 +46,15 @@ class ConfirmWindow(Generic[T]):
         on_round: Callable[[], object] = _nothing,
         on_late: Callable[[ReturnKey, BrokerError | None], object] = _nothing,
     ) -> None:
-        """``on_late`` gets the id, exchange, routing key and outcome of each message that was given up."""
+        """``on_late`` gets the id, exchange, routing key and outcome of each message that ``give_up`` has removed."""
         self._on_outcome, self._on_round, self._on_late = on_outcome, on_round, on_late
         self._number = 0
         self._unconfirmed: dict[int, tuple[ReturnKey, T]] = {}
-        #: Messages that were given up. Many can accumulate while a queue confirms no messages.
+        #: Messages that ``give_up`` has removed from the window. Many can accumulate while a queue confirms no
+        #: messages.
         self._late: dict[int, ReturnKey] = {}
-        #: Returns that may belong to a message that was given up. The next confirm shows which message was returned.
+        #: Returns that may belong to a message that ``give_up`` has removed. The next confirm shows which message was
+        #: returned.
         self._returns: Counter[ReturnKey] = Counter()
 
     def open(self, channel: Channel, on_open: Callable[[], object]) -> None:
@@ -68,7 +70,7 @@ class ConfirmWindow(Generic[T]):
         self.clear()
 
     def __len__(self) -> int:
-        """Return the number of unconfirmed messages, excluding messages that were given up."""
+        """Return the number of unconfirmed messages, excluding messages that ``give_up`` has removed."""
         return len(self._unconfirmed)
 
     def publish(self, note: T, place: ReturnKey, body: bytes, properties: Properties) -> None:

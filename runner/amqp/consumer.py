@@ -23,7 +23,7 @@ SUBSCRIBE_TIMEOUT = 30.0
 
 
 class Delivery:
-    """One delivery of a message. Any thread may call ``ack`` or ``reject``, but only once.
+    """One delivery of a message. Any thread may call ``ack`` or ``reject``, but only one such call is allowed.
 
     The broker redelivers a message that is neither acknowledged nor rejected.
     """
@@ -81,8 +81,8 @@ class Consumer:
     - ``on_timeout`` gets the queue and the timeout in seconds when an ack may have exceeded the broker's
       ``consumer_timeout``. An unknown queue is "", and an unknown timeout is None.
 
-    The prefetch of each queue is ``at_first`` at the start. The consumer raises the prefetch to ``prefetch`` after N
-    answered messages, where N is ``prefetch`` times the number of queues.
+    The prefetch of each queue starts at ``at_first``. The consumer raises it to ``prefetch`` after N answered messages.
+    N is ``prefetch`` times the number of queues.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Consumer:
             self._io.call(self._send_acks)
 
     def _send_acks(self) -> None:
-        # The flag is cleared first, so that an ack or reject appended during the loop schedules another round.
+        # The flag is cleared first, so that an ack or reject appended during the loop schedules another call.
         self._scheduled = False
         current = self.channel
         while self._waiting:
@@ -208,7 +208,7 @@ class Consumer:
         channel.basic_qos(prefetch_count=prefetch, callback=lambda _: self._subscribe(channel))
 
     def _relax(self, channel: Channel) -> None:
-        """Raise the prefetch to the configured value after the first messages have caused no crash.
+        """Raise the prefetch to the configured value, because the first messages have caused no crash.
 
         Because a subscription's prefetch cannot be changed, a second subscription prefetches the additional messages.
         """

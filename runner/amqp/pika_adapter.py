@@ -6,7 +6,7 @@ other frames.
 
 With ``FASTCOMMERCE_PIKA=plain`` in the environment, pika reads and writes all frames. ``runner.amqp.wire`` then only
 decodes and encodes properties and table values, because pika cannot handle all values that senders write. All
-guarantees hold with and without ``plain``, and the tests cover both modes.
+guarantees apply in this mode too, and the tests cover both modes.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def terminate(connection: Any, reason: str) -> None:
 class PikaLoop(IOLoop):  # type: ignore[misc]
     """pika's event loop, which sends the queued frames of all connections at the end of each iteration.
 
-    Each connection sends its frames with one call. The loop calls ``on_round`` after all connections.
+    Each connection sends its frames with one call. Afterwards, the loop calls ``on_round``.
     """
 
     def __init__(self, on_round: Callable[[], None] = lambda: None) -> None:
@@ -97,7 +97,10 @@ class PikaLoop(IOLoop):  # type: ignore[misc]
         self.written: list[FastConnection] = []
 
     def process_timeouts(self) -> None:
-        """Finish an iteration of the event loop. The poller calls this method after all ready handlers."""
+        """Finish an iteration of the event loop.
+
+        The poller calls this method after it has called all ready handlers.
+        """
         super().process_timeouts()
         written, self.written = self.written, []
         for connection in written:
@@ -178,8 +181,8 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         sent = 0
         is_direct = self.params.ssl_options is None and transport._state == transport._STATE_ACTIVE
         if is_direct and not transport.get_write_buffer_size():
-            # Send immediately instead of waiting one round for the socket to become writable. If this attempt fails,
-            # pika's own attempt fails in the same way, and pika handles the error.
+            # Send immediately instead of waiting one iteration for the socket to become writable. If this attempt
+            # fails, pika's own attempt fails in the same way, and pika handles the error.
             with contextlib.suppress(OSError):
                 sent = transport._sock.send(encoded)
         if sent < len(encoded):

@@ -174,7 +174,7 @@ class Publisher:
             self._io.call(self._send)
 
     def _send(self) -> None:
-        # The flag is cleared first, so that an event appended during the loop schedules another round.
+        # The flag is cleared first, so that an event appended during the loop schedules another call.
         self._scheduled = False
         while self._waiting:
             outgoing = self._waiting.popleft()

@@ -184,7 +184,7 @@ def coded(code: int, text: str) -> Close:
 
 
 def _while_opening(error: BaseException) -> Close:
-    """Return the close that pika quotes, as a repr, in an error whose own text only guesses the cause."""
+    """Return the close that a pika error quotes as a repr, because the error's own text only guesses the cause."""
     text = str(error.args[0]) if error.args else ""
     match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
     if match is None:

@@ -42,8 +42,8 @@ class Box:
     def run_command(self, engine: str) -> list[str]:
         """Return the command that runs the container in the foreground. The login is read from the environment."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        # Without a value, the engine reads the variable from its environment. A value on the command line would be
-        # visible to all users of the machine.
+        # If the option contains no value, the engine reads the variable from its environment. A value on the command
+        # line would be visible to all users of the machine.
         login = [word for name in (USER_VARIABLE, PASSWORD_VARIABLE, VHOST_VARIABLE) for word in ("-e", name)]
         return [
             *(engine, "run", "--rm", "--name", self.name),

@@ -21,13 +21,13 @@ class Setting:
     key: str
     #: ``integer``, ``text``, ``boolean``, ``age`` (such as ``7D``) or ``any``.
     kind: str
-    #: The queue types with this setting, or an empty collection for an exchange setting.
+    #: The queue types that support the setting, or an empty collection for an exchange setting.
     types: Collection[str] = ()
     minimum: int | None = None
     maximum: int | None = None
     #: The allowed words, or an empty tuple if the setting accepts any text.
     words: tuple[str, ...] = ()
-    #: The first broker version with this setting, and the first version without it.
+    #: The first broker version that supports the setting, and the first later version that no longer supports it.
     since: Version = OLDEST
     until: Version | None = None
     #: True if the setting is allowed in a policy.

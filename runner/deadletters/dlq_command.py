@@ -144,7 +144,7 @@ def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, .
     if count and file is not None:
         click.echo(f"{counted(count, 'message')} exported to {file.path}")
     elif not count and there.hidden:
-        # Without a file, standard output must contain only the exported messages.
+        # If no file is named, standard output must contain only the exported messages.
         click.echo(nothing(there, "exported", selection), err=file is None)
         sys.exit(EXIT_FAILURE)
     elif file is not None:

@@ -141,7 +141,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
 def _made(project: Project, management: Management) -> frozenset[str]:
     """Return the names of the queues that ``apply`` creates.
 
-    Without policies, only the quorum queues of services get a dead-letter queue.
+    If policies cannot be set, only the quorum queues that services consume get a dead-letter queue.
     """
     try:
         with_policies = management.may_set_policies()

@@ -141,7 +141,7 @@ class Pace:
     def within(self, seconds: float) -> int:
         """Return the number of messages that may be sent within ``seconds``.
 
-        The result is at least 1. Without a rate, the result is UNLIMITED.
+        The result is at least 1. If there is no rate, the result is UNLIMITED.
         """
         return UNLIMITED if self._rate is None else max(1, int(min(UNLIMITED, self._rate * seconds)))
 

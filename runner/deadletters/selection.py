@@ -167,7 +167,10 @@ def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, 
 
 
 def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0) -> str:
-    """Return the reason why no message was ``done``. ``stayed`` is the number of selected messages that remain."""
+    """Return the reason why a command has changed no message.
+
+    ``done`` is the verb, such as "replayed". ``stayed`` is the number of selected messages that remain.
+    """
     if stayed:
         which = "the selected message remains" if stayed == 1 else f"all {stayed} selected messages remain"
         return f"nothing {done}: {which} dead-lettered"

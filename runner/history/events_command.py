@@ -163,6 +163,6 @@ def _cut(text: str, room: int | None) -> str:
 
 
 def _length(orders: set[str]) -> int:
-    """Return the length of the prefixes that distinguish all ids."""
+    """Return the shortest prefix length that distinguishes all ids."""
     longest = max((len(one) for one in orders), default=SHORTEST)
     return next((n for n in range(SHORTEST, longest) if len({one[:n] for one in orders}) == len(orders)), longest)

@@ -24,10 +24,10 @@ _PARAMETER = re.compile(r":([a-z]+)")
 
 @contextmanager
 def reading(address: str, folder: Path) -> Iterator[Read | None]:
-    """Open the database at ``address``, in the form of ``store.url``. Yield None if the database has no schema yet.
+    """Open the database at ``address``. Yield None if the database has no schema yet.
 
-    A schema of an earlier version is upgraded first. Raises StoreUnreachable if the database is unreachable, and
-    StoreError if the database is unusable.
+    ``address`` has the form of ``store.url``. A schema of an earlier version is upgraded first. Raises StoreUnreachable
+    if the database is unreachable, and StoreError if the database is unusable.
     """
     file = folder / address.removeprefix("sqlite:///")
     if address.startswith("sqlite:") and not file.exists():

@@ -124,7 +124,7 @@ def attempts_of(read: Read, order: str) -> list[AttemptRow]:
 
 
 def all_attempts(read: Read) -> list[AttemptRow]:
-    """Return all attempts on all messages, oldest first. Only for a small database."""
+    """Return all attempts on all messages, oldest first. The database must be small."""
     return _attempts(read(f"SELECT {_ATTEMPT} FROM attempts ORDER BY began_at, id", {}))  # noqa: S608
 
 
@@ -138,7 +138,7 @@ def _attempts(rows: Sequence[Sequence[Any]]) -> list[AttemptRow]:
 
 
 def present_outcome(outcome: Any) -> Any:
-    """Return the current name of an outcome from a process of an earlier version."""
+    """Return the current name of an outcome, which a process of an earlier version may have written."""
     return DEAD_LETTERED if outcome == _FORMER_DEAD_LETTERED else outcome
 
 

@@ -35,7 +35,8 @@ MAX_UNANSWERED = 512
 #: Seconds to wait for a confirm. This time is slightly longer than the 5 s after which ``publish`` fails, so no request
 #: hangs.
 CONFIRM_SECONDS = 6.0
-#: The key in a request's environment for the publishing error of a direct route. Without an error, the value is None.
+#: The key in a request's environment for the publishing error of a direct route. If there is no error, the value is
+#: None.
 FAILURE = "runner.http.failure"
 #: A text without line breaks that is allowed in the head of a response (RFC 9110, section 5.5).
 _FIELD_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")

@@ -1,4 +1,4 @@
-"""Server-sent events (HTML Living Standard, section 9.2). The event loop sends all events, without a thread.
+"""Server-sent events (HTML Living Standard, section 9.2). The event loop sends all events, so streams need no threads.
 
 A slow client loses frames, but does not delay other clients. Later, the slow client gets a ``lost`` event with the
 number of lost frames, so that a page can reload its data.

@@ -1,4 +1,4 @@
-"""Construction of each queue's account from database rows and dead letters, without input or output.
+"""Construction of each queue's account from database rows and dead letters that have already been read.
 
 ``loss_detection`` determines which missing messages are lost.
 """

@@ -44,7 +44,7 @@ from runner.topology.plan import counted
 
 #: Seconds that the replacement of all processes may take after the first process has recorded an attempt.
 ROLLOUT = 60.0
-#: The error if the database has no records except inboxes, and all inboxes are empty.
+#: The error for a database that contains only inboxes, if all inboxes are empty.
 EMPTY = "no proof is possible yet, because all inboxes are empty; the first handled message adds a row"
 #: The settings that can cause a queue to reject messages.
 LIMITS = {"max-length", "max-length-bytes"}

@@ -34,7 +34,7 @@ class MessagePlaces:
 
     @classmethod
     def of(cls, queues: OpenQueues, objects: Objects, live: Live, reports: str | None) -> MessagePlaces:
-        """Return the queues of the project in ``queues``. ``reports`` is the queue for attempt reports."""
+        """Return the queues of the project that opened ``queues``. ``reports`` is the queue for attempt reports."""
         origins = replace(queues.places, origins=dead_letter_queues(objects, queues.places.origins, live))
         consumed = queues.project.consumed
         names = {*consumed, *([reports] if reports is not None else [])}

@@ -109,7 +109,7 @@ class Preparer:
     def find(self) -> PreparedSystem:
         """Find a running broker, or choose a broker to start.
 
-        Raises RunnerError if waiting for a broker cannot help.
+        Raises RunnerError if no broker can be used until the user intervenes.
         """
         settings = self.project.config.broker
         try:

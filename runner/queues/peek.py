@@ -34,8 +34,8 @@ class Peek(Reader):
     preserve the order, the reader receives all requeued messages, even if it shows only some of them.
 
     Before RabbitMQ 4.3, a quorum queue counts each requeueing as a failed delivery. The queue would dead-letter or drop
-    a requeued message at the delivery limit. So the reader does not requeue a message at the limit. Instead, the reader
-    publishes a copy to the end of the queue, and acknowledges the original after the confirm.
+    a requeued message at the delivery limit. So the reader does not requeue a message that has reached the limit.
+    Instead, the reader publishes a copy to the end of the queue, and acknowledges the original after the confirm.
     """
 
     def __init__(

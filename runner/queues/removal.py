@@ -45,7 +45,7 @@ class Purge(Emptier):
         """``write`` writes one message, and ``save`` returns when all written messages are on the disk.
 
         ``note`` creates the event that records the removal of a message, from the message and its number. If ``note``
-        returns None, there is no event. A message is removed only after the broker has confirmed the event.
+        returns None, no event is published. A message is removed only after the broker has confirmed the event.
         """
         super().__init__(url, "runner purge", queue, limit, on_progress, is_stopped)
         self._write, self._save, self._note = write, save, note
@@ -130,7 +130,7 @@ class Transfer(Drain):
 
 
 def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -> Noting | None:
-    """Return a function that creates a note about each message removed from ``queue``, or None if there are no notes.
+    """Return a function that creates a note about each message removed from ``queue``, or None if no notes are needed.
 
     ``why`` is the reason in the note. A message that moves to ``target`` gets no note if the ledger still attributes
     the message to its original queue. Such targets are the original queue, its retry queues, and its dead-letter queue.

@@ -68,7 +68,7 @@ class Target:
 
     @property
     def held(self) -> str:
-        """The number of unacked messages as text, which is empty for no messages."""
+        """The number of unacked messages as text, or an empty text if there are none."""
         if self.unacked is None:
             return "an unknown number unacked"
         return f"{self.unacked} unacked" if self.unacked else ""
@@ -169,7 +169,7 @@ def _unknown(name: str, counts: QueueCounts, unacked: int | None) -> Target:
 
 @contextlib.contextmanager
 def open_project(folder: Path) -> Iterator[OpenProject]:
-    """Open the project in a folder, on the broker that answers.
+    """Open the project in a folder, together with the broker that answers.
 
     Raises ConfigError, BrokerUnreachable, and BrokerRefused.
     """

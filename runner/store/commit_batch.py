@@ -59,7 +59,8 @@ class BatchFailure(Exception):
 def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
     """Run all jobs in the transaction of ``connection``.
 
-    With ``is_careful``, each job has a savepoint, so that a failed job does not affect other jobs. Raises BatchFailure.
+    If ``is_careful`` is True, each job has a savepoint, so that a failed job does not affect other jobs. Raises
+    BatchFailure.
     """
     for name in sorted({job.lock for job in batch if job.lock is not None}):
         _lock(connection, name)
@@ -108,7 +109,7 @@ def _insert(batch: list[Job], connection: Connection) -> None:
 def _run_apart(job: Job, connection: Connection, *, is_careful: bool) -> None:
     """Run a job in a savepoint, so that its failure affects no other job.
 
-    If the database is unreachable, the error is raised. Without ``is_careful``, a timeout is also raised, because
+    If the database is unreachable, the error is raised. If ``is_careful`` is False, a timeout is also raised, because
     another transaction's lock may be the cause.
     """
     job.error = None

@@ -126,7 +126,7 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
             cursor.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            # If another process turns on the log at the same time, the statement fails at once instead of waiting
+            # If another process turns on the log at the same time, the statement fails immediately instead of waiting
             # (SQLite: "Write-Ahead Logging", section on SQLITE_BUSY in WAL mode).
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise

@@ -183,7 +183,7 @@ class GroupCommit:
         self._connection = connection
 
     def _waiting(self, batch: list[Job], reason: str) -> list[Job]:
-        """Return the jobs that can wait longer and fail the other jobs."""
+        """Return the jobs that can wait longer, and make all other jobs fail."""
         self._report(reason)
         now = time.monotonic()
         left = [] if self._is_closed.is_set() else [job for job in batch if job.deadline is None or now < job.deadline]

@@ -1,7 +1,8 @@
 """The compilation of topology.yaml, which turns ``bind``, ``retry``, ``dead_letter`` and ``policy`` into objects.
 
 Settings that can change on an existing queue become one generated policy, because RabbitMQ applies only one policy to a
-queue. The settings of a retry queue become arguments, which never change, because the queue's name contains the delay.
+queue. The settings of a retry queue become arguments. They never change, because another delay results in another queue
+name.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def compile_topology(
     - queues with ``dead_letter`` or ``retry``
     - quorum queues, because otherwise the broker drops messages that exceed the delivery limit
 
-    If ``with_policies`` is False, for brokers that do not allow policies, policy settings become arguments. ``version``
-    is the broker's version, or None for the newest version. ``timeouts`` contains the seconds that the consumers of a
-    queue may need to acknowledge a message, if this time exceeds RabbitMQ's default.
+    If ``with_policies`` is False, for a broker on which policies cannot be set, policy settings become arguments.
+    ``version`` is the broker's version, or None for the newest version. ``timeouts`` contains the seconds that the
+    consumers of a queue may need to acknowledge a message, if this time exceeds RabbitMQ's default.
     """
     own = [_policy(name, topology) for name in topology.policies] if with_policies else []
     policies = Policies(own, version)
@@ -181,8 +182,8 @@ def dead_letter_queue(name: str) -> Queue:
 def dead_letter_settings(kind: str, dead_letter: str) -> dict[str, Any]:
     """Return the policy settings that make the broker dead-letter messages directly to the dead-letter queue.
 
-    The target is never a retry queue, because dead letters would then move in a cycle. RabbitMQ may drop or keep
-    messages in a cycle.
+    The target is never a retry queue, because dead letters would then move in a cycle. RabbitMQ may drop the messages
+    in a cycle, or keep them there.
     """
     settings: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": dead_letter}
     if kind == QUORUM:

@@ -1,4 +1,4 @@
-"""The ``lint`` rules, which find probable mistakes in topology.yaml and in the events of services without a broker."""
+"""The ``lint`` rules, which find probable mistakes in topology.yaml and in the events of services."""
 
 from __future__ import annotations
 
@@ -166,7 +166,8 @@ class _Linter:
             for name, service in self._services.items():
                 if queue.name in service.consumes and service.concurrency > 1:
                     reason = (
-                        f"{said}, but {name} handles {service.concurrency} messages at once, so their order is not kept"
+                        f"{said}, but {name} handles {service.concurrency} messages in parallel,"
+                        " so their order is not kept"
                     )
                     yield self._found("order-not-kept", queue.name, path, reason)
             if queue.name in self._topology.queues and self._topology.queues[queue.name].retry:

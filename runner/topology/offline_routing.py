@@ -1,4 +1,4 @@
-"""RabbitMQ's message routing, computed offline.
+"""RabbitMQ's message routing, computed without a broker.
 
 The rules are from the AMQP 0-9-1 specification (3.1.3) and from RabbitMQ's guides "Exchange to Exchange Bindings" and
 "Alternate Exchanges". A test compares the results with those of a real broker.

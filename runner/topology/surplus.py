@@ -24,7 +24,7 @@ MOST_NAMES = 3
 
 
 class Surplus:
-    """The objects on a broker that FastCommerce declared and topology.yaml does not contain, retire or rename."""
+    """The objects that FastCommerce declared on a broker, and that topology.yaml neither lists, retires nor renames."""
 
     def __init__(
         self, objects: Objects, live: Live, going: Iterable[Change] = (), renamed: Collection[str] = ()

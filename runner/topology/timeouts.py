@@ -18,7 +18,8 @@ from runner.topology.finding import Finding
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy, Queue, RetryDelays
 
-#: The seconds that may pass between the end of a handler and the acknowledgement, for confirms and a slow database.
+#: The seconds that may pass between the end of a handler and the acknowledgement, because of confirms and a slow
+#: database.
 _SLACK = 600.0
 _FOREVER = LONGEST_TIMER / 1000
 
@@ -26,8 +27,8 @@ _FOREVER = LONGEST_TIMER / 1000
 def acknowledgement_time(service: ServiceSettings) -> float:
     """Return the maximum time in seconds that a service needs to acknowledge a message after its delivery.
 
-    RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout). The result therefore includes
-    the time that a prefetched message waits in the worker.
+    RabbitMQ measures the time from the delivery (RabbitMQ: "Consumers", acknowledgement timeout). The result therefore
+    includes the time that a prefetched message waits in the worker.
     """
     if not service.handler_timeout:
         return _FOREVER

@@ -36,7 +36,7 @@ class Deduplication:
         router: EventRouter,
         formerly: Mapping[str, str] | None = None,
     ) -> None:
-        """``keep`` is how long the inbox keeps a message, in seconds, or None if the service has no inbox.
+        """``keep`` is the number of seconds for which the inbox stores a message id, or None if there is no inbox.
 
         ``formerly`` maps each renamed queue to its previous name, under which the inbox may contain messages.
         """

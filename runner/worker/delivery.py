@@ -1,7 +1,6 @@
 """The lifecycle of a delivery: its states, the events in each state, and the resulting actions.
 
-This module has no input or output, never waits, and never reads a clock. ``runner.worker.pipeline`` performs the
-actions.
+This module performs no I/O, never waits, and never reads a clock. ``runner.worker.pipeline`` performs the actions.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class Worker:
         self._watchdog.start()
         self._publisher.start()
         if self._is_opened_first:
-            # Open the store before the first message, so that errors are reported at once.
+            # Open the store before the first message, so that errors are reported immediately.
             store = self._storage.get()
             if self._history is not None and self._spec.statuses is not None:
                 store.commit(self._history.store_statuses, STATUSES_PATIENCE).result()

@@ -33,7 +33,7 @@ class WorkerSpec:
     options: Mapping[str, Any]
     #: The address of the database. A worker opens the database only if the service needs it.
     store: str
-    #: Seconds for which the inbox keeps a message. None for a service without an inbox.
+    #: Seconds for which the inbox stores a message id. None for a service without an inbox.
     inbox: float | None
     #: The queue for attempt reports. Empty if attempts are not recorded.
     trace: str

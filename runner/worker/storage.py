@@ -105,7 +105,7 @@ class DeliveryStore:
         self.deciding = result.work, accept
 
     def run(self, connection: Connection) -> None:
-        """Call all functions in ``work`` and pass on the events that the deciding function returns."""
+        """Call all functions in ``work``, and pass on the events that the function in ``deciding`` returns."""
         work, accept = self.deciding or (None, None)
         for write in self.work:
             result = write(connection)

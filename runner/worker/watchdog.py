@@ -47,6 +47,6 @@ class WatchdogPings:
         self._call_later(self._interval, self._ping)
 
     def fail(self, problem: str) -> None:
-        """Make the supervisor kill this process at once and blame the messages that are being handled."""
+        """Make the supervisor kill this process immediately and blame the messages that are being handled."""
         self._log.error("%s", problem)
         self._lifeline.send(f"STATUS={problem}", "WATCHDOG=trigger")

@@ -45,7 +45,7 @@ def start(context: Context) -> Context:
 def handle(message: Message, options: Options, resources: Context) -> None:
     """Handle one order.
 
-    ``Reject`` dead-letters the message at once. After any other exception, the message is retried.
+    ``Reject`` dead-letters the message immediately. After any other exception, the message is retried.
     """
     try:
         order = IncomingOrder.model_validate(message.json())

@@ -37,7 +37,8 @@ class Console(LineWriter):
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
         """Write a batch of lines.
 
-        Return False if the stream can no longer be written. A stream without a reader does not stop the services.
+        Return False if the stream can no longer be written. The services keep running even if no process reads the
+        stream.
         """
         if dropped:
             note = f"{dropped} lines dropped, because the reader of this output is too slow"

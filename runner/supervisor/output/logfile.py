@@ -117,7 +117,7 @@ class LogFiles(LineWriter):
             descriptor = os.open(f"{slot}.log", flags, 0o600, dir_fd=folder)
         try:
             found = os.fstat(descriptor)
-            # With a hard link, the lines would also appear in another file.
+            # If the file had another hard link, the lines would also appear in another file.
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             os.fchmod(descriptor, 0o600)
