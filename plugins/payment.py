@@ -1,7 +1,7 @@
 """Charge each new order through a simulated card gateway.
 
-The outcome depends only on the order's id and the ``seed``, never on chance. So a message that is delivered twice has
-the same outcome both times.
+The outcome depends only on the order's id and the ``seed``, never on chance. A message that is delivered twice
+therefore has the same outcome both times.
 
 With ``inbox: true``, the service stores each charge permanently in the ``charges`` table. An order with a stored charge
 is never sent to the gateway again.
@@ -79,7 +79,10 @@ class Gateway:
     log: logging.Logger
 
     def charge(self, order: OrderToPay, attempt: int) -> str | None:
-        """Charge the order. Return the reason for a decline, or None. Raises Retry if the gateway does not answer."""
+        """Charge the order.
+
+        Return the reason for a decline, or None if the charge succeeds. Raises Retry if the gateway does not answer.
+        """
         if self.options.latency:
             # Even ``sleep(0)`` waits 50 to 100 µs for the kernel's timer.
             time.sleep(self.options.latency)
@@ -156,7 +159,7 @@ def payment_id(order: OrderToPay) -> str:
 
 
 def outcome_event(order: OrderToPay, reason: str | None) -> Event:
-    """Return the event with the outcome. ``reason`` is the reason for a decline, or None."""
+    """Return the event with the outcome. ``reason`` is the reason for a decline, or None for a success."""
     return Event(
         type="payment.failed" if reason else "payment.success",
         body={
@@ -180,7 +183,10 @@ class Charged(NamedTuple):
 
 
 def find_charge(order: OrderToPay, store: MessageStore) -> Charged | None:
-    """Return the stored charge of an order, or None. A charge is found even years later, under any message id."""
+    """Return the stored charge of an order, or None if there is none.
+
+    A charge is found even years later, under any message id.
+    """
     rows = store.read(_charge_of(), {"order_id": order.order_id})
     return Charged(*rows[0]) if rows else None
 

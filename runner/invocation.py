@@ -53,7 +53,7 @@ def reset_invocation(project: Path) -> str:
 
 def start_of(executable: str) -> str:
     """Return a command line that runs ``python -m runner`` with this interpreter from the current folder."""
-    # With -m, Python also searches the current folder for modules.
+    # If Python is started with -m, it also searches the current folder for modules.
     is_here = _current() == str(SOURCE) and not getattr(sys.flags, "safe_path", False)  # since 3.11
     return f"{'' if is_here else _path_variable()}{callable_path(executable)} -m runner"
 

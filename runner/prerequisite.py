@@ -17,7 +17,7 @@ OLDEST = (3, 11)
 
 
 def old_python() -> Optional[str]:  # noqa: UP045 - old versions read this line
-    """Return an error message if this version of Python is too old, or None."""
+    """Return an error message if this version of Python is too old, and otherwise None."""
     if sys.version_info >= OLDEST:
         return None
     return _problem(f"Python {sys.version.split()[0]} is too old (minimum 3.{OLDEST[1]})", "install a later version")

@@ -4,9 +4,9 @@
 line, an empty line, and the text. To change an e-mail, put a file with the same name into your own folder, and set the
 ``templates`` option to this folder. A file for another event type adds an e-mail for that type.
 
-With ``inbox: true``, the service stores a row for each e-mail in the ``emails`` table. So a second delivery of an event
-sends no second e-mail. An e-mail is sent twice only if a worker dies after the mail server has accepted the e-mail but
-before the row is committed. Both copies of the e-mail have the same Message-ID.
+With ``inbox: true``, the service stores a row for each e-mail in the ``emails`` table. A second delivery of an event
+therefore sends no second e-mail. An e-mail is sent twice only if a worker dies after the mail server has accepted the
+e-mail but before the row is committed. Both copies of the e-mail have the same Message-ID.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Template:
         """Return the subject and the text. Raises TemplateFault, for example if the event lacks a field."""
         try:
             begin(values)
-            # With keyword arguments, a field called "self" would be an error.
+            # If the fields were passed as keyword arguments, a field called "self" would cause an error.
             return self.subject.render(values), self.text.render(values).strip() + "\n"
         except RecursionError:
             raise TemplateFault(f"{self.path.name}: nested too deeply") from None

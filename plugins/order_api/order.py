@@ -39,7 +39,7 @@ def refuse(message: str) -> NoReturn:
 def check_amount(value: Any, info: ValidationInfo) -> Decimal:
     """Return the amount with its currency's number of decimal places, without any conversion to a float."""
     currency = info.data.get("currency")
-    # An order without a valid currency is refused in any case.
+    # An order without a valid currency is refused anyway.
     places = max(UNITS) if currency is None else MINOR_UNITS[currency]
     if isinstance(value, str) and AMOUNT.fullmatch(value):
         value = Decimal(value)

@@ -60,7 +60,7 @@ class Administrator:
         self._management.delete_exchange(name)
 
     def in_use(self, name: str) -> str | None:
-        """Return the reason why a queue must not be deleted, such as remaining messages, or None."""
+        """Return the reason why a queue must not be deleted, or None if the queue is unused and empty."""
         try:
             url, found = look(self._urls, [name])
             counts = found[name]

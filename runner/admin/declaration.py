@@ -28,7 +28,7 @@ _INEQUIVALENT = re.compile(
     r" received (?:the value )?'?(?P<ours>.*?)'?(?: of type '\w+')? but current is (?:the value )?'?(?P<theirs>.*?)'?"
     r"(?: of type '(?P<type>\w+)')?$"
 )
-#: The maximum number of differences to find in one queue. Each difference needs another declaration.
+#: The maximum number of differences to find in one queue. Finding each difference requires another declaration.
 _MOST_DIFFERENCES = 20
 #: False if the environment contains FASTCOMMERCE_SETTLE=0, for example for a test broker with disposable messages.
 SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"

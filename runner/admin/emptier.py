@@ -37,8 +37,8 @@ class Emptier:
     Before it stops, the consumer handles messages without acknowledging them, until its prefetch is used up or the
     queue is empty. Only then does the consumer cancel its subscription. If a quorum queue delivered a message during
     the cancellation, the message might move to the end of the queue. The queue would also count the requeued message as
-    a failed delivery. So messages are requeued only if the process is killed or a message cannot be saved. Subclasses
-    implement ``_take``.
+    a failed delivery. Messages are therefore requeued only if the process is killed or a message cannot be saved.
+    Subclasses implement ``_take``.
     """
 
     #: The maximum number of unacked messages.

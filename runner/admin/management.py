@@ -52,7 +52,7 @@ class Management(ManagementApi):
     def _denied_features(self) -> frozenset[str] | None:
         """Return the deprecated features that the broker denies.
 
-        The result is None if the broker does not report these features, as before RabbitMQ 4.1.
+        The result is None if the broker does not report these features. RabbitMQ reports them since version 4.1.
         """
         try:
             found = self.request("GET", "deprecated-features")

@@ -58,8 +58,8 @@ def compare(
 ) -> Comparison:
     """Compare the project with its broker, without changing the broker.
 
-    ``patience`` is the time in seconds to wait for an HTTP API that starts later than AMQP. With ``prune``, the plan
-    deletes managed objects that are no longer in topology.yaml. Raises BrokerUnreachable if no broker answers.
+    ``patience`` is the time in seconds to wait for an HTTP API that starts later than AMQP. If ``prune`` is True, the
+    plan deletes managed objects that are no longer in topology.yaml. Raises BrokerUnreachable if no broker answers.
     """
     topology, consumed = project.topology, project.consumed
     try:

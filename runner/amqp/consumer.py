@@ -49,7 +49,10 @@ class Delivery:
 
     @property
     def problem(self) -> str | None:
-        """The reason that the properties cannot be decoded, or None. A message with a problem must not be handled."""
+        """The reason why the properties cannot be decoded, or None if they can.
+
+        A message with a problem must not be handled.
+        """
         return self.properties.problem or None
 
     @property
@@ -113,7 +116,8 @@ class Consumer:
         #: True once all subscriptions have been active at the same time.
         self._was_subscribed = False
         self._opened_at = 0.0
-        #: The time at which the broker was asked why it had cancelled a subscription on the current channel, or None.
+        #: The time at which the broker was asked why it had cancelled a subscription. None if it was not asked on the
+        #: current channel.
         self._asked_at: float | None = None
         #: The consumer tags that the broker has confirmed on the current channel.
         self._tags: set[str] = set()
@@ -278,7 +282,7 @@ class Consumer:
             self._on_missing(reason)
 
     def lost(self, now: float) -> str | None:
-        """Return the reason that no messages arrive although the broker is reachable, or None.
+        """Return the reason why no messages arrive although the broker is reachable, or None if there is none.
 
         If the broker is unreachable, return None. ``now`` is the monotonic time in seconds. Call this method on the I/O
         thread.
@@ -300,7 +304,7 @@ class Consumer:
         return self._link.close_reason
 
     def problem(self) -> str | None:
-        """Return the reason that the queues are currently not consumed, or None."""
+        """Return the reason why the queues are currently not consumed, or None if they are consumed."""
         if self._link.problem is not None:
             return self._link.problem
         return None if self._subscribed >= len(self._queues) else "not subscribed yet"

@@ -35,7 +35,7 @@ class IoThread:
         self._is_stopped = False
         self._links: list[Link] = []
         self._round_ends: list[Callable[[], None]] = []
-        #: The reason that all connections are cut off, or None.
+        #: The reason why all connections are cut off, or None if they are not.
         self.cut: str | None = None
         self._thread = threading.Thread(target=self._run, name="amqp-io", daemon=True)
 

@@ -4,7 +4,7 @@ pika creates an object for each frame, sends each frame with a separate call, an
 decode a property. Therefore, ``runner.amqp.wire`` reads and writes messages, acks and confirms, while pika handles all
 other frames.
 
-With ``FASTCOMMERCE_PIKA=plain`` in the environment, pika reads and writes all frames. ``runner.amqp.wire`` then only
+If ``FASTCOMMERCE_PIKA=plain`` is in the environment, pika reads and writes all frames. ``runner.amqp.wire`` then only
 decodes and encodes properties and table values, because pika cannot handle all values that senders write. All
 guarantees apply in this mode too, and the tests cover both modes.
 """

@@ -122,7 +122,7 @@ class Publisher:
         return self._link.close_reason
 
     def problem(self) -> BrokerError | None:
-        """Return the error that publishing would currently cause, or None."""
+        """Return the error that publishing would currently cause, or None if there is none."""
         if self._blocked is not None:
             return BrokerBlocked(f"the broker is blocking publishers, {self._blocked}")
         if self._channel is None:

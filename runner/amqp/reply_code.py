@@ -188,7 +188,7 @@ def _while_opening(error: BaseException) -> Close:
     text = str(error.args[0]) if error.args else ""
     match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
     if match is None:
-        # Without a quoted close, the broker has not refused the connection, but may have crashed.
+        # If the error quotes no close, the broker has not refused the connection, but may have crashed.
         return Close(0, "the connection was lost during the AMQP handshake", CloseKind.PASSES)
     return coded(int(match["code"]), str(ast.literal_eval(match["text"])))
 

@@ -27,7 +27,7 @@ class Installation:
 
 
 def installed_server(path: str | None = None) -> Installation | None:
-    """Return the RabbitMQ installation on PATH or in the usual folders, or None.
+    """Return the RabbitMQ installation on PATH or in the usual folders, or None if there is none.
 
     ``path`` replaces the PATH of the environment.
     """

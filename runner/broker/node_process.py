@@ -131,7 +131,7 @@ def stop_epmd(process: subprocess.Popen[bytes]) -> None:
 
 
 def find_leftover(folder: Folder) -> int | None:
-    """Return the pid of a node that still runs in this folder although its parent has exited, or None."""
+    """Return the pid of a node that still runs in this folder after its parent has exited, or None if there is none."""
     pid = node_pid(folder)
     if pid is None or _is_run(pid):
         return None
@@ -154,7 +154,7 @@ def end_leftover(folder: Folder) -> None:
 
 
 def node_pid(folder: Folder) -> int | None:
-    """Return the pid of the node that is running in this folder, or None."""
+    """Return the pid of the node that is running in this folder, or None if no node is running."""
     try:
         pid = int(folder.pid_file.read_text(encoding="ascii"))
     except (OSError, ValueError):

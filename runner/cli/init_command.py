@@ -65,7 +65,7 @@ def write_project(folder: Path) -> list[str]:
 
 
 def project_files() -> dict[str, str]:
-    """Return the files of a new project, as a map from file names to texts."""
+    """Return a mapping from the file names to the texts of a new project."""
     # The template contains its own YAML files, because the user of a checkout edits the shipped YAML files.
     names = ("topology.yaml", "config.yaml", "plugins/large_orders.py", "test_large_orders.py", "compose.yaml")
     files = {name: (TEMPLATE / name).read_text("utf-8") for name in names}

@@ -59,7 +59,7 @@ def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_js
 
 
 def _refusal(exchange: str, key: str, project: Project) -> str | None:
-    """Return the reason why the broker would refuse a message and close the channel, or None."""
+    """Return the reason why the broker would refuse a message and close the channel, or None if it would not."""
     if exchange in project.topology.exchanges and project.topology.exchanges[exchange].internal:
         return f"exchange {exchange!r} is internal and accepts only messages from other exchanges (403 ACCESS_REFUSED)"
     size = len(key.encode(errors="surrogateescape"))

@@ -27,7 +27,7 @@ _HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S",
 _RIGHT = range(2, 10)
 #: The columns to omit on a narrow terminal, with the least useful column first.
 _DISPENSABLE = ("MEMORY", "CPU", "MSG/S", "UPTIME", "RESTARTS", "PID", "IN FLIGHT", "READY")
-#: The minimum width of the WHY column in characters. With less room, the reason is below the row.
+#: The minimum width of the WHY column in characters. If less room is left, the reason is shown below the row.
 _LEAST_ROOM = 40
 _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
 

@@ -55,7 +55,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
 
 
 def _reported_by_supervisor(project: Project, address: Address) -> str | None:
-    """Return the URL of the HTTP API if the supervisor of this folder runs the broker in a container, or None."""
+    """Return the URL of the HTTP API if the supervisor of this folder runs the broker in a container, else None."""
     try:
         answers = list(ask(project.folder, "status", patience=RUNNER_TIMEOUT))
     except RunnerError:

@@ -103,7 +103,8 @@ def terminal_width() -> int | None:
 def wrapped(line: str, hang: int = 4) -> str:
     """Return a line that is wrapped between words to the width of a terminal.
 
-    ``hang`` is the number of spaces before all lines except the first. Without a terminal, the line is not wrapped.
+    ``hang`` is the number of spaces before all lines except the first. If the output is not a terminal, the line is not
+    wrapped.
     """
     width = terminal_width()
     if width is None or len(line) <= width:
@@ -116,7 +117,10 @@ def wrapped(line: str, hang: int = 4) -> str:
 
 
 def redrawn(text: str) -> str:
-    """Return text that redraws the terminal with truncated lines. Without a terminal, return the text unchanged."""
+    """Return text that redraws the terminal with truncated lines.
+
+    If the output is not a terminal, return the text unchanged.
+    """
     if not sys.stdout.isatty():
         return text
     # Wrapped lines would push the first lines off the screen.
@@ -195,7 +199,7 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """The exit code: 128 plus the signal number, as in shells, or 0 without a signal."""
+        """The exit code: 128 plus the signal number, as in shells, or 0 if there was no signal."""
         return 0 if self._number is None else 128 + self._number
 
 

@@ -99,7 +99,10 @@ class Deprecation:
     span: Span
 
     def problem(self, version: Version, denied: Iterable[str] | None) -> str | None:
-        """Return why a broker refuses the feature, or None. ``denied`` is None if the broker reports no features."""
+        """Return why a broker refuses the feature, or None if the broker allows it.
+
+        ``denied`` is None if the broker reports no features.
+        """
         if denied is None:
             return self.span.problem(version)
         if self.feature in denied:

@@ -18,7 +18,7 @@ _COUNTERS = (DELIVERY_COUNT, ACQUIRED_COUNT)
 
 
 def content_of(message: DeadLetter) -> dict[str, Any]:
-    """Return the content of a message, as delivered from any queue.
+    """Return the content of a message that was delivered from any queue.
 
     A UTF-8 body becomes text, and any other body becomes base64. ``body_encoding`` names the encoding. Values without a
     JSON type become objects with one key:

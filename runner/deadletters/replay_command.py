@@ -215,7 +215,7 @@ class NewBody:
 
 
 def _why_json(message: DeadLetter) -> str | None:
-    """Return the reason why the new body must be JSON, or None."""
+    """Return the reason why the new body must be JSON, or None if any body is allowed."""
     kind = text_of(message.properties.get("content_type"))
     if kind.partition(";")[0].strip().lower() == _JSON:
         return f"content type is {_JSON}"

@@ -76,7 +76,7 @@ def resolve(
 
 
 def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
-    """Return the id that equals a prefix, or the only id with this prefix, or None.
+    """Return the id that equals a prefix, or else the only id with this prefix, or else None.
 
     Raises RunnerError if several ids match.
     """

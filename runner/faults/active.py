@@ -1,8 +1,8 @@
 """Active faults. Each injected fault with a duration is stored in a file in ``var/faults``.
 
-The file contains the start time of the fault, by the machine's clock, and its duration. So a fault ends automatically
-even if processes are killed, and also affects workers that start during the fault. Each write replaces the complete
-file.
+The file contains the start time of the fault, by the machine's clock, and its duration. The fault therefore ends
+automatically even if processes are killed, and also affects workers that start during the fault. Each write replaces
+the complete file.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class FaultFolder:
             return None  # a user may have edited the file
 
     def read(self, name: str) -> ActiveFault | None:
-        """Return the active fault with this name, or None."""
+        """Return the active fault with this name, or None if there is none."""
         found = self.stored(name)
         return found if found is not None and found.lasts else None
 

@@ -53,7 +53,7 @@ class InjectedFaults:
             time.sleep(min(INTERVAL, deadline - now))
 
     def disconnect_reason(self) -> str | None:
-        """Return the reason why the worker must have no connection to the broker, or None."""
+        """Return the reason why the worker must not be connected to the broker, or None if it may be connected."""
         found = [self._folder.read(name) for name in ("disconnect", f"disconnect.{self._service}")]
         last = max((one for one in found if one is not None), key=lambda one: one.until, default=None)
         return f"disconnected on purpose until {last.clock}" if last is not None else None

@@ -90,7 +90,7 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
     ) as child:  # fmt: skip
         assert child.stdout is not None  # noqa: S101 - for the type checker
         word, _, rest = child.stdout.readline().rstrip("\n").partition(" ")
-        # Without a return code, Popen would wait for the child process, which outlives this command.
+        # The return code is set, because Popen would otherwise wait for the child process, which outlives this command.
         child.returncode = 0
     if word == release.STOPPED:
         return float(rest)
@@ -99,7 +99,10 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
 
 
 def _worker(slot: str, pid: int) -> Identity:
-    """Return a slot's worker process. Raises RunnerError if the worker has exited, because its pid may be reused."""
+    """Return a slot's worker process.
+
+    Raises RunnerError if the worker has exited, because another process may then have its pid.
+    """
     process = Identity.of(pid)
     if process is not None and b"runner.worker" in command_line(pid):
         return process

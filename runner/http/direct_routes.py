@@ -1,4 +1,4 @@
-"""Direct routes, with which the event loop answers frequent requests without a thread.
+"""Direct routes, which let the event loop answer frequent requests itself instead of on a thread.
 
 Threads are the largest cost of a request. With 16 threads, a request caused 57 thread switches. Therefore, the event
 loop calls the direct routes for all requests that have arrived, and publishes the events of these requests together.

@@ -153,7 +153,7 @@ class HttpServer:
                 self._make_room()
 
     def lack_descriptor(self, error: OSError) -> None:
-        """Close an idle connection, because a new connection is waiting in the kernel for a free descriptor."""
+        """Close an idle connection, so that a new connection that is waiting in the kernel gets the descriptor."""
         self._shortage.report(error)
         if not self._make_room():
             time.sleep(SHORTAGE_PAUSE)  # without a pause, the loop would retry immediately

@@ -182,7 +182,10 @@ class Streams:
 
 
 class StreamBody:
-    """The body of a stream. This server subscribes the client to the feed. With other servers, the body is empty."""
+    """The body of a stream.
+
+    This server subscribes the client to the feed. If another server runs the application, the body is empty.
+    """
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

@@ -260,7 +260,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return DirectRequest(one.command, one.path, one.query, one.headers, body)
 
     def fail(self, error: BaseException) -> None:
-        """Pass the first request to the application, because the direct route could not publish the event."""
+        """Pass the first request to the application after the direct route has failed to publish the event."""
         self.requests[0].failure = error
         self.server.give(self)
 

@@ -81,7 +81,7 @@ class CrashingMessages:
 
     @classmethod
     def inherited(cls) -> CrashingMessages:
-        """Open the list on the inherited file descriptor. Without a descriptor, the list is empty."""
+        """Open the list on the inherited file descriptor. If there is no descriptor, the list is empty."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(None)
@@ -90,7 +90,7 @@ class CrashingMessages:
         return cls(memory)
 
     def get(self, message: CurrentMessage) -> CrashingMessage | None:
-        """Return the entry of a message, or None.
+        """Return the entry of a message, or None if the message is not in the list.
 
         If the list has not changed, a lookup reads only the version number.
         """

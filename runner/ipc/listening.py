@@ -1,9 +1,9 @@
 """Listening sockets that several processes share, and that can be closed without resetting connections.
 
 When the last file descriptor of a listening socket is closed, Linux resets the connections that no process has
-accepted. These resets can be avoided if another socket serves the same clients, as a socket on 0.0.0.0 serves clients
-of 127.0.0.1. The supervisor closes its descriptor of the old socket first. The process with the last descriptor drops
-new connections, accepts the waiting connections, and closes the socket.
+accepted. These resets can be avoided if another socket serves the same clients, in the way that a socket on 0.0.0.0
+serves clients of 127.0.0.1. The supervisor closes its descriptor of the old socket first. The process with the last
+descriptor drops new connections, accepts the waiting connections, and closes the socket.
 
 The filter that drops new connections is a workaround. Remove the filter when Linux can move the waiting connections of
 a closed socket to a socket with another address. ``net.ipv4.tcp_migrate_req`` only moves connections between sockets

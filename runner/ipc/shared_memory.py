@@ -57,7 +57,7 @@ class SharedMemory:
 
     @classmethod
     def inherited(cls) -> SharedMemory:
-        """Open the memory on the inherited file descriptor. Without a descriptor, use private memory."""
+        """Open the memory on the inherited file descriptor. If there is no descriptor, use private memory."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(mmap.mmap(-1, _SIZE))

@@ -41,8 +41,8 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
     """Show the first N ready messages of a queue. The messages remain in the queue, in order.
 
     Before RabbitMQ 4.3, a quorum queue counts each read as a failed delivery. The queue dead-letters or drops a message
-    that exceeds the delivery limit. So the command does not requeue a message that has reached the delivery limit.
-    Instead, the command copies the message to the end of the queue, and removes the original after the broker has
+    that exceeds the delivery limit. The command therefore does not requeue a message that has reached the delivery
+    limit. Instead, it copies the message to the end of the queue, and removes the original after the broker has
     confirmed the copy.
     """
     with open_project(folder) as site:

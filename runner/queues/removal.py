@@ -75,7 +75,7 @@ class Purge(Emptier):
 class Transfer(Drain):
     """A drain that moves the first messages of a queue to another queue.
 
-    A full target refuses copies, and the original messages remain in the queue. So the note about a message is
+    A full target refuses copies, and the original messages remain in the queue. The note about a message is therefore
     published only after the broker has confirmed the copy. A message is acknowledged even if the broker does not accept
     the note, so that the message is not in both queues.
     """

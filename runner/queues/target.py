@@ -75,7 +75,7 @@ class Target:
 
     @property
     def remaining(self) -> str:
-        """A clause about unacked messages that remain with their consumers, or an empty text."""
+        """A clause about unacked messages that remain with their consumers, or an empty text if there are none."""
         return "" if self.unacked == 0 else f"; {counted(self.unacked, 'unacked message')} left with consumers"
 
 
@@ -155,8 +155,8 @@ def _is_name(text: str) -> bool:
 def unacked_of(reported: int | None, consumers: int | None) -> int | None:
     """Return the number of unacked messages, or None if the number is unknown. ``reported`` is from the statistics.
 
-    Without a consumer, only messages from ``basic.get`` can be unacked. If the statistics report unacked messages for a
-    queue without a consumer, the statistics may be outdated.
+    If a queue has no consumer, only messages from ``basic.get`` can be unacked. If the statistics report unacked
+    messages for a queue without a consumer, the statistics may be outdated.
     """
     if consumers == 0:
         return None if reported else 0

@@ -103,7 +103,7 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    # With pool_pre_ping, the pool replaces a connection that the server has closed.
+    # Because of pool_pre_ping, the pool replaces a connection that the server has closed.
     arguments = {"connect_timeout": CONNECT_TIMEOUT, "tcp_user_timeout": round(NETWORK_TIMEOUT * 1000)}
     return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=arguments)
 
@@ -113,7 +113,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     _use_write_ahead_log(cursor)
-    # With FULL, committed data survives a power failure (SQLite: "PRAGMA synchronous").
+    # The value FULL makes committed data survive a power failure (SQLite: "PRAGMA synchronous").
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
 

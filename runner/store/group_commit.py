@@ -36,8 +36,8 @@ class GroupCommit:
     """A thread that commits many jobs in each transaction.
 
     The failure of a job does not affect other jobs. While the database is unreachable, jobs wait. A job may run more
-    than once, and only its last run is committed. So a job must write only to its connection and must have no other
-    effects.
+    than once, and only its last run is committed. A job must therefore write only to its connection and must have no
+    other effects.
     """
 
     def __init__(self, engine: Engine, on_state: Callable[[str | None], None] = lambda _: None) -> None:

@@ -39,7 +39,7 @@ class Signals:
                 loop.add_signal_handler(number, self._on_signal, number)
 
     def stopping(self) -> None:
-        """Let the next signal kill all processes, because the services are already stopping."""
+        """Let the next signal kill all processes. Called when the services are already stopping."""
         self._stopped_at = time.monotonic()
 
     def _on_signal(self, number: signal.Signals) -> None:

@@ -118,7 +118,7 @@ class Keeper:
             self._let_go()
 
     def go(self) -> None:
-        """Start the process, because the slot no longer needs to wait."""
+        """Start the process of a slot that no longer needs to wait."""
         self._feed(Go())
 
     def kill(self) -> None:

@@ -185,7 +185,7 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
         # The crashing message will soon be dead-lettered. So the exit is not a failure, and the next delay does not
         # grow.
         return replace(_again(slot, reason, draw, now, longest=LONGEST_OUTSIDE), attempt=slot.attempt)
-    # After a kill of a hanging process by the supervisor itself, the exit is an ordinary failure.
+    # If the supervisor itself killed a hanging process, the exit is an ordinary failure.
     is_outside = code in OUTSIDE and not slot.why
     if is_outside or code == EXIT_STORE:
         return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE if is_outside else LONGEST_UNREACHABLE)

@@ -45,7 +45,7 @@ class Gate:
         self.reason = "the broker"
 
     def invalidate(self, reason: str) -> None:
-        """Close the gate and restart preparation immediately, because the topology may be lost."""
+        """Close the gate and restart preparation immediately. Called when the topology may be lost."""
         self.shut(reason)
         self.ensure()
 
@@ -56,7 +56,7 @@ class Gate:
             self._start()
 
     def shut(self, reason: str) -> None:
-        """Close the gate until preparation succeeds again, because the topology is lost."""
+        """Close the gate until preparation succeeds again. Called when the topology is lost."""
         self.is_open = False
         self.reason = reason
         self._generation += 1
@@ -129,7 +129,7 @@ def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, boo
     slots = [keeper.slot for service in services.values() for keeper in service.all_keepers()]
     ended = [one for one in slots if one.state in (SlotState.EXITED, SlotState.FATAL)]
     rest = [one for one in slots if one not in ended]
-    # A service with autoscaling may have no instances for the moment.
+    # A service with autoscaling may temporarily have no instances.
     may_come = any(not service.instances and service.program.autoscale for service in services.values())
     if may_come or not ended or not all(one.state is SlotState.WAITING and is_open for one in rest):
         return None

@@ -127,7 +127,10 @@ def _policy(name: str, topology: Topology) -> Policy:
 
 
 def _generated(kind: str, thing: Exchange | Queue, settings: Mapping[str, Any], policies: Policies) -> Policy | None:
-    """Return the policy to generate, or None. A generated policy includes the settings of the policy that it hides."""
+    """Return the policy to generate, or None if no policy is needed.
+
+    A generated policy includes the settings of the policy that it hides.
+    """
     # Settings that the object already has as arguments are omitted.
     settings = {key: value for key, value in settings.items() if _argument(key) not in thing.arguments}
     if not settings:

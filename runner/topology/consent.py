@@ -125,7 +125,7 @@ class _Division:
                 yield change.thing, cause
 
     def _cause(self, change: Change) -> str:
-        """Return the name of the object that a change must wait for, or an empty string."""
+        """Return the name of the object for which a change must wait, or an empty string if there is none."""
         thing, passages = change.thing, self._passages
         if isinstance(thing, Binding):
             ends = (("exchange", thing.source), self._parts.root(thing.destination_type, thing.destination))
@@ -146,7 +146,7 @@ class _Division:
         return self._policies_held.get(wanted.name if wanted else "", "") or passages.leads_astray(node)
 
     def _cause_to_stay(self, change: Change, node: Node) -> str:
-        """Return the name of the object that prevents a rename or a deletion under ``retire``, or an empty string."""
+        """Return the name of the object that prevents a rename or a deletion under ``retire``, or "" if none does."""
         if change.mark is Mark.RENAME:
             causes = [cause for one, cause in self._open_bindings() if leads_to(one, change.new_name)]
             for one, is_gone in former_bindings(change.new_name, self._objects, self._live):

@@ -37,9 +37,10 @@ class Policies:
             self._others += [policy] if names is None else []
 
     def applying(self, thing: Exchange | Queue) -> Policy | None:
-        """Return the one policy that applies, which is the matching policy with the highest priority, or None.
+        """Return the policy that applies, which is the matching policy with the highest priority.
 
-        Policies that cannot be evaluated are ignored here, and ``doubtful`` yields these policies.
+        Return None if none matches. Policies that cannot be evaluated are ignored here, and ``doubtful`` yields these
+        policies.
         """
         candidates = (*self._others, *self._by_name.get(thing.name, ()))
         matching = [policy for policy in candidates if applies(policy, thing, self._version)]

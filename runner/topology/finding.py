@@ -80,7 +80,7 @@ class Finding:
     file: str
     path: Path
     reason: str
-    #: A more specific remedy than that of the rule, or an empty string.
+    #: A remedy that is more specific than the rule's remedy, or an empty string if there is none.
     advice: str = ""
 
     @property

@@ -79,13 +79,15 @@ class Passages:
         return ""
 
     def carries_through(self, exchange: Exchange) -> str:
-        """Return the name of the held-back object that requires this exchange to remain unchanged, or ""."""
+        """Return the name of the held-back object that needs this exchange unchanged, or "" if there is none."""
         node = ("exchange", exchange.name)
         nodes = {node, *self._wanted.get(node, ()), *self._there.get(node, ())}
         return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")
 
     def leads_astray(self, node: Node) -> str:
-        """Return the name of the held-back object that needs the alternate or dead-letter target of a node, or ""."""
+        """Return the name of the held-back object that needs a node's alternate or dead-letter target, or "" if none
+        does.
+        """
         wanted, there = self._leads.get(node, set()), self._led.get(node, set())
         for target in wanted - there:
             if target in self._missing:

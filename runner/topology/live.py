@@ -126,7 +126,8 @@ class Live:
 
     #: The broker's version, such as (3, 10, 8).
     version: tuple[int, ...] = ()
-    #: The deprecated features that the broker denies. None if the broker does not report them, as before 4.1.
+    #: The deprecated features that the broker denies. None if the broker does not report them, which is the case before
+    #: RabbitMQ 4.1.
     denied: frozenset[str] | None = None
     exchanges: Mapping[str, Exchange] = field(default_factory=dict)
     queues: Mapping[str, LiveQueue] = field(default_factory=dict)

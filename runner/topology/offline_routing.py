@@ -47,8 +47,8 @@ def words_of(key: str) -> list[str]:
 def matches_topic(pattern: str, words: Sequence[str | None]) -> bool:
     """Return True if a topic pattern matches a key with these words.
 
-    ``*`` matches one word, and ``#`` matches any number of words. None in ``words`` stands for an unknown word. With
-    unknown words, the result is True if the pattern might match.
+    ``*`` matches one word, and ``#`` matches any number of words. None in ``words`` stands for an unknown word. If the
+    key contains unknown words, the result is True if the pattern might match.
     """
     # The positions in the key that the processed part of the pattern can reach.
     reached = {0}
@@ -65,8 +65,8 @@ def matches_topic(pattern: str, words: Sequence[str | None]) -> bool:
 def matches_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
     """Return True if a headers exchange's binding matches these headers.
 
-    ``x-match`` is ``all`` (the default), ``any``, ``all-with-x`` or ``any-with-x``. Without ``with-x``, names that
-    start with ``x-`` are ignored. An argument without a value requires only that the header exists.
+    ``x-match`` is ``all`` (the default), ``any``, ``all-with-x`` or ``any-with-x``. Names that start with ``x-`` are
+    compared only if this value ends in ``with-x``. An argument without a value requires only that the header exists.
     """
     mode = arguments.get("x-match", "all")
     with_x = str(mode).endswith("-with-x")

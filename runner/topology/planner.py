@@ -25,7 +25,10 @@ _NO_LONGER_NEEDED = "removed, because it is no longer needed"
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
-    """Return the plan that makes a broker match ``objects``. With ``prune``, the plan also deletes surplus objects."""
+    """Return the plan that makes a broker match ``objects``.
+
+    If ``prune`` is True, the plan also deletes surplus objects.
+    """
     live, policies = live.settled(), Policies(objects.policies, live.version or None)
     going, moving = list(retired(objects, live, retire)), list(renames(objects, live))
     surplus = Surplus(objects, live, going, {name for one in moving for name in one.sources})

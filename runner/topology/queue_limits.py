@@ -49,8 +49,8 @@ def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: i
 def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False) -> list[str]:
     """Return at most MOST_COUNTED queues whose counts the plan needs and the HTTP API does not report.
 
-    With ``is_sure``, the result includes FastCommerce's queues that are no longer in topology.yaml, because the counts
-    from the HTTP API are a few seconds old.
+    If ``is_sure`` is True, the result includes FastCommerce's queues that are no longer in topology.yaml, because the
+    counts from the HTTP API are a few seconds old.
     """
     gone = {
         one.name for one in plan.of(Mark.UNMANAGED, Mark.RETIRE) if isinstance(one.thing, Queue)

@@ -101,8 +101,7 @@ def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Bi
 def before_renames(bindings: Iterable[Binding], found: Iterable[Rename], live: Live) -> list[Binding]:
     """Return the bindings as they are before any rename, with the old queues in place of the new queues.
 
-    With these bindings, each message reaches either the old or the new queue. An existing binding of a new queue is
-    kept.
+    These bindings route each message to either the old or the new queue. An existing binding of a new queue is kept.
     """
     former = {one.new: one.old for one in found if one.old in live.queues}
     return [_to_former(one, former) if one.key not in live.bindings else one for one in bindings]

@@ -85,7 +85,8 @@ def delete(
 ) -> tuple[Owned, list[tuple[Change, str]]]:
     """Delete all objects that are not in use. Return the deleted objects, and the kept objects with the reasons.
 
-    ``in_use`` returns the reason to keep a queue, or None. ``did`` is called with each completed change.
+    ``in_use`` returns the reason to keep a queue, or None if there is none. ``did`` is called with each completed
+    change.
 
     A queue, its retry queues and its policy are deleted together or not at all. The dead-letter queue of a queue is
     deleted last.

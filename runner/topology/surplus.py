@@ -86,7 +86,7 @@ class Surplus:
         return kept
 
     def _reason(self, node: Node, kept: Collection[Node], leads: dict[Node, Node]) -> str:
-        """Return the reason to keep a queue or an exchange, or an empty string."""
+        """Return the reason to keep a queue or an exchange, or an empty string if there is none."""
         kind, name = node
         there = self._live.queues.get(name) if kind == "queue" else None
         if there is not None and there.consumers != 0:
@@ -119,7 +119,7 @@ class Surplus:
         return others | references(objects.exchanges, objects.queues, policies)
 
     def _other_user_of(self, policy: str) -> str:
-        """Return a text about another client's object to which a policy applies, or an empty string."""
+        """Return a text about another client's object to which a policy applies, or "" if there is none."""
         live, objects = self._live, self._objects
         exchanges = live.exchanges.keys() - live.owned.exchanges - {one.name for one in objects.exchanges}
         queues = live.queues.keys() - live.owned.queues - {one.name for one in objects.queues}

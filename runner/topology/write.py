@@ -128,7 +128,7 @@ class _Writer:
         )
 
     def _settings(self, kind: str, one: Exchange | Queue) -> dict[str, Any]:
-        """Return the settings in a generated policy that do not come from a policy of the user."""
+        """Return the settings in a generated policy that are not from one of the user's own policies."""
         policy = self._generated.get(policy_name(kind, one.name))
         if policy is None:
             return {}

@@ -31,7 +31,7 @@ COLLECTIONS = (10_000, 10, 10)
 
 def main() -> int:
     """Run one worker and return its exit code."""
-    # After a crash or the kill of a hung worker, the log shows the stack of each thread.
+    # If the worker crashes, or is killed because it hangs, the log shows the stack of each thread.
     faulthandler.enable()
     lifeline, memory, crashing = Lifeline.inherited(), SharedMemory.inherited(), CrashingMessages.inherited()
     lifeline.watch(ORPHAN_GRACE)
@@ -46,7 +46,8 @@ def main() -> int:
         options, errors = validate(plugin.options, dict(spec.options))
         if errors:
             lines = [
-                # The value is not shown, because it may come from a secret variable, and the worker cannot check this.
+                # The value is not shown, because it may come from a secret variable, and the worker cannot check
+                # whether it does.
                 f"services.{spec.service}.options.{dotted(path)}: {text('the value')}"
                 for path, text in errors
             ]

@@ -36,8 +36,8 @@ def surrounded(
 ) -> Handler:
     """Return ``handler`` inside all wrappers that are not None."""
     # The innermost wrapper comes first. In this order, an injected delay counts toward the handler's time, and an
-    # injected crash is attributed to its message. An attempt includes the wait of a crashing message, but not the inbox
-    # lookup.
+    # injected crash is attributed to its message. The time of an attempt includes the time that a crashing message
+    # waits for its turn, but not the inbox lookup.
     for piece in (faults, log, times, crash_protection, recorder, deduplication):
         if piece is not None:
             handler = piece.around(handler)

@@ -36,7 +36,7 @@ class HandlerTimes:
         return timed
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """Return a description of a message whose handler has run longer than ``timeout`` seconds, or None."""
+        """Describe a message whose handler has run longer than ``timeout`` seconds. Return None if there is none."""
         for message, _, since in list(self._running.values()):
             if now - since > timeout:
                 return f"{_described(message, now - since)}, longer than its handler_timeout"

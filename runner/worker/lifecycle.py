@@ -72,7 +72,7 @@ class Worker:
         faults: Piece | None = None,
         history: WorkerHistory | None = None,
     ) -> None:
-        """``faults`` is the wrapper that injects faults, or None.
+        """``faults`` is the wrapper that injects faults, or None if no faults are injected.
 
         ``history`` is None unless ``spec`` requires the event history.
         """

@@ -57,7 +57,7 @@ class Failure:
     delay: float | None
 
     def report(self, log: logging.Logger, message: Message, no_copy: BaseException | None = None) -> None:
-        """Log the failure and the decision. ``no_copy`` is the error that prevented a copy, or None."""
+        """Log the failure and the decision. ``no_copy`` is the error that prevented a copy, or None if none did."""
         what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
         attempt = f"attempt {message.attempt} of {len(self.delays.steps) + 1} failed, "
         if isinstance(self.error, Crashed):

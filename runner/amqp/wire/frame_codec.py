@@ -1,7 +1,8 @@
 """A codec for the frames of published messages, deliveries, acks and confirms (AMQP 0-9-1, 2.3.5 and 4.2).
 
-The codec reads and writes all frames of a message in one step. With pika, an object for each frame and a call for each
-field took most of a worker's CPU time. Frames other than deliveries and confirms are still read by pika.
+The codec reads and writes all frames of a message in one step. When pika handled these frames, an object for each frame
+and a call for each field took most of a worker's CPU time. Frames other than deliveries and confirms are still read by
+pika.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ _NOTHING: dict[str, Any] = {**dict.fromkeys(FLAGS), "problem": "", "remainder": 
 class Properties:
     """The properties of a message, which are stored as bytes and decoded when an attribute is first read.
 
-    Each name in ``FLAGS`` is an attribute, which is None if the property was not sent. ``problem`` is the reason that
-    the bytes cannot be decoded completely, or an empty string. If only ``x-original`` is nested too deeply, ``problem``
-    is empty. ``remainder`` contains the bytes that do not belong to any property or header. A message with a remainder
-    cannot be copied.
+    Each name in ``FLAGS`` is an attribute, which is None if the property was not sent. ``problem`` is the reason why
+    the bytes cannot be decoded completely, or an empty string if they can. If only ``x-original`` is nested too deeply,
+    ``problem`` is empty. ``remainder`` contains the bytes that do not belong to any property or header. A message with
+    a remainder cannot be copied.
     """
 
     #: The id of the AMQP class ``basic``. pika reads this attribute and calls ``encode``.

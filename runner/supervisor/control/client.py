@@ -100,7 +100,7 @@ def _reach(connection: socket.socket, var: Path) -> None:
 
 
 def _other_holder(var: Path) -> str | None:
-    """Return the pid of another process that has locked the project's folder, or None."""
+    """Return the pid of another process that has locked the project's folder, or None if there is none."""
     # A command that starts a broker locks the folder itself, so no supervisor can be running in the folder.
     holder = lock.holder_of(var)
     return None if holder == str(os.getpid()) else holder

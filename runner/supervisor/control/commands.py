@@ -259,7 +259,7 @@ class Commands:
 async def _on_thread(job: Callable[[], int]) -> int:
     """Run a blocking job on a thread, and return its result.
 
-    The thread is a daemon thread, because asyncio would wait at exit for the threads of its own pool.
+    The thread is a daemon thread, because asyncio waits at exit for the threads of its own pool.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[int] = loop.create_future()

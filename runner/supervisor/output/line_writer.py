@@ -1,6 +1,6 @@
 """A writer of log lines that runs on its own thread, so that the supervisor never waits for a slow reader or disk.
 
-Waking the thread takes longer than writing a line. Therefore only the first line after a pause is written immediately.
+Waking the thread takes longer than writing a line. Therefore, only the first line after a pause is written immediately.
 In a steady stream, all lines that arrive within ``PAUSE`` seconds are written together.
 """
 

@@ -111,7 +111,7 @@ class LogFiles(LineWriter):
             os.close(descriptor)
 
     def _open(self, slot: str) -> IO[bytes]:
-        # With O_NONBLOCK, a pipe in place of a log file does not block this thread (open(2), ENXIO).
+        # Because of O_NONBLOCK, a pipe in place of a log file does not block this thread (open(2), ENXIO).
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         with self._opened_folder() as folder:
             descriptor = os.open(f"{slot}.log", flags, 0o600, dir_fd=folder)

@@ -1,4 +1,4 @@
-"""Charge amounts with four decimal places, because some currencies have three or four (ISO 4217).
+"""Charge amounts with four decimal places, because some currencies have three or four decimal places (ISO 4217).
 
 Revision ID: 0002
 """
