@@ -43,8 +43,12 @@ class Options(BaseModel):
     failure_rate: Rate = Field(0.0, description="The share of orders whose card is declined, from 0 to 1.")
     timeout_rate: Rate = Field(0.0, description="The share of attempts that the gateway does not answer, from 0 to 1.")
     latency: Duration = Field(0.05, ge=0, le=60, description="The time until the gateway answers.")
-    seed: int = Field(0, description="Selects the orders to decline; the same seed always declines the same orders.")
-    decline_over: Decimal | None = Field(None, gt=0, description="Decline larger amounts; null: no limit.")
+    seed: int = Field(
+        0, description="The seed that selects the orders to decline. The same seed always selects the same orders."
+    )
+    decline_over: Decimal | None = Field(
+        None, gt=0, description="The largest amount that is not declined; null: no limit."
+    )
 
 
 class OrderToPay(BaseModel):
@@ -67,7 +71,7 @@ class ChargeOutcome(BaseModel):
     payment_id: str = Field(description="The payment's id, a UUID that is derived from the order's id.")
     customer_email: str = Field(description="The customer's address.")
     amount: str = Field(description="The amount as a decimal string, such as 149.99.")
-    currency: str = Field(description="An ISO 4217 code in upper case.")
+    currency: str = Field(description="The currency, an ISO 4217 code in upper case.")
     reason: str | None = Field(description="card_declined or over_limit if the payment failed; null if it succeeded.")
 
 

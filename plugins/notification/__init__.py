@@ -34,11 +34,15 @@ class Smtp(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", min_length=1, description="The name or address of the mail server.")
-    port: int = Field(25, ge=1, le=65535, description="The port of the mail server; 587 for most servers with a login.")
+    port: int = Field(
+        25, ge=1, le=65535, description="The port of the mail server. Most servers that require a login use 587."
+    )
     starttls: bool = Field(False, description="Encrypt the connection and check the server's certificate.")
     username: str | None = Field(None, min_length=1, description="The user name, if the server requires a login.")
     password: SecretStr | None = Field(None, description="The password; use a variable such as ${SMTP_PASSWORD}.")
-    timeout: float = Field(10.0, gt=0, le=120, description="The number of seconds to wait for each answer.")
+    timeout: float = Field(
+        10.0, gt=0, le=120, description="The number of seconds to wait for each answer from the mail server."
+    )
 
     @model_validator(mode="after")
     def check_login(self) -> Self:
@@ -55,7 +59,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    transport: Literal["log", "smtp"] = Field("log", description="log: write each e-mail to the log; smtp: send it.")
+    transport: Literal["log", "smtp"] = Field(
+        "log", description="log: write each e-mail to the log; smtp: send each e-mail to the mail server."
+    )
     templates: Path | None = Field(
         None, description="A folder with files <event type>.txt that replace the plugin's templates."
     )

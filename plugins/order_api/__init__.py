@@ -28,14 +28,16 @@ class Options(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="The TCP port to listen on; 0 means any free port.")
     outbox: bool = Field(
         False,
-        description="Accept orders even without a broker: answer 202 after a commit, and publish the events later.",
+        description="Accept orders even while the broker is unreachable: answer 202 after a database commit, and publish the events later.",
     )
-    direct: bool = Field(True, description="Accept plain orders without a thread; has no effect with `outbox`.")
+    direct: bool = Field(
+        True, description="Accept plain orders on the event loop, without a thread. This has no effect with `outbox`."
+    )
     threads: int = Field(
         16,
         ge=1,
         le=MAX_THREADS,
-        description="The number of threads for lookups, refusals and orders with `outbox`; other orders need none.",
+        description="The number of threads for lookups, refusals and orders with `outbox`; others need no thread.",
     )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],
@@ -51,7 +53,7 @@ class OrderCreated(BaseModel):
     order_id: str = Field(description="The order's id, a UUID.")
     customer_email: str = Field(description="The customer's address, in its normal form.")
     amount: str = Field(description="The amount as a decimal string, such as 149.99, because JSON numbers lose digits.")
-    currency: str = Field(description="An ISO 4217 code in upper case.")
+    currency: str = Field(description="The currency, an ISO 4217 code in upper case.")
     region: str | None = Field(description="The region in the customer's order, or null.")
 
 

@@ -158,7 +158,7 @@ def _check_misplaced_options(service: str, options: Collection[str], document: D
 
 
 def _check_published(service: str, project: Project, terms: Terms, document: Document) -> None:
-    """Report each event that a plugin publishes but for which its service has no exchange. Publishing it would fail."""
+    """Report each event that a plugin would fail to publish, because its service has no exchange for the event."""
     settings = project.config.services[service]
     place: KeyPath = ("services", service, "publishes")
     written = {

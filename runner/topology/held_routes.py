@@ -85,8 +85,9 @@ class Passages:
         return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")
 
     def leads_astray(self, node: Node) -> str:
-        """Return the name of the held-back object that needs a node's alternate or dead-letter target, or "" if none
-        does.
+        """Return the name of the held-back object that needs the alternate or dead-letter target of this node.
+
+        Return an empty string if there is none.
         """
         wanted, there = self._leads.get(node, set()), self._led.get(node, set())
         for target in wanted - there:
