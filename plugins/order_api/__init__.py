@@ -28,7 +28,8 @@ class Options(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="The TCP port to listen on; 0 means any free port.")
     outbox: bool = Field(
         False,
-        description="Accept orders even while the broker is unreachable: answer 202 after a database commit, and publish the events later.",
+        description="Accept orders even while the broker is unreachable: answer 202 after a database commit, and"
+        " publish the events later.",
     )
     direct: bool = Field(
         True, description="Accept plain orders on the event loop, without a thread. This has no effect with `outbox`."

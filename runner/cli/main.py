@@ -189,7 +189,7 @@ def _project_first(arguments: Sequence[str]) -> str:
 def main(ctx: click.Context, project: Path) -> None:
     """Run the RabbitMQ services that topology.yaml and config.yaml define.
 
-    Without a command, runs all services.
+    If no command is given, runs all services.
     """
     ctx.obj = project
     ctx.with_resource(invoked_for(project))

@@ -86,9 +86,9 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
 def import_(folder: Path, source: str, vhost: str | None) -> None:
     """Print a topology.yaml file generated from a RabbitMQ export or from the running broker.
 
-    FILE is a definitions.json file, or "-" for standard input. "live" stands for the broker in config.yaml. Prints to
-    standard error the objects that topology.yaml cannot contain, such as users, and the errors and unknown arguments in
-    the new file.
+    FILE is a definitions.json file, "-" for standard input, or "live" for the broker in config.yaml. Prints to standard
+    error the objects that topology.yaml cannot contain, such as users, and the errors and unknown arguments in the new
+    file.
     """
     if source == "live":
         objects, notes = _live(folder), list[str]()

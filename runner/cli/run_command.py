@@ -33,8 +33,8 @@ from runner.supervisor.output.line import LEVELS
 def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, log_level: str) -> None:
     """Run the services until Ctrl-C.
 
-    Declares the objects in topology.yaml on the broker first. Without SERVICES, runs all services in config.yaml. A
-    second Ctrl-C kills the processes that have not stopped yet.
+    Declares the objects in topology.yaml on the broker first. If no SERVICES are named, runs all services in
+    config.yaml. A second Ctrl-C kills the processes that have not stopped yet.
     """
     take_foreground()
     # The preparation reads the files in a separate process, while this process imports the remaining modules.
