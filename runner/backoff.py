@@ -1,4 +1,4 @@
-"""The delay before the next attempt, as a pure function."""
+"""A pure function that computes the delay before the next attempt."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ INTRODUCTION = """\
 *For everyone who types commands: each command with its arguments, options and examples.*
 
 The `fastcommerce` program is in `.venv/bin`. To run the program by name, run `source .venv/bin/activate` once in a
-terminal. `.venv/bin/python -m runner` starts the same program. If no command is given, the program runs all services. To use
-a project in another folder, put `--project DIR` before the command. The option `--help` prints the text on this page,
-which `make schema` generates from the commands.
+terminal. `.venv/bin/python -m runner` starts the same program. If no command is given, the program runs all services.
+To use a project in another folder, put `--project DIR` before the command. The option `--help` prints the text on this
+page, which `make schema` generates from the commands.
 
 - Commands such as `plan`, `apply`, `queues`, `dlq` and `ledger` use the broker that answers. If no broker answers,
   these commands run the private RabbitMQ until they finish.

@@ -216,7 +216,7 @@ def _declare_blindly(comparison: Comparison, say: Callable[[str], None]) -> bool
     if denied:
         # A user with minimal permissions uses objects that another user has declared.
         what = f"{len(denied)} exchanges, queues and bindings"
-        say(f"not declared: {what}, for which this user lacks the permission; they must already exist")
+        say(f"not declared: {what}, for which this user lacks the permission; these objects must already exist")
     if lines:
         raise DeclarationRefused("\n".join(lines))
     wanted: list[Exchange | Queue] = [*objects.exchanges, *objects.queues]

@@ -34,8 +34,8 @@ Exit codes:
   78  configuration error
 """
 
-#: The headings of the help and of docs/cli.md in the order of a first day, and the module and variable of each command.
-#: Only the module of the chosen command is imported, so that commands start quickly.
+#: The headings of the help and of docs/cli.md, in the order in which a new user needs the commands, and the module and
+#: variable of each command. Only the module of the chosen command is imported, so that commands start quickly.
 HEADINGS = {
     "Starting a project": {
         "init": "runner.cli.init_command:init",

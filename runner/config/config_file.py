@@ -17,7 +17,7 @@ from runner.config.value import BrokerUrls, Unshown
 
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_STORE_URLS = "sqlite:///PATH, or postgresql://user:password@host:port/database (any other @ as %40)"
+_STORE_URLS = "sqlite:///PATH, or postgresql://user:password@host:port/database (write any other @ as %40)"
 #: The allowed query parameters in a database server's address, none of which is a secret.
 _SHOWN = frozenset({"application_name", "connect_timeout", "host", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 
@@ -99,7 +99,7 @@ def _check_store_url(url: str) -> str:
 
 
 class StoreSettings(Part):
-    """The database of services that store data. An SQLite database file is created on first use."""
+    """The database of services that store data. A SQLite database file is created on first use."""
 
     url: Annotated[StrictStr, AfterValidator(_check_store_url)] = Field(
         DEFAULT_URL,

@@ -35,11 +35,11 @@ class Setting:
     #: True if the setting is allowed as an argument.
     is_argument: bool = True
     argument: str = field(default="")
-    #: The versions that accept the setting as an argument, for queue types with a different range of versions.
+    #: The versions that accept the setting as an argument, for each queue type whose range of versions differs.
     by_type: Mapping[str, Span] = field(default_factory=dict)
-    #: The versions that accept a value as an argument, for values with a different range of versions.
+    #: The versions that accept a value as an argument, for each value whose range of versions differs.
     by_value: Mapping[object, Span] = field(default_factory=dict)
-    #: The versions that accept a value in a policy, for values with a different range of versions.
+    #: The versions that accept a value in a policy, for each value whose range of versions differs.
     policy_by_value: Mapping[object, Span] = field(default_factory=dict)
     #: The versions that compare the setting when a queue or exchange is redeclared, or None if no version compares it.
     compared: Span | None = EVERY_VERSION

@@ -20,7 +20,7 @@ _LENGTH_DIGITS = 8
 
 
 def read_plain(head: bytes) -> tuple[str, str, dict[str, str], int] | None:
-    """Return method, path, headers and body length from a plain head, or None for any other head.
+    """Return the method, path, headers and body length from a plain head, or None for any other head.
 
     waitress would return the same result. Header names are in upper case, with ``_`` instead of ``-``.
     """

@@ -154,7 +154,7 @@ class Streams:
         """Send the heads of new streams, and all waiting events."""
         while self._begun:
             channel, head, feed = self._begun.popleft()
-            if channel in self._places:  # the connection may be closed already
+            if channel in self._places:  # the connection may already be closed
                 self._subscribers[channel] = _Subscriber(channel, feed)
                 feed.connect(self._has_changed)
                 channel.push(head)

@@ -45,9 +45,8 @@ class MessagePlaces:
 def with_live_bindings(objects: Objects, live: Live) -> Objects:
     """Return ``objects`` with the bindings on the broker instead of the bindings in topology.yaml.
 
-    The result includes FastCommerce's bindings that another client deleted, because messages that these bindings no
-    longer route are lost. If the broker has no record of FastCommerce's bindings, the bindings in topology.yaml are
-    returned.
+    The result includes FastCommerce's bindings that another client deleted. The messages that such a binding no longer
+    routes are lost. If the broker has no record of FastCommerce's bindings, the bindings in topology.yaml are returned.
     """
     ours = live.owned.bindings
     if not ours:

@@ -1,4 +1,4 @@
-"""The number of instances that a service needs for its ready messages, as a pure function."""
+"""A pure function that computes the number of instances that a service needs for its ready messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps that replace a service's outdated processes, as a pure function.
+"""A pure function that determines the steps for replacing a service's outdated processes.
 
 A new process is started alongside each outdated process. The old process stops only after the new process is ready. The
 next slot is handled only after the old process has exited.

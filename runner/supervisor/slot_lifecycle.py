@@ -1,4 +1,4 @@
-"""The states, restarts and failures of a slot as a pure function: ``step(slot, event, now) -> (slot, actions)``.
+"""A pure function for the states, restarts and failures of a slot: ``step(slot, event, now) -> (slot, actions)``.
 
 A slot, such as ``payment.2``, has at most one process at a time. Each process of a slot is an instance. Times are in
 seconds of a monotonic clock.

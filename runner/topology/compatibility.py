@@ -86,7 +86,7 @@ def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[
             name = binding_name(binding)
             yield Conflict(
                 path_of(binding, topology),
-                f"binding {name!r}: its key has {count} words '#', but RabbitMQ {dotted(LIMITS_HASHES.span.since)}"
+                f"binding {name!r}: its key contains {count} '#' words, but RabbitMQ {dotted(LIMITS_HASHES.span.since)}"
                 f" and later allow {MOST_HASHES} (this version: {dotted(live.version)}); remove it, or use another"
                 " broker",
                 (("binding", name),),

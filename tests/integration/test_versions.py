@@ -274,13 +274,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"queues": {"q": {"policy": {"consumer-timeout": 60000}}}}, "consumer-timeout"),
     ({"queues": {"q": {"policy": {"delivery-limit": -1}}}}, "delivery-limit -1"),
     ({"exchanges": {"e": {"type": "x-local-random"}}}, "x-local-random"),
-    ({"exchanges": {"e": {"type": "topic"}}, "queues": {"q": {"bind": {"e": ["#.a.#.#"]}}}}, "3 words '#'"),
+    ({"exchanges": {"e": {"type": "topic"}}, "queues": {"q": {"bind": {"e": ["#.a.#.#"]}}}}, "3 '#' words"),
     (
         {
             "exchanges": {"e": {"type": "topic"}},
             "bindings": [{"source": "e", "destination": "first", "routing_key": "#.#.#.#"}],
         },
-        "4 words '#'",
+        "4 '#' words",
     ),
     ({"queues": {"q": {"type": "classic", "durable": False}}}, "durable: false"),
 ]

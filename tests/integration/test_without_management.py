@@ -151,7 +151,7 @@ def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Pro
     body = {key: rights[key] for key in ("configure", "write", "read")}
     vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", body)
     runner = project.run("run", "payment", url=user)
-    runner.wait_for("not declared: .* this user lacks the permission; they must already exist")
+    runner.wait_for("not declared: .* this user lacks the permission; these objects must already exist")
     runner.wait_for("topology: not compared, because this user has only the permissions that services need")
     runner.pid_of("payment.1")
     assert "WARNING" not in runner.output

@@ -253,7 +253,7 @@ def test_a_binding_key_has_at_most_two_wildcards_for_any_words(
     lines = found(topology, Live(version=version))
     dotted = ".".join(map(str, version))
     expected = (
-        f"queues.q.bind.e.1: binding 'e -({key})-> q': its key has {count} words '#', but RabbitMQ 4.3"
+        f"queues.q.bind.e.1: binding 'e -({key})-> q': its key contains {count} '#' words, but RabbitMQ 4.3"
         f" and later allow 2 (this version: {dotted}); remove it, or use another broker"
     )
     assert lines == ([expected] if count else [])

@@ -27,7 +27,7 @@ Depth = Callable[[str], int]
 
 
 class Upkeep:
-    """The checks that enforce ``memory_max``, and that scale services with ``autoscale``."""
+    """The checks that enforce ``memory_max``, and that scale the services for which ``autoscale`` is set."""
 
     def __init__(self, supervisor: Supervisor, sampler: Sampler, depth: Depth) -> None:
         self._supervisor, self._sampler, self._depth = supervisor, sampler, depth

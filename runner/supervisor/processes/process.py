@@ -40,8 +40,7 @@ class Process:
             self.lifeline, theirs = socket.socketpair()
             undo.callback(self.lifeline.close)
             self.record = shared_memory.SharedMemoryFile(slot)
-            # Unlike a pipe, a file in memory never blocks the writer. Passwords in the file are never written to a
-            # disk.
+            # Unlike a pipe, a file in memory never blocks the writer. Passwords in the file are never written to disk.
             with theirs, contextlib.closing(self.record), os.fdopen(os.memfd_create(slot), "w+b") as stdin:
                 stdin.write(program.stdin)
                 stdin.seek(0)
