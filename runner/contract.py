@@ -39,8 +39,8 @@ class Contract:
     publishes: Bodies = field(default_factory=dict)
     #: The addresses on which the service listens, as (host, port) pairs.
     listens: Sequence[tuple[str, int]] = ()
-    #: The records that ``handle`` adds to the event history: ``events``, ``attempts``, or both. With ``attempts``,
-    #: workers report each attempt to the first queue that the service consumes.
+    #: The records that ``handle`` adds to the event history: ``events``, ``attempts``, or both. If ``attempts`` is
+    #: included, workers report each attempt to the first queue that the service consumes.
     records: Collection[str] = ()
     #: The order status that results from each published event. ``accepted`` marks the event that creates the order.
     #: Any other word is a decision about the order, and the latest decision determines the status.

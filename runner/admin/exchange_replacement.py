@@ -46,7 +46,8 @@ class ExchangeReplacement:
         self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, bindings))))
         for exchange in self._exchanges:
             # While an exchange has no bindings, the broker returns mandatory messages only if there is no alternate
-            # exchange. With an alternate exchange, the broker would accept a message, but route it to the wrong queue.
+            # exchange. If there is an alternate exchange, the broker accepts a message, but routes it to the wrong
+            # queue.
             if policy_name("exchange", exchange.name) in self._live.policies:
                 self._broker.delete_policy(policy_name("exchange", exchange.name))
             self._broker.delete_exchange(exchange.name)

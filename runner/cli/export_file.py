@@ -35,7 +35,7 @@ class ExportFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stream: IO[Any] | None = None
-        #: True after the file's directory entry was written to the disk.
+        #: True after the file's directory entry has been written to disk.
         self._is_named = False
 
     def check(self) -> None:
@@ -68,7 +68,7 @@ class ExportFile:
         return stream
 
     def save(self) -> None:
-        """Write all lines and the file's directory entry to the disk. Raises RunnerError."""
+        """Write all lines and the file's directory entry to disk. Raises RunnerError."""
         if self._stream is None:
             return
         try:
@@ -86,7 +86,7 @@ class ExportFile:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
 
     def sync(self) -> None:
-        """Write the file and its directory entry to the disk, and close the file. Raises RunnerError."""
+        """Write the file and its directory entry to disk, and close the file. Raises RunnerError."""
         try:
             self.save()
         finally:

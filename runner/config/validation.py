@@ -1,4 +1,4 @@
-"""Validation of plain values with pydantic models, with error texts in this project's style."""
+"""Validation of plain values by pydantic models, with error texts in this project's style."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class Reader:
     def __init__(self, url: str, queue: str, *, credit: int = MAX_PREFETCH, limit: int | None = None) -> None:
         """``credit`` is the number of messages that the broker may deliver in addition to the unacked messages."""
         self._queue, self._step, self._limit = queue, credit, limit
-        # Without acknowledgements, each consumer receives all its messages before the next consumer is added. A quorum
-        # queue requeues messages consumer by consumer, so the messages keep their order.
+        # Because no message is acknowledged, each consumer receives all its messages before the next consumer is added.
+        # A quorum queue requeues messages consumer by consumer, so the messages keep their order.
         self._low = 1 if credit == MAX_PREFETCH else max(1, credit // 2)
         self._consumers: list[str] = []
         self._is_closing = False

@@ -29,8 +29,8 @@ TICK = 0.1
 #: Seconds without a confirm after which the replay fails.
 CONFIRM_TIMEOUT = 60.0
 #: Seconds after which the replay requeues its messages and reads them again. RabbitMQ closes a channel if a message
-#: remains unacked for half an hour (consumer_timeout). At a low rate, unselected messages would remain unacked that
-#: long.
+#: remains unacked for half an hour (consumer_timeout). At a low rate, unselected messages would otherwise remain
+#: unacked for that long.
 MAX_HOLD = 600.0
 
 

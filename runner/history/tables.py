@@ -10,7 +10,7 @@ from runner.store.schema import metadata
 events = Table(
     "events",
     metadata,
-    # With this primary key, a second delivery of the same event adds no row.
+    # Because of this primary key, a second delivery of the same event adds no row.
     Column("id", Text, primary_key=True),
     Column("type", Text, nullable=False),
     Column("order_id", Text),

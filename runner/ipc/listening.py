@@ -1,8 +1,8 @@
 """Listening sockets that several processes share, and that can be closed without resetting connections.
 
 When the last file descriptor of a listening socket is closed, Linux resets the connections that no process has
-accepted. These resets can be avoided if another socket serves the same clients, in the way that a socket on 0.0.0.0
-serves clients of 127.0.0.1. The supervisor closes its descriptor of the old socket first. The process with the last
+accepted. These resets can be avoided if another socket serves the same clients. For example, a socket on 0.0.0.0 also
+serves the clients of 127.0.0.1. The supervisor closes its descriptor of the old socket first. The process with the last
 descriptor drops new connections, accepts the waiting connections, and closes the socket.
 
 The filter that drops new connections is a workaround. Remove the filter when Linux can move the waiting connections of
@@ -35,7 +35,7 @@ def listening_socket(host: str, port: int, *, reuse: bool = False) -> socket.soc
     """Return a non-blocking socket that listens on a numeric address. Raises OSError.
 
     Several processes can share the socket, so ``accept`` must not block if another process has accepted the connection
-    first. ``reuse`` allows the port of another socket of this service (SO_REUSEPORT, socket(7)).
+    first. ``reuse`` allows a port on which another socket of this service listens (SO_REUSEPORT, socket(7)).
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse)

@@ -42,7 +42,7 @@ class Purge(Emptier):
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``write`` writes one message, and ``save`` returns when all written messages are on the disk.
+        """``write`` writes one message, and ``save`` returns when all written messages are on disk.
 
         ``note`` creates the event that records the removal of a message, from the message and its number. If ``note``
         returns None, no event is published. A message is removed only after the broker has confirmed the event.

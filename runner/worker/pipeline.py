@@ -22,8 +22,8 @@ from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
 from runner.worker.runtime import Runtime
 
-#: Seconds between attempts while the broker or the database is unreachable. For the broker, the delay doubles after
-#: each attempt, up to ``LONGEST_DELAY``.
+#: Seconds between attempts while the broker or the database is unreachable. While the broker is unreachable, the delay
+#: doubles after each attempt, up to ``LONGEST_DELAY``.
 RETRY_PAUSE, LONGEST_DELAY = 0.5, 10.0
 #: The states in which a stopping worker leaves a message unacked, so that the broker requeues it.
 _NOT_BEGUN = (DeliveryState.RECEIVED, DeliveryState.POSTPONED)
