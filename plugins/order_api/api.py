@@ -125,7 +125,7 @@ def place_directly(request: DirectRequest) -> DirectReply | None:
 
 
 class OrderLookup:
-    """The lookup of orders, which leaves most of the server's threads to requests that place orders."""
+    """Order lookups, which leave most of the server's threads free for requests that place orders."""
 
     def __init__(self, context: Context, threads: int) -> None:
         """``threads`` is the number of requests that the server can answer at the same time."""

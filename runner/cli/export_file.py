@@ -44,7 +44,7 @@ class ExportFile:
             raise RunnerError(f"{self.path}: already exists; allowed: a new file")
 
     def write(self, line: str) -> None:
-        """Write a line. Raises RunnerError if the file cannot be written, or existed before the first line."""
+        """Write a line. Raises RunnerError if the file cannot be written, or existed before the first write."""
         try:
             stream = self._stream or self._make()
             stream.write(line + "\n")

@@ -169,7 +169,7 @@ def _show_change(examination: Comparison, change: Change, waits_for: str = "") -
 
 
 def _waits(examination: Comparison) -> dict[int, str]:
-    """Return, for the id of each change, the object that the change waits for if ``--replace`` is not used."""
+    """Return, by the id of each change, the object for which the change must wait unless ``--replace`` is used."""
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
 

@@ -1,7 +1,8 @@
 r"""Policy patterns, which are PCRE regular expressions.
 
 RabbitMQ searches the bytes of a name for a policy's pattern with Erlang's ``re`` (``rabbit_policy:matches``), without
-the ``unicode`` option. Character classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28.
+the ``unicode`` option. Character classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27, and ASCII since Erlang/OTP
+28.
 
 A search that exceeds the step limit finds no match. The limit is 10,000,000 steps up to RabbitMQ 4.2.8 and 4.3.1, and
 50,000 steps in later versions (``rabbit_re``).

@@ -53,7 +53,7 @@ class Job:
 
 
 class BatchFailure(Exception):
-    """The failure of a batch because a job raised an exception or a job's row already exists."""
+    """The failure of a batch in which a job raised an exception or a job's row already exists."""
 
 
 def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:

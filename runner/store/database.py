@@ -24,7 +24,8 @@ LOCK_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5
 #: Seconds after which a connection with unacknowledged data is closed (TCP_USER_TIMEOUT, tcp(7)).
 NETWORK_TIMEOUT = 30.0
-#: The number of threads in a process that can read a SQLite file at the same time. No process has more handlers.
+#: The number of threads in a process that can read a SQLite file at the same time. No process has more handlers than
+#: this number.
 MOST_READERS = 64
 #: The option that marks a connection for single SELECTs, which neither acquire locks nor wait for locks.
 _READS = "runner_reads"

@@ -228,7 +228,8 @@ class EventOutbox:
         """Commit the writes of ``work`` together with the events that it returns, then publish the events.
 
         The future's result is the list of committed events. Each event is published at least once, even if this process
-        dies. ``work`` may be called more than once, but never at the same time as another such function of the plugin.
+        dies. ``work`` may be called more than once, but never at the same time as another ``work`` function of the
+        plugin.
 
         If the future fails with one of the following errors, neither rows nor events are written:
 

@@ -17,7 +17,7 @@ class Role(Enum):
 
     #: The process that occupies the slot.
     HOLDER = "holder"
-    #: The new process, which will replace the holder as soon as the new process is ready.
+    #: The new process, which will occupy the slot as soon as the new process is ready.
     FRESH = "fresh"
     #: A stopping process, which was replaced or whose slot was removed.
     OLD = "old"

@@ -204,7 +204,8 @@ class DeliveryLifecycle:
         self.until: Callable[[Callable[..., None]], None]
         #: A function that returns the event for a finished commit, or raises the commit's error.
         self.committed: Callable[[Future[Any]], DeliveryEvent]
-        #: The messages to publish in this state, how many have no answer yet, and the failed messages.
+        #: The messages to publish in this state, the number of messages that have no answer yet, and the failed
+        #: messages.
         self.outgoing: Sequence[Encoded] = ()
         self.unanswered = 0
         self.unconfirmed: list[tuple[Encoded, BrokerError]] = []

@@ -43,7 +43,7 @@ class HandlerTimes:
         return None
 
     def unacknowledged(self, queue: str, now: float, timeout: float | None = None) -> str | None:
-        """Return a description of the message whose handler exceeded the broker's ``consumer_timeout``, or None.
+        """Describe the message whose handler exceeded the broker's ``consumer_timeout``. Return None if there is none.
 
         ``queue`` is the queue of the message, or "" for any queue. ``timeout`` is the ``consumer_timeout`` in seconds,
         or None if unknown. If the timeout is unknown, the oldest delivery is described. A message that mostly waited

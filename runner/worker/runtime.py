@@ -47,7 +47,7 @@ class Runtime:
     def crash(self) -> None:
         """Log the current exception and stop the worker.
 
-        Otherwise a worker that has lost a handler thread or a delivery would look healthy.
+        Otherwise, a worker that has lost a handler thread or a delivery would look healthy.
         """
         self._log.exception("a handler thread crashed")
         self._on_crash()

@@ -136,7 +136,7 @@ class InOrder:
 
     @property
     def wait(self) -> float | None:
-        """The seconds until the oldest line is old enough, or None if the buffer is empty."""
+        """The number of seconds until the oldest line is old enough, or None if the buffer is empty."""
         if not self._lines:
             return None
         return min(max(0.0, self._lines[0].time + self._hold - time.time()), self._hold)

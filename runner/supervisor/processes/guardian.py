@@ -19,7 +19,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: Seconds between SIGTERM and SIGKILL. A worker whose supervisor is gone exits by itself within about the same time.
+#: Seconds between SIGTERM and SIGKILL. A worker whose supervisor has exited also exits by itself within about the same
+#: time.
 GRACE = 1.5
 #: Seconds for which the guardian kills remaining processes. A process may have forked before it was killed.
 PATIENCE = 5.0
