@@ -113,11 +113,11 @@ class Management(ManagementApi):
         return reported_count(self.queue(queue), "messages")
 
     def ready_of(self, queue: str) -> int | None:
-        """Return the number of ready messages, from statistics that are a few seconds old, or None if unknown."""
+        """Return the number of ready messages, or None if it is unknown. The statistics are a few seconds old."""
         return reported_count(self.queue(queue), "messages_ready")
 
     def unacknowledged_of(self, queue: str) -> int | None:
-        """Return the number of unacked messages, from statistics that are a few seconds old, or None if unknown."""
+        """Return the number of unacked messages, or None if it is unknown. The statistics are a few seconds old."""
         return reported_count(self.queue(queue), "messages_unacknowledged")
 
     def type_of(self, queue: str) -> str:

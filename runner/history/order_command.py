@@ -25,7 +25,7 @@ _STATUS_COLOURS = {FAILED: "red", ACCEPTED: "cyan"}
 
 
 class OrderGroup(click.Group):
-    """The ``order`` command, which suggests ``order history`` for an id without a subcommand."""
+    """The ``order`` command, which suggests ``order history`` if an id is given without a subcommand."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -11,7 +11,7 @@ A moving message is therefore found at least once, in a count or as a handled me
 
 A message may be missing for a moment if it moved back between two counts, for example after a delay or a replay. An
 unacked message may be missing for a few seconds, until the statistics include the message. Therefore, the search is
-repeated. A message is lost if it remains missing, and no count changes, for more than two statistics intervals.
+repeated. A message counts as lost if it remains missing and no count changes for more than two statistics intervals.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def compile_topology(
 
 
 def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
-    """Return the policy setting for a consumer timeout, or an empty dict if the broker is too old or unknown."""
+    """Return the policy setting for a consumer timeout, or an empty dict if the version is too old or unknown."""
     known = QUEUE_POLICY_KEYS[CONSUMER_TIMEOUT_KEY]
     if version is None or known.version_problem(0, version, is_policy=True) is not None:
         return {}

@@ -24,7 +24,7 @@ def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = N
 
 
 class Policies:
-    """A set of policies with fast lookup, even if thousands of policies each match a single name."""
+    """A set of policies. The lookup is fast even if thousands of policies each match a single name."""
 
     def __init__(self, policies: Iterable[Policy], version: Version | None = None) -> None:
         self._version = version
