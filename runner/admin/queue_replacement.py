@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: The priority of the policy for a drained queue, which is higher than the priorities of the generated policies.
 DRAIN_PRIORITY = 2000
-#: A delivery limit that no number of interruptions reaches.
+#: A delivery limit that is too high to be reached through interruptions.
 NO_LIMIT = 1_000_000_000
 #: Seconds until RabbitMQ's statistics are correct after a consumer has exited. RabbitMQ collects statistics every 5 s,
 #: and less often from a busy queue.

@@ -84,8 +84,8 @@ class Consumer:
     - ``on_timeout`` gets the queue and the timeout in seconds when an ack may have exceeded the broker's
       ``consumer_timeout``. An unknown queue is "", and an unknown timeout is None.
 
-    The prefetch of each queue starts at ``at_first``. The consumer raises it to ``prefetch`` after N answered messages.
-    N is ``prefetch`` times the number of queues.
+    The prefetch of each queue starts at ``at_first``. The consumer raises the prefetch to ``prefetch`` after N answered
+    messages. N is ``prefetch`` times the number of queues.
     """
 
     def __init__(

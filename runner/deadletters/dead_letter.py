@@ -77,7 +77,7 @@ class DeadLetter:
 
     @property
     def trusted_headers(self) -> Mapping[str, Any]:
-        """The headers, but without worker headers if the broker dead-lettered the sender's own message.
+        """The headers, excluding headers of workers if the broker dead-lettered the sender's own message.
 
         Workers publish their copies to the default exchange, so all death entries of a copy name this exchange.
         """

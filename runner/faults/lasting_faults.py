@@ -18,7 +18,7 @@ from runner.invocation import invocation
 @click.command(short_help="Delay each handler of a service.")
 @click.argument("service")
 @click.argument("delay", type=PERIOD)
-@click.option("--for", "seconds", type=PERIOD, default="30s", show_default=True, help="Duration of the fault.")
+@click.option("--for", "seconds", type=PERIOD, default="30s", show_default=True, help="The duration of the fault.")
 @as_json
 @click.pass_obj
 def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool) -> None:

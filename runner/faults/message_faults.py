@@ -36,7 +36,9 @@ _count = click.IntRange(1, MOST)
 
 @click.command(short_help="Duplicate the next messages that are routed to a queue.")
 @click.argument("queue")
-@click.option("--count", type=_count, default=10, show_default=True, help="Maximum number of messages.")
+@click.option(
+    "--count", type=_count, default=10, show_default=True, help="The maximum number of messages to duplicate."
+)
 @click.option("--for", "seconds", type=PERIOD, default="10s", show_default=True, help="Maximum duration.")
 @as_json
 @click.pass_obj
@@ -79,7 +81,7 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
 
 @click.command(short_help="Publish a poison message to a queue.")
 @click.argument("queue")
-@click.option("--count", type=_count, default=1, show_default=True, help="Number of messages.")
+@click.option("--count", type=_count, default=1, show_default=True, help="The number of messages to publish.")
 @click.option("--kill", "is_crashing", is_flag=True, help="Make the message crash every worker that handles it.")
 @as_json
 @click.pass_obj

@@ -68,7 +68,8 @@ class Peek(Reader):
 
     def _opened(self, channel: Channel) -> None:
         version = parsed(str((channel.connection.server_properties or {}).get("version", "")))
-        # Without a delivery limit, a nack could move a message to the end of the queue (RabbitMQ: "Quorum Queues").
+        # If there is no delivery limit, a nack could move a message to the end of the queue (RabbitMQ: "Quorum
+        # Queues").
         self._has_nack = NACK_IS_NO_FAILURE.holds(version) and self._delivery_limit is not None
         super()._opened(channel)
 

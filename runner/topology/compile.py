@@ -1,8 +1,8 @@
 """The compilation of topology.yaml, which turns ``bind``, ``retry``, ``dead_letter`` and ``policy`` into objects.
 
 Settings that can change on an existing queue become one generated policy, because RabbitMQ applies only one policy to a
-queue. The settings of a retry queue become arguments. They never change, because another delay results in another queue
-name.
+queue. The settings of a retry queue become arguments. These arguments never change, because a queue with another delay
+has another name.
 """
 
 from __future__ import annotations
