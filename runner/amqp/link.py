@@ -24,7 +24,7 @@ OPEN_TIMEOUT = 5
 RECONNECT_DELAYS = Backoff(0.1, max=5.0)
 #: The time in seconds for which a channel must remain open. If a channel is lost sooner, the next delay is longer.
 STABLE_AFTER = 10.0
-#: The number of consecutive early losses after which a link is hopeless.
+#: The number of consecutive early losses after which a link is considered hopeless.
 MOST_LOSSES = 8
 
 log = logging.getLogger("runner.amqp")

@@ -142,7 +142,7 @@ class Close:
         return None if found is None else int(found[1])
 
     def error(self, where: str) -> RunnerError:
-        """Return the error for a waiting caller.
+        """Return the error to raise for a caller that is waiting.
 
         The error is BrokerUnreachable only if the cause may disappear by itself.
         """

@@ -39,7 +39,7 @@ class InjectedFaults:
     def before(self, message: Message) -> None:
         """Crash the worker if a header requires a crash, or wait for the delay of ``slow``.
 
-        Must run on a handler thread.
+        Call this method on a handler thread.
         """
         if message.headers.get(FAULT) == KILL:
             # The signal stops this thread immediately, so the handler cannot start.

@@ -28,7 +28,7 @@ WARNING_PAUSE = 10.0
 def bind(host: str, port: int, context: Context) -> socket.socket:
     """Return a socket that listens on the address.
 
-    Raises PluginError or RunnerError. The error names the option (``host`` or ``port``) and a fix.
+    Raises PluginError or RunnerError. The error names the option (``host`` or ``port``) and a remedy.
     """
     where = f"services.{context.service}.options"
     if not 0 <= port <= 65535:

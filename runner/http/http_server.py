@@ -67,7 +67,7 @@ class HttpServer:
         max_body_bytes: int,
         direct: Mapping[tuple[str, str], DirectRoute],
     ) -> None:
-        """Listen on ``host`` and ``port``. Raises PluginError or RunnerError with a fix."""
+        """Listen on ``host`` and ``port``. Raises PluginError or RunnerError with a remedy."""
         hosts = AllowedHosts(allowed_hosts, host)
         self._socket = sock = bind(host, port, context)
         self._loop_thread = threading.get_ident()
@@ -227,7 +227,7 @@ def serve(
     if max_body_bytes < 0:
         raise ValueError(f"max_body_bytes: {max_body_bytes} is out of range; allowed: 0 or more")
     if isinstance(allowed_hosts, str):
-        # A string is iterable, so each character would be used as a host.
+        # A string is iterable, so each of its characters would be used as a host.
         raise ValueError(f"allowed_hosts: not a list, {allowed_hosts!r}; allowed: a list of names")
     with HttpServer(
         app, context, host=host, port=port, allowed_hosts=allowed_hosts, threads=threads,

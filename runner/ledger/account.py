@@ -55,8 +55,8 @@ class Account:
     #: The ids of dead letters that a consumer of the dead-letter queue has received.
     consumed_dead_letters: set[str] = field(default_factory=set)
     discarded: set[str] = field(default_factory=set)
-    #: The ids of messages that were handled more than once. ``wrong`` contains only the ids that an inbox should have
-    #: stopped.
+    #: The ids of messages that were handled more than once. ``wrong`` contains only the ids of messages whose repeated
+    #: handling an inbox should have prevented.
     twice: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
     #: The ids that are reported as lost. While messages are waiting, it is unknown which missing ids are lost. In that

@@ -77,8 +77,8 @@ def is_growing(samples: Sequence[Sample]) -> bool:
 def arrivals(samples: Sequence[Sample]) -> float | None:
     """Return the rate, in messages per second, at which messages arrive in a queue that no message leaves.
 
-    The rate covers the last RATE_WINDOW seconds. It is None if the rate is unknown. The rate is unknown if a message
-    has left the queue, or if there are fewer than two samples.
+    The rate covers the last RATE_WINDOW seconds. It is unknown (None) if a message has left the queue, or if there are
+    fewer than two samples.
     """
     recent = [one for one in samples if one.time >= samples[-1].time - RATE_WINDOW]
     if len(recent) < 2 or recent[-1].time <= recent[0].time:

@@ -25,7 +25,7 @@ class CrashBlame:
     def after(
         self, messages: Sequence[CurrentMessage], code: int, reason: str, *, is_outside: bool = False
     ) -> CrashBlame:
-        """Return a new record to which the death of a worker that was handling the given messages is added.
+        """Return a new record that includes one more death. The worker was handling the given messages when it died.
 
         ``code`` is the worker's exit code as in ``subprocess``, and ``reason`` describes the exit. ``is_outside`` is
         True if another process killed the worker.
