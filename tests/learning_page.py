@@ -80,15 +80,15 @@ def _walk(terminal: Terminal, exercise: Exercise, work: Path) -> None:
     choices = exercise.file.predict.choices
     terminal.wait_for("your answer")
     terminal.type("abcdef"[next(place for place, one in enumerate(choices) if one != exercise.file.predict.answer)])
-    terminal.wait_for("q: quit")
+    terminal.wait_for("check again")
     for folder in (exercise.folder / "wrong" / MISTAKE, exercise.folder / SOLUTION):
         for file in exercise.file.edit:
             if (folder / file).is_file():
                 shutil.copy(folder / file, work / file)
         terminal.wait_for("checked in")
-        terminal.wait_for("learn hint" if folder.name == MISTAKE else "your answer")
+        terminal.wait_for("check again" if folder.name == MISTAKE else "your answer")
     terminal.type("abcdef"[exercise.file.review.choices.index(exercise.file.review.answer)])
-    terminal.wait_for("q: quit")
+    terminal.wait_for("Enter: quit")
     terminal.type("q")
     terminal.process.wait(30)
     terminal.wait_for("")
@@ -99,7 +99,7 @@ def main() -> None:
     LEARNING.write_text(replaced(LEARNING, "exercises", table()), "utf-8")
     TEACHING.write_text(replaced(TEACHING, "mistakes", mistakes()), "utf-8")
     if "--transcript" in sys.argv:
-        LEARNING.write_text(replaced(LEARNING, "transcript", transcript()), "utf-8")
+        TEACHING.write_text(replaced(TEACHING, "transcript", transcript()), "utf-8")
 
 
 if __name__ == "__main__":

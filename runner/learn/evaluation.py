@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +63,9 @@ def _queue(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
         return Seen(keys == sorted(one.keys), f"{one.queue} contains {wanted}", f"it contains {listed}", listed)
     wanted_count = one.ready or SOME
     if ready is None:
-        return Seen(False, f"{one.queue}: {wanted_count} ready", f"the queue {one.queue} does not exist", "0")
+        similar = difflib.get_close_matches(one.queue, [name for name in observed.ready if name != one.queue], n=1)
+        hint = f"; your files have {similar[0]}" if similar else ""
+        return Seen(False, f"{one.queue}: {wanted_count} ready", f"the queue {one.queue} does not exist{hint}", "0")
     seen = f"{one.queue}: {ready} ready, {observed.unacked(one.queue)} unacked"
     return Seen(wanted_count.matches(ready), f"{one.queue}: {wanted_count} ready", seen, str(ready))
 

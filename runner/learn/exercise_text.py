@@ -6,19 +6,30 @@ import re
 import textwrap
 from collections.abc import Iterator
 
+from runner.invocation import invocation
 from runner.learn.exercise import README, Exercise
 
 _ITEM = re.compile(r"(?:- |\d+\. )")
+#: The program at the beginning of a command in a sample.
+_COMMAND = re.compile(r"^( {4,})fastcommerce(?= )", re.MULTILINE)
 
 
 def exercise_text(exercise: Exercise, width: int) -> str:
-    """Return the text and the tasks of an exercise in lines of at most ``width`` characters, except for samples."""
+    """Return the text of an exercise in lines of at most ``width`` characters, except for samples.
+
+    A command in a sample begins with the program as this process was started, so that the learner can copy it.
+    """
     text = (exercise.folder / README).read_text("utf-8").strip()
+    return "\n".join(_wrapped(_COMMAND.sub(rf"\1{invocation()}", text), width)).rstrip()
+
+
+def task_text(exercise: Exercise, width: int) -> str:
+    """Return the list of the tasks."""
     tasks = [
         textwrap.fill(task.title, width, initial_indent=f"  {number}. ", subsequent_indent="     ")
         for number, task in enumerate(exercise.file.tasks, 1)
     ]
-    return "\n".join([*_wrapped(text, width), "Tasks:", *tasks])
+    return "\n".join(["Tasks:", *tasks])
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ import click
 
 from runner.cli.terminal import has_colour
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
+from runner.invocation import invocation
 from runner.learn.checker import check_exercise
 from runner.learn.classroom import Classroom
 from runner.learn.classroom_broker import ClassroomBroker
@@ -68,7 +69,7 @@ def start(project: Path, name: str) -> None:
     exercise = room.exercise(name)
     folder = room.workspace.start(exercise)
     click.echo(room.lesson().text_of(exercise))
-    click.echo(f"\nyour files: {folder}")
+    click.echo(f"\nyour files: {folder}\nto begin: {invocation('learn')}")
 
 
 @learn.command("next", short_help="Go to the next exercise that is not done.")
@@ -84,7 +85,7 @@ def next_(project: Path) -> None:
         return
     folder = room.workspace.start(exercise)
     click.echo(room.lesson().text_of(exercise))
-    click.echo(f"\nyour files: {folder}")
+    click.echo(f"\nyour files: {folder}\nto begin: {invocation('learn')}")
 
 
 @learn.command(short_help="Show the next hint.")
@@ -105,11 +106,14 @@ def solution(project: Path, name: str | None) -> None:
     room.lesson().solution(room.exercise(name))
 
 
-@learn.command(short_help="Restore the first files of an exercise.")
+@learn.command(short_help="Restore the original files of an exercise.")
 @_name
 @click.pass_obj
 def reset(project: Path, name: str | None) -> None:
-    """Restore the first files of the current exercise, or of the exercise N. Your files are kept in my-work/.old/."""
+    """Restore the original files of the current exercise, or of the exercise N.
+
+    Your files are kept in my-work/.old/.
+    """
     room = Classroom(project)
     room.lesson().reset(room.exercise(name))
 
@@ -178,6 +182,8 @@ def _shown(results: Sequence[ExerciseResult], room: Classroom) -> str:
     for result in results:
         lines.append(f"{result.exercise}: {result.points} of {result.of} points")
         lines += result_lines(result, width=room.lesson().width, colour=has_colour())
+        if result.verdict is Verdict.FAIL:
+            lines += ["", f"a hint: {invocation('learn', 'hint', result.exercise[:2])}"]
     return "\n".join(lines)
 
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import os
-import select
-import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -18,8 +14,9 @@ from runner.cli.terminal import has_colour, terminal_width
 from runner.invocation import invocation
 from runner.learn.checker import check_exercise
 from runner.learn.classroom_broker import ClassroomBroker
+from runner.learn.dialogue import Dialogue, Quit
 from runner.learn.exercise import README, SOLUTION, Exercise, Question
-from runner.learn.exercise_text import exercise_text
+from runner.learn.exercise_text import exercise_text, task_text
 from runner.learn.result_text import result_lines
 from runner.learn.verdict import Verdict
 from runner.learn.workspace import Workspace
@@ -27,12 +24,10 @@ from runner.learn.workspace import Workspace
 #: Seconds between two looks at the learner's files, and seconds without a change after which a save is complete.
 INTERVAL, SETTLE = 0.3, 0.2
 #: The keys of the watch mode.
-KEYS = "Enter: check again · h: hint · s: solution · r: reset · l: list · n: next exercise · q: quit"
-_LETTERS = "abcdef"
-
-
-class Quit(Exception):
-    """The learner leaves the watch mode."""
+KEYS = (
+    "Each save is checked. Or type one of these keys, and then Enter:\n"
+    "h hint · s solution · r reset · l list · n next exercise · q quit · only Enter: check again"
+)
 
 
 class Lesson:
@@ -42,9 +37,7 @@ class Lesson:
         """``is_large`` is True for a projector: fewer words on a line, and blank lines between the parts."""
         self._exercises, self._workspace = exercises, workspace
         self.width = min(56 if is_large else 88, terminal_width() or 88)
-        self._gap = "\n\n" if is_large else "\n"
-        #: The typed bytes that are not handled yet.
-        self._typed = b""
+        self._dialogue = Dialogue(self.width, "\n\n" if is_large else "\n")
 
     def run(self, first: Exercise) -> None:
         """Run until the learner leaves, or until every exercise is passed."""
@@ -58,7 +51,7 @@ class Lesson:
                 while exercise is not None:
                     self._one(exercise, broker)
                     exercise = self._after(exercise)
-                click.echo(f"{self._gap}All exercises are done.")
+                self._dialogue.part("All exercises are done.")
             # The broker is closed by the stack, so it must have started.
             broker.result()
 
@@ -71,67 +64,72 @@ class Lesson:
     def _one(self, exercise: Exercise, broker: concurrent.futures.Future[ClassroomBroker]) -> None:
         folder = self._workspace.start(exercise)
         is_changed = _fingerprint(folder) != _fingerprint(exercise.starter)
-        click.echo(self._gap + self.text_of(exercise))
+        click.echo(self._dialogue.gap + exercise_text(exercise, self.width))
+        # The tasks would reveal the answer.
         self.predict(exercise)
-        click.echo(
-            f"{self._gap}Edit {', '.join(str(folder / one) for one in exercise.file.edit)}. Each save is checked."
-        )
-        click.echo(KEYS)
+        click.echo(self._dialogue.gap + task_text(exercise, self.width))
+        files = ", ".join(str(folder / one) for one in exercise.file.edit)
+        self._dialogue.part(f"Edit {files}.\n{KEYS}")
         seen = _fingerprint(folder)
         is_due = is_changed
         while True:
             if is_due and self.check(exercise, broker):
-                self._wait_for_enter()
+                self._leave(exercise)
                 return
             is_due = False
-            for key in self._events(folder, seen):
-                is_due = self._handle(key, exercise)
-                break
+            key = self._key(folder, seen)
             seen = _fingerprint(folder)
+            is_due = self._handle(key, exercise)
 
     def check(self, exercise: Exercise, broker: concurrent.futures.Future[ClassroomBroker]) -> bool:
         """Check the learner's files and print the result. Return True if the exercise is passed."""
-        if not broker.done():
-            click.echo("starting the classroom's RabbitMQ ...")
+        click.echo("checking ..." if broker.done() else "starting the classroom's RabbitMQ ...")
         started = time.monotonic()
         record = self._workspace.progress.of(exercise)
         folder = self._workspace.path(exercise)
         result = check_exercise(exercise, folder, broker.result(), record.prediction or "")
         self._workspace.note(exercise, result)
-        click.echo(self._gap + f"{exercise.name}, checked in {time.monotonic() - started:.1f} s")
+        self._dialogue.part(f"{exercise.name}, checked in {time.monotonic() - started:.1f} s")
         for line in result_lines(result, width=self.width, colour=has_colour()):
             click.echo(line)
+        self._dialogue.discard()
         if result.verdict is Verdict.PASS:
             self.explain(exercise)
+        else:
+            self._dialogue.part(KEYS)
         return result.verdict is Verdict.PASS
 
     def explain(self, exercise: Exercise) -> None:
         """Print the explanation, with the prediction beside the fact, and ask the review question."""
         record = self._workspace.progress.of(exercise)
         predict = exercise.file.predict
-        self._print(self._gap + exercise.file.explain.strip())
+        self._dialogue.part(exercise.file.explain.strip())
         if record.prediction is not None:
             is_right = record.prediction == predict.answer
             fact = "That is what happened." if is_right else f"What happened: {predict.answer}."
-            self._print(f"{self._gap}You predicted: {record.prediction}. {fact}")
+            self._dialogue.part(f"You predicted: {record.prediction}. {fact}")
         if record.review is None:
-            record.review = self._ask(exercise.file.review)
+            click.echo()
+            record.review = self._reviewed(exercise.file.review)
             self._workspace.save()
-            if record.review is not None:
-                is_right = record.review == exercise.file.review.answer
-                click.echo("Right." if is_right else f"The answer is: {exercise.file.review.answer}.")
+
+    def _reviewed(self, question: Question) -> str | None:
+        answer = self._dialogue.ask(question)
+        if answer is not None:
+            self._dialogue.print("Right." if answer == question.answer else f"The answer is: {question.answer}.")
+        return answer
 
     def predict(self, exercise: Exercise) -> None:
         """Ask for the prediction, once."""
         record = self._workspace.progress.of(exercise)
         if record.prediction is None:
-            click.echo(f"{self._gap}First a prediction. It is kept, but not graded.")
-            record.prediction = self._ask(exercise.file.predict)
+            self._dialogue.part("First a prediction. It is kept, but not graded.")
+            record.prediction = self._dialogue.ask(exercise.file.predict)
             self._workspace.save()
 
     def text_of(self, exercise: Exercise) -> str:
         """Return the text and the tasks of an exercise."""
-        return exercise_text(exercise, self.width).rstrip()
+        return f"{exercise_text(exercise, self.width)}\n\n{task_text(exercise, self.width)}"
 
     def _ask_review(self, exercise: Exercise) -> None:
         """Ask the question of the previous exercise again, at the start of a session."""
@@ -139,59 +137,29 @@ class Lesson:
         passed = [one for one in before if self._workspace.progress.of(one).passed_at is not None]
         if not passed or self._workspace.progress.of(exercise).checks:
             return
-        question = passed[-1].file.review
-        click.echo(f"{self._gap}A question about {passed[-1].file.title!r}:")
-        answer = self._ask(question)
-        if answer is not None:
-            click.echo("Right." if answer == question.answer else f"The answer is: {question.answer}.")
+        self._dialogue.part(f"Do you remember? A question about {passed[-1].file.title!r}:")
+        self._reviewed(passed[-1].file.review)
 
-    def _ask(self, question: Question) -> str | None:
-        """Ask a question. Return the chosen answer, or None if the learner skips it."""
-        self._print(question.ask)
-        for letter, choice in zip(_LETTERS, question.choices, strict=False):
-            click.echo(f"  {letter}) {choice}")
-        while True:
-            click.echo(f"your answer (a to {_LETTERS[len(question.choices) - 1]}, Enter skips): ", nl=False)
-            sys.stdout.flush()
-            answer = self._read_line()
-            if not answer:
-                return None
-            place = _LETTERS.find(answer[0].lower())
-            if len(answer) == 1 and 0 <= place < len(question.choices):
-                return question.choices[place]
-
-    def _print(self, text: str) -> None:
-        """Print a text, with each of its lines wrapped."""
-        for line in text.split("\n"):
-            click.echo(textwrap.fill(line, self.width, break_long_words=False, break_on_hyphens=False))
-
-    def _read_line(self) -> str:
-        # A buffered reader would read further lines, which select(2) would then not report.
-        while b"\n" not in self._typed:
-            data = os.read(sys.stdin.fileno(), 4096)
-            if not data:
+    def _leave(self, exercise: Exercise) -> None:
+        following = self._after(exercise)
+        if following is not None:
+            self._workspace.start(following)
+        self._dialogue.part("Enter: next exercise · q and Enter: quit")
+        while (answer := self._dialogue.read_line().lower()) not in ("", "n"):
+            if answer == "q":
                 raise Quit
-            self._typed += data
-        line, _, self._typed = self._typed.partition(b"\n")
-        return line.decode("utf-8", "replace").strip()
+            click.echo("type q and Enter to quit, or only Enter for the next exercise")
 
-    def _wait_for_enter(self) -> None:
-        click.echo(f"{self._gap}Enter: next exercise · q: quit")
-        if self._read_line().lower() == "q":
-            raise Quit
-
-    def _events(self, folder: Path, seen: object) -> Iterator[str]:
-        """Yield a key that the learner pressed, or an empty text after a save."""
+    def _key(self, folder: Path, seen: object) -> str:
+        """Wait for a key or a save. Return the key, or ``check`` for a save and for Enter alone."""
         while True:
-            readable, _, _ = select.select([sys.stdin], [], [], 0 if self._typed else INTERVAL)
-            if readable or self._typed:
-                yield self._read_line().lower() or "check"
+            if self._dialogue.wait(INTERVAL):
+                return self._dialogue.read_line().lower() or "check"
             now = _fingerprint(folder)
             if now != seen:
                 time.sleep(SETTLE)
                 if now == _fingerprint(folder):
-                    yield "check"
-                seen = object()
+                    return "check"
 
     def _handle(self, key: str, exercise: Exercise) -> bool:
         """Do what a key means. Return True if the files must be checked."""
@@ -204,7 +172,7 @@ class Lesson:
             raise Quit
         action = actions.get(key[:1])
         if action is None:
-            click.echo(KEYS)
+            self._dialogue.print(KEYS)
         else:
             action(exercise)
         return False
@@ -224,7 +192,7 @@ class Lesson:
         number = min(record.hints, len(hints) - 1)
         record.hints = max(record.hints, number + 1)
         self._workspace.save()
-        self._print(f"hint {number + 1} of {len(hints)}: {hints[number]}")
+        self._dialogue.print(f"hint {number + 1} of {len(hints)}: {hints[number]}")
         if number + 1 == len(hints) and record.checks:
             click.echo(f"the solution: {invocation('learn', 'solution')}")
 
@@ -235,7 +203,7 @@ class Lesson:
         if not folder.is_dir():
             click.echo("these exercises come without solutions; ask your teacher")
         elif not record.checks:
-            click.echo("the solution is shown after your first check; save your files, or press Enter here")
+            self._dialogue.print(f"the solution is shown after your first check: {invocation('learn', 'check')}")
         else:
             record.has_seen_solution = True
             self._workspace.save()
@@ -248,7 +216,7 @@ class Lesson:
         """Restore the first files, and keep the learner's files."""
         old = self._workspace.reset(exercise)
         kept = "" if old is None else f"; your files are in {old}"
-        click.echo(f"{self._workspace.path(exercise)}: the first files are restored{kept}")
+        self._dialogue.print(f"{self._workspace.path(exercise)}: the original files are restored{kept}")
 
     def show_list(self) -> None:
         """Print all exercises with the progress."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 
 import click
 
-from runner.invocation import invocation
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 
 _MARKS = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.ERROR: ("!", "yellow")}
 _LABEL = 10
+_UNIT = re.compile(r"(\d) (ms|s)\b")
 
 
 def result_lines(result: ExerciseResult, *, width: int, colour: bool) -> Iterator[str]:
@@ -50,7 +51,6 @@ def _details(task: TaskResult, width: int, colour: bool) -> Iterator[str]:
             yield " " * _LABEL + "| " + task.line
     for finding in task.findings:
         yield from _labelled("lint", finding, width)
-    yield from _labelled("help", invocation("learn", "hint"), width)
 
 
 def _labelled(label: str, text: str, width: int) -> Iterator[str]:
@@ -58,11 +58,13 @@ def _labelled(label: str, text: str, width: int) -> Iterator[str]:
     head = label.ljust(_LABEL)
     for line in text.splitlines() or [""]:
         indent = " " * (len(line) - len(line.lstrip()))
+        # A number and its unit stay on one line.
+        joined = _UNIT.sub("\\1\u00a0\\2", line)
         wrapped = textwrap.wrap(
-            line, max(20, width - _LABEL), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            joined, max(20, width - _LABEL), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         )
         for part in wrapped or [""]:
-            yield head + part
+            yield head + part.replace("\u00a0", " ")
             head = " " * _LABEL
 
 

@@ -84,10 +84,12 @@ def test_a_learner_predicts_saves_a_mistake_reads_the_sentence_and_passes(learne
     first = EXERCISES[0]
     learner.wait_for("your answer")
     learner.type("a")
-    learner.wait_for("Each save is checked.")
+    learner.wait_for("check again")
     file = tmp_path / "my-work" / first.name / "config.yaml"
     file.write_text(file.read_text() + "# saved\n")
+    learner.wait_for("checking ...")
     learner.wait_for("expected")
+    learner.wait_for("check again")
     learner.type("h")
     learner.wait_for("hint 1 of 3")
     file.write_text((first.folder / SOLUTION / "config.yaml").read_text())
@@ -95,6 +97,8 @@ def test_a_learner_predicts_saves_a_mistake_reads_the_sentence_and_passes(learne
     learner.wait_for("your answer")
     learner.type("")
     learner.wait_for("next exercise")
+    learner.type("x")
+    learner.wait_for("type q and Enter to quit")
     learner.type("q")
     wait_until(lambda: learner.process.poll() is not None, in_time(20), "the program exits")
     assert learner.process.returncode == 0

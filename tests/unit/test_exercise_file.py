@@ -143,7 +143,7 @@ def test_the_generated_parts_of_the_pages_are_current() -> None:
 
 def test_the_transcript_shows_the_exercise_as_it_is() -> None:
     walked = learning_page.walked()
-    page = " ".join(learning_page.LEARNING.read_text("utf-8").split())
+    page = " ".join(learning_page.TEACHING.read_text("utf-8").split())
     sentence = (walked.folder / "wrong" / learning_page.MISTAKE / SENTENCE).read_text("utf-8")
     for text in (walked.file.predict.ask, *(one.title for one in walked.file.tasks), sentence, walked.file.review.ask):
         assert " ".join(text.split()) in page, "run: python -m tests.learning_page --transcript"

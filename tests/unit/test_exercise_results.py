@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from runner.cli.main import main
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.learn.class_report import class_table, read_class
 from runner.learn.exercise import Exercise, exercises_in
-from runner.learn.exercise_text import exercise_text
+from runner.learn.exercise_text import exercise_text, task_text
 from runner.learn.result_file import FORMATS
 from runner.learn.result_text import result_lines
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
@@ -51,7 +52,6 @@ def test_only_the_first_failed_task_is_shown_in_full() -> None:
     assert text.count("did       post 3 orders in USD") == 1
     for part in ("expected  3 ready", "saw       0 ready", "order 1: accepted", "no retry delays", "| " + FAILED.line):
         assert part in text
-    assert "learn hint" in text
 
 
 def test_an_error_of_the_check_is_not_blamed_on_the_learner() -> None:
@@ -220,8 +220,9 @@ def test_a_folder_without_students_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [56, 80, 88])
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda one: one.name)
 def test_the_text_of_an_exercise_fits_the_terminal_and_loses_no_word(exercise: Exercise, width: int) -> None:
-    text = exercise_text(exercise, width)
-    source = (exercise.folder / "README.md").read_text("utf-8")
+    text = f"{exercise_text(exercise, width)}\n{task_text(exercise, width)}"
+    source = (exercise.folder / "README.md").read_text("utf-8").replace("    fastcommerce", f"    {invocation()}")
     assert text.split()[: len(source.split())] == source.split()
+    assert all(task.title.split()[-1] in text for task in exercise.file.tasks)
     samples = [line for line in source.splitlines() if line.startswith(("    ", "#", "|"))]
     assert [line for line in text.splitlines() if len(line) > width and line not in samples] == []
