@@ -50,7 +50,8 @@ and run
 
 ## How a check judges
 
-1. **Files.** Only files that match `edit` may differ from the starter.
+1. **Files.** Only files that match `edit` may differ from the starter. Links and files of more than 1 MiB are refused.
+   Hidden files, backup files of editors, `var` and `__pycache__` are ignored.
 2. **Configuration.** An error in a file or a plugin is a fail with the error's line. It is never an error of the
    check.
 3. **Tasks.** Each task runs the real supervisor with the learner's files, on a virtual host that exists only for this

@@ -18,11 +18,10 @@ from runner.errors import ConfigError
 from runner.invocation import SOURCE
 from runner.learn.evaluation import FilesSeen
 from runner.learn.exercise import Exercise
+from runner.learn.submitted_file import file_names, file_problem
 from runner.topology.compile import compile_topology
 from runner.topology.offline_routing import OfflineRouter
 
-#: Folders and files that a run or an editor writes.
-IGNORED = ("var", "__pycache__", ".git", ".vscode", ".idea")
 #: Seconds for a check of the plugins.
 TIMEOUT = 30.0
 
@@ -73,10 +72,15 @@ class LearnerFiles:
 
     def _wrong_changes(self) -> list[str]:
         allowed = ", ".join(self.exercise.file.edit)
-        mine, theirs = _names(self.folder), _names(self.exercise.starter)
-        found = []
+        mine, theirs = file_names(self.folder), file_names(self.exercise.starter)
+        if self.folder.is_symlink():
+            return [f"{self.folder.name}: is a symbolic link; allowed: a folder"]
+        problems = {name: file_problem(self.folder / name) for name in sorted(mine)}
+        found = [f"{name}: {problem}" for name, problem in problems.items() if problem is not None]
         for name in sorted(mine | theirs):
-            if self.exercise.may_edit(name) or _text(self.folder / name) == _text(self.exercise.starter / name):
+            if self.exercise.may_edit(name) or problems.get(name) is not None:
+                continue
+            if name in mine & theirs and _text(self.folder / name) == _text(self.exercise.starter / name):
                 continue
             what = (
                 "is missing" if name not in mine else "was changed" if name in theirs else "is not part of the exercise"
@@ -87,7 +91,7 @@ class LearnerFiles:
     def _changed_lines(self) -> int:
         """Return the number of lines that were added, or replaced, or removed without a replacement."""
         count = 0
-        for name in _names(self.folder) | _names(self.exercise.starter):
+        for name in file_names(self.folder) | file_names(self.exercise.starter):
             before, after = (_text(one / name).splitlines() for one in (self.exercise.starter, self.folder))
             for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after).get_opcodes():
                 count += 0 if kind == "equal" else max(b - a, d - c)
@@ -116,11 +120,14 @@ class LearnerFiles:
 
     def _command(self, *arguments: str) -> str:
         path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", "--project", str(self.folder), *arguments],
-            env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=TIMEOUT, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "runner", "--project", str(self.folder), *arguments],
+                env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                errors="replace", timeout=TIMEOUT, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return ""  # a plugin whose import does not end
         return done.stdout
 
     def place(self, look: Sequence[str]) -> str:
@@ -140,15 +147,6 @@ class LearnerFiles:
             return ""
         lines = _text(self.folder / name).splitlines()
         return lines[int(number) - 1].rstrip() if 0 < int(number) <= len(lines) else ""
-
-
-def _names(folder: Path) -> set[str]:
-    found = set()
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        if path.is_file() and not any(part in IGNORED for part in name.parts) and not path.name.startswith("."):
-            found.add(str(name))
-    return found - {"README.md"}
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,7 @@ import yaml
 from runner.config.document import Document
 from runner.config.project import CONFIG_FILE, TOPOLOGY_FILE
 from runner.invocation import SOURCE
+from runner.learn.submitted_file import file_names
 from runner.plugins import FOLDER
 
 #: The service and the queue that record events and attempts if the learner's files have none.
@@ -79,11 +80,14 @@ class TrialFiles:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         # An installation has the shipped plugins as a package. Only a checkout has them in a folder.
-        shipped = () if (SOURCE / "runner" / "shipped_plugins").exists() else (SOURCE / FOLDER,)
-        for origin in (*shipped, source / FOLDER):
-            if origin.is_dir():
-                # The compiled code is copied too. It is valid for a file with this time and size.
-                shutil.copytree(origin, target, dirs_exist_ok=True)
+        if not (SOURCE / "runner" / "shipped_plugins").exists():
+            # The compiled code is copied too. It is valid for a file with this time and size.
+            shutil.copytree(SOURCE / FOLDER, target, dirs_exist_ok=True)
+        # Only the files that were checked are copied. Compiled code of a learner could replace any plugin unseen.
+        for name in file_names(source):
+            if Path(name).parts[0] == FOLDER:
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source / name, self.folder / name)
 
 
 def _options(services: dict[str, Any], name: str) -> dict[str, Any]:
