@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
+import sqlite3
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -22,7 +24,7 @@ from runner.learn.expectation import Expectation
 from runner.learn.learner_files import LearnerFiles
 from runner.learn.observation import ACCEPTED, Observation
 from runner.learn.performer import Performer
-from runner.learn.trial import SystemExited, Trial
+from runner.learn.trial import SystemFailed, Trial
 from runner.learn.trial_files import TrialFiles
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 
@@ -47,8 +49,15 @@ def check_exercise(exercise: Exercise, folder: Path, broker: ClassroomBroker, pr
         first, *rest = tasks
         results = [_refused(first, refusal, files), *(_not_checked(one) for one in rest)]
         return ExerciseResult(exercise.name, exercise.file.title, results)
+    trials: list[Trial] = []
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
-        results = list(pool.map(lambda task: _check_safely(task, exercise, files, broker), tasks))
+        try:
+            results = list(pool.map(lambda task: _check_safely(task, exercise, files, broker, trials), tasks))
+        except KeyboardInterrupt:
+            # The pool waits for its threads, which end when their systems have stopped.
+            for trial in trials:
+                trial.stop()
+            raise
     return ExerciseResult(exercise.name, exercise.file.title, results)
 
 
@@ -74,21 +83,25 @@ def _not_checked(task: Task) -> TaskResult:
     return replace(_result(task, Verdict.FAIL), saw="not checked, because the files cannot run")
 
 
-def _check_safely(task: Task, exercise: Exercise, files: LearnerFiles, broker: ClassroomBroker) -> TaskResult:
+def _check_safely(
+    task: Task, exercise: Exercise, files: LearnerFiles, broker: ClassroomBroker, trials: list[Trial]
+) -> TaskResult:
     started = time.monotonic()
     try:
-        found = _check_task(task, exercise, files, broker)
+        found = _check_task(task, exercise, files, broker, trials)
     except ConfigError as error:
         # A plugin, whose errors only the start of the system finds.
         found = _refused(task, files.started_with(error.faults), files)
-    except SystemExited as error:
+    except SystemFailed as error:
         found = replace(_result(task, Verdict.FAIL), did=_did(task), expected="a running system", saw=str(error))
-    except RunnerError as error:
+    except (RunnerError, OSError, subprocess.SubprocessError, sqlite3.Error) as error:
         found = replace(_result(task, Verdict.ERROR), did=_did(task), saw=str(error))
     return replace(found, seconds=round(time.monotonic() - started, 3))
 
 
-def _check_task(task: Task, exercise: Exercise, files: LearnerFiles, broker: ClassroomBroker) -> TaskResult:
+def _check_task(
+    task: Task, exercise: Exercise, files: LearnerFiles, broker: ClassroomBroker, trials: list[Trial]
+) -> TaskResult:
     if task.needs_no_system:
         return _judge(task, files, Outcome(Observation(), _first_unmet(task.expect, Observation(), files.seen)))
     port = free_port()
@@ -99,6 +112,7 @@ def _check_task(task: Task, exercise: Exercise, files: LearnerFiles, broker: Cla
         )
         url = stack.enter_context(broker.vhost())
         trial = Trial(folder, url, broker.address.management_url, port)
+        trials.append(trial)
         trial_files = TrialFiles(folder, url, port, records_events=records, adds_audit=exercise.file.adds_audit)
         performer = Performer(trial, trial_files, files.folder, broker.restart)
         performer.begin(task.given, exercise.starter)
@@ -148,6 +162,8 @@ def _watch(task: Task, trial: Trial, files: LearnerFiles) -> Outcome:
         is_decided = unmet is not None and unmet.is_decided and now - started >= QUIET_TIME
         is_final = is_decided or now >= deadline or now - changed_at >= quiet_time
         if is_final and unmet is not None:
+            # Without a broker, no system meets an expectation.
+            trial.check_broker()
             return Outcome(observed, unmet)
         time.sleep(PAUSE)
 

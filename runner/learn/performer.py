@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -129,7 +130,7 @@ class Performer:
                 unacked = None if step.when is None else step.when.unacked
                 is_due = unacked is None or unacked.matches(slot["in_hand"] or 0)
                 if is_named and is_due and slot["state"] == "RUNNING" and slot["pid"]:
-                    os.kill(slot["pid"], signal.SIGKILL)
+                    _kill_process(slot["pid"])
                     return
             time.sleep(PAUSE)
         # The expectations show the consequence. A process that never works has no such moment.
@@ -145,7 +146,7 @@ class Performer:
             time.sleep(PAUSE)
         pids = [slot["pid"] for slot in self._trial.slots() if slot["service"] == service and slot["pid"]]
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            _kill_process(pid)
         marks.remove(service)
 
     def _stop(self, step: GivenStep) -> None:
@@ -187,6 +188,12 @@ class Performer:
             self._restart_broker(fault.broker_restart)
         else:
             self._trial.run_command("fault", *_fault_arguments(fault))
+
+
+def _kill_process(pid: int) -> None:
+    # The process may have exited by itself meanwhile.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _fault_arguments(fault: Fault) -> list[str]:

@@ -14,7 +14,16 @@ from typing import Any
 from runner.admin.management_api import ManagementApi
 from runner.admin.queue_counts import look
 from runner.config.project import Project, load_project
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerError, BrokerRefused, ConfigError, RunnerError
+from runner.errors import (
+    EXIT_BROKER,
+    EXIT_CONFIG,
+    EXIT_FAILURE,
+    EXIT_STORE,
+    BrokerError,
+    BrokerRefused,
+    ConfigError,
+    RunnerError,
+)
 from runner.history.reader import reading
 from runner.history.records import all_attempts, find_events
 from runner.invocation import SOURCE
@@ -22,22 +31,24 @@ from runner.learn.customer import Customer
 from runner.learn.observation import Observation
 from runner.learn.outbox_marks import OutboxMarks
 from runner.learn.system_log import SystemLog
-from runner.supervisor.control.client import ask
+from runner.supervisor.control.client import CommandRefused, ask
 from runner.topology.compile import compile_topology
 
-#: Seconds within which all processes must start, and within which a command must take effect.
-START_TIMEOUT, COMMAND_TIMEOUT = 20.0, 30.0
+#: Seconds after which a process that fails again and again is not awaited any more, seconds within which all processes
+#: must start, even on a slow machine, and seconds within which a command must take effect.
+START_TIMEOUT, SLOW_START, COMMAND_TIMEOUT = 20.0, 60.0, 30.0
 #: Seconds for which the broker may be unreachable.
 BROKER_TIMEOUT = 30.0
 #: Seconds between two looks.
 PAUSE = 0.05
 #: The maximum number of events and of messages to read.
 MOST = 10_000
+_BOUND_PROGRAM = Path(__file__).with_name("bound_program.py")
 _SETTLED = ("RUNNING", "FATAL", "EXITED", "STOPPED")
 
 
-class SystemExited(RunnerError):
-    """The supervisor of a trial has exited."""
+class SystemFailed(RunnerError):
+    """The learner's system has exited, or cannot do what it is told."""
 
 
 class Trial:
@@ -59,13 +70,17 @@ class Trial:
         #: The number of ready messages of each queue, and the time since which the broker has not answered.
         self._ready: dict[str, int | None] = {}
         self._silent_since: float | None = None
+        self._silence: RunnerError | None = None
         #: The number of steps that continue in the background.
         self.background = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Run the supervisor. Raises ConfigError if it refuses the files, and BrokerError without a broker."""
-        command = [sys.executable, "-m", "runner", "--project", str(self.folder), "run", "--log-format", "json"]
+        command = [
+            sys.executable, "-I", "-S", str(_BOUND_PROGRAM), str(os.getpid()),
+            sys.executable, "-m", "runner", "--project", str(self.folder), "run", "--log-format", "json",
+        ]  # fmt: skip
         with (self.folder / "output.log").open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
@@ -76,7 +91,7 @@ class Trial:
             self._wait_for_start()
             yield
         finally:
-            self._stop(self._process)
+            self.stop()
 
     def read_files(self) -> None:
         """Read which queues and services there are. To be called after each change of the files."""
@@ -85,12 +100,19 @@ class Trial:
         self._queues = list(dict.fromkeys([*self._queues, *names]))
 
     def _wait_for_start(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
+        """Wait until all processes run or have failed. Raises RunnerError if they still start after SLOW_START."""
+        started = time.monotonic()
+        while True:
             slots = self.slots()
             if slots and all(one["state"] in _SETTLED for one in slots):
                 return
             self.check_exit()
+            is_starting = not slots or any(one["state"] == "STARTING" for one in slots)
+            waited = time.monotonic() - started
+            if waited >= SLOW_START:
+                raise RunnerError(f"the system has not started within {SLOW_START:g} s")
+            if waited >= START_TIMEOUT and not is_starting:
+                return
             time.sleep(PAUSE)
 
     def check_exit(self) -> None:
@@ -105,7 +127,10 @@ class Trial:
         if code == EXIT_BROKER:
             raise BrokerError("\n".join(lines))
         last = lines[-1] if lines else next((one.message for one in reversed(self.log.lines)), "no output")
-        raise SystemExited(f"the system has stopped with exit code {code}: {last}")
+        if code < 0 or code == EXIT_STORE:
+            # For example, the machine has no memory or no space on the disk left.
+            raise RunnerError(f"the system has stopped with exit code {code}: {last}")
+        raise SystemFailed(f"the system has stopped with exit code {code}: {last}")
 
     def slots(self) -> list[dict[str, Any]]:
         """Return the slots in the supervisor's status, or an empty list while there is no supervisor."""
@@ -116,9 +141,23 @@ class Trial:
         return list(answer["slots"])
 
     def control(self, command: str, **request: Any) -> None:
-        """Send a command to the supervisor, and wait until it has taken effect. Raises RunnerError."""
-        for _ in ask(self.folder, command, patience=COMMAND_TIMEOUT, **request):
-            pass
+        """Send a command to the supervisor, and wait until it has taken effect.
+
+        Raises ConfigError if the supervisor refuses the files, SystemFailed if the system cannot follow the command,
+        and RunnerError.
+        """
+        lines: list[str] = []
+        try:
+            for answer in ask(self.folder, command, patience=COMMAND_TIMEOUT, **request):
+                line = answer.get("line", {})
+                if line.get("level") == "error":
+                    lines.append(str(line["text"]))
+        except CommandRefused as error:
+            if error.exit_code == EXIT_CONFIG:
+                raise ConfigError(lines or [str(error)]) from None
+            if error.exit_code == EXIT_FAILURE:
+                raise SystemFailed(f"{command}: {error}") from None
+            raise
 
     def run_command(self, *arguments: str) -> str:
         """Run a command of the program on this system, and return its output. Raises RunnerError with the output."""
@@ -147,6 +186,7 @@ class Trial:
         services = self._project.config.services
         rows = self._read(all_attempts, [])
         events = self._read(lambda read: find_events(read, limit=MOST)[0], [])
+        slots = self.slots()
         return Observation(
             responses=list(self.customer.responses),
             ready=dict(self._ready),
@@ -154,11 +194,12 @@ class Trial:
             lines=list(self.log.read()),
             attempts=rows,
             events=events,
-            slots=self.slots(),
+            slots=slots,
             consumes={name: list(one.consumes) for name, one in services.items()},
             payments=frozenset(name for name, one in services.items() if (one.plugin or name) == "payment"),
             notifications=frozenset(name for name, one in services.items() if (one.plugin or name) == "notification"),
-            is_busy=self.background > 0 or self._silent_since is not None,
+            # A supervisor that does not answer in time has no slots.
+            is_busy=self.background > 0 or self._silent_since is not None or not slots,
             outbox_waiting=self.outbox.waiting(),
         )
 
@@ -170,15 +211,20 @@ class Trial:
         unknown: dict[str, str] = {}
         try:
             counts = look([self._url], self._queues, unknown)[1] if self._queues else {}
-        except (BrokerError, BrokerRefused):
+        except (BrokerError, BrokerRefused) as error:
             # A broker that is starting refuses a virtual host that it has not loaded yet.
             now = time.monotonic()
-            self._silent_since = self._silent_since or now
+            self._silent_since, self._silence = self._silent_since or now, error
             if now - self._silent_since >= BROKER_TIMEOUT:
                 raise
         else:
-            self._silent_since = None
+            self._silent_since = self._silence = None
             self._ready = {name: None if one is None else one.messages for name, one in counts.items()}
+
+    def check_broker(self) -> None:
+        """Raise the error of a broker that did not answer at the last observation."""
+        if self._silence is not None:
+            raise self._silence
 
     def _can_read(self, queue: str) -> bool:
         return self._silent_since is None and self._ready.get(queue) is not None
@@ -198,11 +244,11 @@ class Trial:
         self._known_keys[queue] = [str(one["routing_key"]) for one in found]
         return self._known_keys[queue]
 
-    @staticmethod
-    def _stop(process: subprocess.Popen[bytes]) -> None:
-        # Nothing of the trial is needed any more, and its processes exit when the supervisor is killed.
-        process.kill()
-        process.wait()
+    def stop(self) -> None:
+        """Kill the system. Nothing of a trial is needed any more, and its processes exit with the supervisor."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 def _environment() -> dict[str, str]:

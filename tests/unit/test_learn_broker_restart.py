@@ -46,7 +46,8 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     one = Trial(tmp_path, "amqp://127.0.0.1:1/", "http://127.0.0.1:1", 1)
     (tmp_path / "output.log").touch()
     one._queues, one._project = ["payment.order.created", "missing"], load_project(SALE / "solution")
-    monkeypatch.setattr(one, "slots", list)
+    slot = {"slot": "order_api.1", "service": "order_api", "state": "RUNNING", "pid": 1, "in_hand": 0}
+    monkeypatch.setattr(one, "slots", lambda: [slot])
     return one
 
 

@@ -31,11 +31,16 @@ class EndedMeanwhile(NoRunner):
     """The error of a command whose supervisor exited before its last response."""
 
 
+class CommandRefused(RunnerError):
+    """The error of a command that the supervisor refused or could not complete."""
+
+
 def ask(folder: Path, command: str, *, patience: float | None = None, **request: Any) -> Iterator[dict[str, Any]]:
     """Send a request to the supervisor of a folder, and yield the responses.
 
     Raises NoRunner if no supervisor is running, and EndedMeanwhile if the supervisor exits before its last response.
-    Raises RunnerError if the command fails, or if the supervisor sends no response for ``patience`` seconds.
+    Raises CommandRefused if the command fails, and RunnerError if the supervisor sends no response for ``patience``
+    seconds.
     """
     has_ended = True
     with _connected(folder) as connection:
@@ -46,7 +51,7 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
             while raw := stream.readline(MAX_ANSWER):
                 answer = _decoded(raw, folder)
                 if answer.get("ok") is False:
-                    error = RunnerError(str(answer["error"]))
+                    error = CommandRefused(str(answer["error"]))
                     if isinstance(code := answer.get("exit_code"), int):
                         error.exit_code = code
                     raise error
