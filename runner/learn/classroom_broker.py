@@ -27,6 +27,8 @@ START_TIMEOUT = 90.0
 #: Seconds for an answer of a broker that should be running.
 PROBE_TIMEOUT = 1.0
 _FILE = "broker.json"
+#: The first characters of the names of virtual hosts.
+_PREFIX = "check-"
 #: The range of ports. RabbitMQ uses two further ports, 10000 and 20000 above.
 _PORTS = range(20_000, 32_000)
 
@@ -69,6 +71,7 @@ class ClassroomBroker:
                 time.sleep(0.2)
             else:
                 self._start(_free_port())
+                self._delete_leftovers()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,15 +96,26 @@ class ClassroomBroker:
     @contextlib.contextmanager
     def vhost(self) -> Iterator[str]:
         """Yield the URL of a new virtual host, and delete it afterwards."""
-        name = f"check-{secrets.token_hex(4)}"
-        api = ManagementApi(self.address.url(), self.address.management_url)
+        name = f"{_PREFIX}{secrets.token_hex(4)}"
+        api = self._api()
         api.request("PUT", "vhosts", name)
         try:
             yield self.address.url(name)
         finally:
-            # The vhost disappears with the broker's folder in any case.
+            # The next start of the broker deletes a virtual host that remains.
             with contextlib.suppress(ManagementError):
                 api.request("DELETE", "vhosts", name)
+
+    def _api(self) -> ManagementApi:
+        return ManagementApi(self.address.url(), self.address.management_url)
+
+    def _delete_leftovers(self) -> None:
+        """Delete the virtual hosts of commands that were killed. An error changes nothing for a check."""
+        api = self._api()
+        with contextlib.suppress(ManagementError):
+            for one in api.request("GET", "vhosts"):
+                if str(one["name"]).startswith(_PREFIX):
+                    api.request("DELETE", "vhosts", one["name"])
 
     def restart(self, seconds: float) -> None:
         """Kill the broker, and start it again on the same ports after ``seconds``.
