@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from runner.cli.terminal import has_colour
-from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
+from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.learn.checker import check_exercise
 from runner.learn.classroom import Classroom
@@ -22,7 +22,7 @@ from runner.learn.result_file import FORMATS, GRADERS
 from runner.learn.result_text import result_lines
 from runner.learn.teacher_commands import class_command, export_command
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
-from runner.learn.workspace import FOLDER, Workspace
+from runner.learn.workspace import CLASSROOM, FOLDER
 
 _name = click.argument("name", metavar="[N]", required=False)
 
@@ -143,18 +143,25 @@ def check(
         raise click.UsageError("--all and N exclude each other")
     room = Classroom(project, work)
     chosen = room.exercises if every else [room.exercise(one) for one in names] or [room.exercise(None)]
-    results = _checked(room, chosen, Workspace(project / FOLDER).classroom)
+    # The check of a submission changes nothing in it.
+    results = _checked(room, chosen, project / FOLDER / CLASSROOM, keeps_progress=work is None)
     text = _shown(results, room) if form == "text" else FORMATS[form](results)
     if output is None:
         click.echo(text)
     else:
-        output.write_text(text + "\n", "utf-8")
+        try:
+            output.write_text(text + "\n", "utf-8")
+        except OSError as error:
+            reason = f"cannot be written, {error.strerror}; allowed: a file in a folder that exists"
+            raise RunnerError(f"{output}: {reason}") from None
     verdicts = {one.verdict for one in results}
     is_failed = Verdict.FAIL in verdicts and form not in GRADERS
     sys.exit(EXIT_BROKER if Verdict.ERROR in verdicts else EXIT_FAILURE if is_failed else EXIT_OK)
 
 
-def _checked(room: Classroom, chosen: Sequence[Exercise], classroom: Path) -> list[ExerciseResult]:
+def _checked(
+    room: Classroom, chosen: Sequence[Exercise], classroom: Path, *, keeps_progress: bool
+) -> list[ExerciseResult]:
     results = []
     with ClassroomBroker(classroom) as broker:
         for exercise in chosen:
@@ -164,7 +171,8 @@ def _checked(room: Classroom, chosen: Sequence[Exercise], classroom: Path) -> li
                 continue
             prediction = room.workspace.progress.of(exercise).prediction or ""
             result = check_exercise(exercise, folder, broker, prediction)
-            room.workspace.note(exercise, result)
+            if keeps_progress:
+                room.workspace.note(exercise, result)
             results.append(result)
     return results
 

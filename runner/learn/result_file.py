@@ -10,19 +10,24 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
+from runner.escape import escaped, one_line
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 
 #: The maximum length of a message (Exercism, "The Interface" of test runners, version 3).
 MAX_MESSAGE = 65_535
+#: The first line about an error.
+NOT_CHECKED = "The check could not run. This is not about the files."
 
 
 def text_of(task: TaskResult) -> str:
     """Return everything about a task that has not passed, as plain text."""
     parts = [
+        NOT_CHECKED if task.verdict is Verdict.ERROR else "",
         f"did: {task.did}" if task.did else "", f"expected: {task.expected}" if task.expected else "",
         f"saw: {task.saw}" if task.saw else "", *task.history, task.say, f"look: {task.look}" if task.look else "",
     ]  # fmt: skip
-    return "\n".join(one for one in parts if one)[:MAX_MESSAGE]
+    # XML allows no control characters, and the text may quote the learner's files.
+    return escaped("\n".join(one for one in parts if one))[:MAX_MESSAGE]
 
 
 def _exercism(results: Sequence[ExerciseResult]) -> str:
@@ -58,7 +63,7 @@ def _junit(results: Sequence[ExerciseResult]) -> str:
             )
             if task.verdict is not Verdict.PASS:
                 kind = "failure" if task.verdict is Verdict.FAIL else "error"
-                ElementTree.SubElement(case, kind, message=task.say or task.saw).text = text_of(task)
+                ElementTree.SubElement(case, kind, message=one_line(task.say or task.saw)).text = text_of(task)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import click
 
+from runner.escape import escaped, one_line
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 
 _MARKS = {Verdict.PASS: ("✓", "green"), Verdict.FAIL: ("✗", "red"), Verdict.ERROR: ("!", "yellow")}
@@ -48,7 +49,7 @@ def _details(task: TaskResult, width: int, colour: bool) -> Iterator[str]:
         yield ""
         yield from _labelled("look", task.look, width)
         if task.line:
-            yield " " * _LABEL + "| " + task.line
+            yield " " * _LABEL + "| " + one_line(task.line)
     for finding in task.findings:
         yield from _labelled("lint", finding, width)
 
@@ -56,7 +57,8 @@ def _details(task: TaskResult, width: int, colour: bool) -> Iterator[str]:
 def _labelled(label: str, text: str, width: int) -> Iterator[str]:
     """Yield wrapped lines behind a label. Lines that are already wrapped keep their breaks."""
     head = label.ljust(_LABEL)
-    for line in text.splitlines() or [""]:
+    # The text may quote the files of another person, which must not control the terminal.
+    for line in escaped(text).split("\n"):
         indent = " " * (len(line) - len(line.lstrip()))
         # A number and its unit stay on one line.
         joined = _UNIT.sub("\\1\u00a0\\2", line)

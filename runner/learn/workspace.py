@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from runner.bounded_file import read_bounded
 from runner.errors import RunnerError
+from runner.escape import one_line
 from runner.learn.exercise import README, Exercise
 from runner.learn.verdict import ExerciseResult, Verdict
 
@@ -25,6 +29,8 @@ _MAX_BYTES = 1024 * 1024
 @dataclass
 class Record:
     """The progress in one exercise."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     #: The answers to the questions, or None before an answer.
     prediction: str | None = None
@@ -41,6 +47,9 @@ class Record:
     #: Seconds since the epoch.
     started_at: float | None = None
     passed_at: float | None = None
+
+
+_CURRENT, _RECORDS = TypeAdapter(str | None), TypeAdapter(dict[str, Record])
 
 
 @dataclass
@@ -87,8 +96,9 @@ class Workspace:
         target = self.path(exercise)
         old = None
         if target.exists():
-            old = self.folder / ".old" / f"{exercise.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-            old.parent.mkdir(parents=True, exist_ok=True)
+            kept = self.folder / ".old"
+            kept.mkdir(parents=True, exist_ok=True)
+            old = Path(tempfile.mkdtemp(prefix=f"{exercise.name}-{time.strftime('%Y%m%d-%H%M%S')}-", dir=kept))
             target.rename(old)
         self._copy(exercise)
         return old
@@ -135,8 +145,14 @@ def read_progress(folder: Path) -> Progress:
     path = folder / PROGRESS
     try:
         data = json.loads(read_bounded(path, _MAX_BYTES))
-        return Progress(data["current"], {name: Record(**one) for name, one in data["exercises"].items()})
+        # Only from JSON, a strict model accepts a mapping.
+        records = _RECORDS.validate_json(json.dumps(data["exercises"]))
+        return Progress(_CURRENT.validate_python(data["current"]), records)
     except FileNotFoundError:
         return Progress()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunnerError(f"{path}: not a progress file, {error}; allowed: a file that learn has written") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = str(error)
+    raise RunnerError(f"{path}: not a progress file, {one_line(problem)}; allowed: a file that learn has written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from runner.cli.main import main
 from runner.errors import RunnerError
 from runner.invocation import invocation
+from runner.learn import learn_command
 from runner.learn.class_report import class_table, read_class
 from runner.learn.exercise import Exercise, exercises_in
 from runner.learn.exercise_text import exercise_text, task_text
@@ -69,6 +71,17 @@ def test_lines_fit_the_width_and_colours_are_only_for_a_terminal(width: int) -> 
     assert [click.unstyle(one) for one in result_lines(RESULTS[0], width=width, colour=True)] == plain
 
 
+def test_quoted_files_cannot_control_a_terminal_or_break_xml() -> None:
+    hostile = TaskResult("a", "A", Verdict.FAIL, 0, 1, saw="\x1b[2K\x00saw", line="\x1b[2Kline", look="a.yaml:1")
+    result = ExerciseResult("a", "A", [hostile])
+    text = "\n".join(result_lines(result, width=60, colour=False))
+    assert "\x1b" not in text
+    assert r"\x1b[2K\x00saw" in text
+    for form in FORMATS.values():
+        assert "\x1b" not in form([result])
+    assert ElementTree.fromstring(FORMATS["junit"]([result])).find("testsuite/testcase/failure") is not None
+
+
 def test_json_has_the_fields_of_exercisms_test_runners() -> None:
     found = json.loads(FORMATS["json"](RESULTS))
     assert (found["version"], found["status"], found["message"]) == (3, "fail", None)
@@ -93,6 +106,8 @@ def test_junit_counts_failures_and_errors() -> None:
 
 
 def test_gradescope_gets_scores() -> None:
+    (broken,) = json.loads(FORMATS["gradescope"]([ExerciseResult("a", "A", [BROKEN])]))["tests"]
+    assert broken["output"].startswith("The check could not run. This is not about the files.")
     found = json.loads(FORMATS["gradescope"](RESULTS))["tests"]
     assert [(one["score"], one["max_score"], one["status"]) for one in found] == [(2, 2, "passed"), (0, 3, "failed")]
 
@@ -129,6 +144,30 @@ def test_start_copies_the_files_once_and_reset_keeps_the_learners_files(tmp_path
     assert str(kept.parent) in output
 
 
+def test_two_resets_keep_both_versions(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        call(tmp_path, "start", "1")
+        (tmp_path / "my-work" / EXERCISES[0].name / "config.yaml").write_text(text)
+        assert call(tmp_path, "reset", "1")[0] == 0
+    kept = (tmp_path / "my-work" / ".old").glob("*/config.yaml")
+    assert sorted(one.read_text() for one in kept) == ["first", "second"]
+
+
+def test_the_check_of_a_submission_changes_nothing_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = ExerciseResult(EXERCISES[0].name, "A", [FAILED])
+    monkeypatch.setattr(learn_command, "ClassroomBroker", lambda _: nullcontext())
+    monkeypatch.setattr(learn_command, "check_exercise", lambda *_: result)
+    call(tmp_path, "start", "1")
+    progress = tmp_path / "my-work" / "progress.json"
+    before = progress.read_text()
+    assert call(tmp_path, "check", "1", "--work", str(tmp_path / "my-work"))[0] == 1
+    assert progress.read_text() == before
+    assert call(tmp_path, "check", "1")[0] == 1
+    assert progress.read_text() != before
+    code, output = call(tmp_path, "check", "1", "--output", str(tmp_path / "no" / "results.json"))
+    assert (code, "results.json: cannot be written, No such file or directory; allowed" in output) == (1, True)
+
+
 def test_hints_come_one_after_the_other_and_the_solution_only_after_a_check(tmp_path: Path) -> None:
     call(tmp_path, "start", "1")
     hints = EXERCISES[0].file.hints
@@ -154,7 +193,14 @@ def test_an_error_of_the_check_changes_no_progress(tmp_path: Path) -> None:
     assert workspace.following(EXERCISES) is EXERCISES[1]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"current": null, "exercises": {"a": {"no": 1}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", '{"current": null, "exercises": {"a": {"no": 1}}}', '{"current": 1, "exercises": {}}',
+        '{"current": null, "exercises": {"a": {"points": "many"}}}', '{"current": null, "exercises": []}',
+        "[" * 100_000,
+    ],
+)  # fmt: skip
 def test_a_damaged_progress_file_is_an_error_and_stays(tmp_path: Path, text: str) -> None:
     (tmp_path / "progress.json").write_text(text)
     with pytest.raises(RunnerError, match=r"progress\.json: not a progress file"):
