@@ -110,8 +110,9 @@ class Lesson:
             self._dialogue.part(f"You predicted: {record.prediction}. {fact}")
         if record.review is None:
             click.echo()
-            record.review = self._reviewed(exercise.file.review)
-            self._workspace.save()
+            answer = self._reviewed(exercise.file.review)
+            with self._workspace.changed(exercise) as record:
+                record.review = answer
 
     def _reviewed(self, question: Question) -> str | None:
         answer = self._dialogue.ask(question)
@@ -121,11 +122,11 @@ class Lesson:
 
     def predict(self, exercise: Exercise) -> None:
         """Ask for the prediction, once."""
-        record = self._workspace.progress.of(exercise)
-        if record.prediction is None:
+        if self._workspace.progress.of(exercise).prediction is None:
             self._dialogue.part("First a prediction. It is kept, but not graded.")
-            record.prediction = self._dialogue.ask(exercise.file.predict)
-            self._workspace.save()
+            answer = self._dialogue.ask(exercise.file.predict)
+            with self._workspace.changed(exercise) as record:
+                record.prediction = answer
 
     def text_of(self, exercise: Exercise) -> str:
         """Return the text and the tasks of an exercise."""
@@ -188,10 +189,10 @@ class Lesson:
 
     def hint(self, exercise: Exercise) -> None:
         """Print the next hint."""
-        record, hints = self._workspace.progress.of(exercise), exercise.file.hints
-        number = min(record.hints, len(hints) - 1)
-        record.hints = max(record.hints, number + 1)
-        self._workspace.save()
+        hints = exercise.file.hints
+        with self._workspace.changed(exercise) as record:
+            number = min(record.hints, len(hints) - 1)
+            record.hints = max(record.hints, number + 1)
         self._dialogue.print(f"hint {number + 1} of {len(hints)}: {hints[number]}")
         if number + 1 == len(hints) and record.checks:
             click.echo(f"the solution: {invocation('learn', 'solution')}")
@@ -205,8 +206,8 @@ class Lesson:
         elif not record.checks:
             self._dialogue.print(f"the solution is shown after your first check: {invocation('learn', 'check')}")
         else:
-            record.has_seen_solution = True
-            self._workspace.save()
+            with self._workspace.changed(exercise) as record:
+                record.has_seen_solution = True
             for path in sorted(one for one in folder.rglob("*") if one.is_file() and "__pycache__" not in one.parts):
                 name = str(path.relative_to(folder))
                 if exercise.may_edit(name):

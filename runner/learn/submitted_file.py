@@ -1,4 +1,4 @@
-"""The files in a learner's folder that a check reads. A check may run on files of people whom nobody trusts."""
+"""The files in a learner's folder that a check reads. A submission may be hostile."""
 
 from __future__ import annotations
 

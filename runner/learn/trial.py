@@ -34,9 +34,10 @@ from runner.learn.system_log import SystemLog
 from runner.supervisor.control.client import CommandRefused, ask
 from runner.topology.compile import compile_topology
 
-#: Seconds after which a process that fails again and again is not awaited any more, seconds within which all processes
-#: must start, even on a slow machine, and seconds within which a command must take effect.
-START_TIMEOUT, SLOW_START, COMMAND_TIMEOUT = 20.0, 60.0, 30.0
+#: Seconds to wait for a process that fails again and again, and for a process that is still starting.
+START_TIMEOUT, SLOW_START = 20.0, 60.0
+#: Seconds within which a command must take effect.
+COMMAND_TIMEOUT = 30.0
 #: Seconds for which the broker may be unreachable.
 BROKER_TIMEOUT = 30.0
 #: Seconds between two looks.
@@ -48,7 +49,7 @@ _SETTLED = ("RUNNING", "FATAL", "EXITED", "STOPPED")
 
 
 class SystemFailed(RunnerError):
-    """The learner's system has exited, or cannot do what it is told."""
+    """The learner's system has exited, or cannot follow a command."""
 
 
 class Trial:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -85,10 +86,9 @@ class Workspace:
         target = self.path(exercise)
         if not target.exists():
             self._copy(exercise)
-        record = self.progress.of(exercise)
-        record.started_at = record.started_at or time.time()
-        self.progress.current = exercise.name
-        self.save()
+        with self.changed(exercise) as record:
+            record.started_at = record.started_at or time.time()
+            self.progress.current = exercise.name
         return target
 
     def reset(self, exercise: Exercise) -> Path | None:
@@ -107,14 +107,13 @@ class Workspace:
         """Record the result of a check. An error of the check itself changes nothing."""
         if result.verdict is Verdict.ERROR:
             return
-        record = self.progress.of(exercise)
-        record.checks += 1
-        record.points, record.of = max(record.points, result.points), result.of
-        problem = result.first_problem
-        record.stuck_at = None if problem is None else problem.task
-        if problem is None and record.passed_at is None:
-            record.passed_at = time.time()
-        self.save()
+        with self.changed(exercise) as record:
+            record.checks += 1
+            record.points, record.of = max(record.points, result.points), result.of
+            problem = result.first_problem
+            record.stuck_at = None if problem is None else problem.task
+            if problem is None and record.passed_at is None:
+                record.passed_at = time.time()
 
     def chosen(self, exercises: Sequence[Exercise]) -> Exercise:
         """Return the current exercise, or the first one that is not passed."""
@@ -126,6 +125,16 @@ class Workspace:
     def following(self, exercises: Sequence[Exercise]) -> Exercise | None:
         """Return the first exercise that is not passed, or None if all are passed."""
         return next((one for one in exercises if self.progress.of(one).passed_at is None), None)
+
+    @contextlib.contextmanager
+    def changed(self, exercise: Exercise) -> Iterator[Record]:
+        """Yield the record of an exercise to change, and write it afterwards.
+
+        The file is read again first, because a command in another terminal may have written it.
+        """
+        self.progress = read_progress(self.folder)
+        yield self.progress.of(exercise)
+        self.save()
 
     def save(self) -> None:
         """Write the progress."""

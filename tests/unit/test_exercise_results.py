@@ -193,6 +193,18 @@ def test_an_error_of_the_check_changes_no_progress(tmp_path: Path) -> None:
     assert workspace.following(EXERCISES) is EXERCISES[1]
 
 
+def test_a_watch_mode_keeps_what_a_command_in_another_terminal_has_written(tmp_path: Path) -> None:
+    call(tmp_path, "start", "1")
+    first, second, *_ = EXERCISES
+    watching = Workspace(tmp_path / "my-work")
+    assert call(tmp_path, "hint", "1")[0] == 0
+    Workspace(tmp_path / "my-work").note(second, ExerciseResult(second.name, "A", [PASSED]))
+    watching.note(first, ExerciseResult(first.name, "A", [FAILED]))
+    found = read_progress(tmp_path / "my-work")
+    assert (found.of(first).hints, found.of(first).checks, found.of(second).checks) == (1, 1, 1)
+    assert found.of(second).passed_at is not None
+
+
 @pytest.mark.parametrize(
     "text",
     [

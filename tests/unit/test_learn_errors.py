@@ -1,4 +1,4 @@
-"""What a check says when the system, the supervisor or the broker fails: a fail only about the learner's files."""
+"""Errors of the system, the supervisor or the broker during a check, which are no fails."""
 
 from __future__ import annotations
 

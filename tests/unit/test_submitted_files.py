@@ -1,4 +1,4 @@
-"""The files of people whom nobody trusts: only what was compared with the exercise reaches a check."""
+"""Submitted files, of which a check uses only those that were compared with the exercise."""
 
 from __future__ import annotations
 
