@@ -80,13 +80,13 @@ def _walk(terminal: Terminal, exercise: Exercise, work: Path) -> None:
     choices = exercise.file.predict.choices
     terminal.wait_for("your answer")
     terminal.type("abcdef"[next(place for place, one in enumerate(choices) if one != exercise.file.predict.answer)])
-    terminal.wait_for("check again")
+    terminal.wait_for("only Enter")
     for folder in (exercise.folder / "wrong" / MISTAKE, exercise.folder / SOLUTION):
         for file in exercise.file.edit:
             if (folder / file).is_file():
                 shutil.copy(folder / file, work / file)
         terminal.wait_for("checked in")
-        terminal.wait_for("check again" if folder.name == MISTAKE else "your answer")
+        terminal.wait_for("only Enter" if folder.name == MISTAKE else "your answer")
     terminal.type("abcdef"[exercise.file.review.choices.index(exercise.file.review.answer)])
     terminal.wait_for("Enter: quit")
     terminal.type("q")

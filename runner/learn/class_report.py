@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ class ClassProgress:
     """The progress of each student, by the name of the student's folder."""
 
     students: Mapping[str, Progress]
+    #: The reason for each student without a readable progress file.
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     def predictions(self, exercise: Exercise) -> Counter[str]:
         """Return the number of students for each prediction."""
@@ -28,21 +30,27 @@ class ClassProgress:
         """Return all records and predictions as JSON values."""
         return {
             "students": {name: asdict(one) for name, one in self.students.items()},
+            "problems": dict(self.problems),
             "predictions": {one.name: dict(self.predictions(one)) for one in exercises},
         }
 
 
 def read_class(folder: Path) -> ClassProgress:
     """Read the progress in each student's folder. Raises RunnerError if there is no student."""
-    found = {}
-    for student in sorted(one for one in folder.iterdir() if one.is_dir()):
-        for place in (student / FOLDER, student):
-            if (place / PROGRESS).is_file():
-                found[student.name] = read_progress(place)
-                break
-    if not found:
+    found: dict[str, Progress] = {}
+    problems: dict[str, str] = {}
+    for student in sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")):
+        place = student / FOLDER if (student / FOLDER).is_dir() else student
+        try:
+            found[student.name] = read_progress(place)
+            if not (place / PROGRESS).exists():
+                problems[student.name] = f"no {PROGRESS}"
+        except RunnerError as error:
+            # The others of the class are still shown.
+            found[student.name], problems[student.name] = Progress(), str(error)
+    if len(found) == sum(problem == f"no {PROGRESS}" for problem in problems.values()):
         raise RunnerError(f"{folder}: contains no student's progress; allowed: folders with {FOLDER}/{PROGRESS}")
-    return ClassProgress(found)
+    return ClassProgress(found, problems)
 
 
 def class_table(found: ClassProgress, exercises: Sequence[Exercise]) -> Iterator[str]:
@@ -52,9 +60,13 @@ def class_table(found: ClassProgress, exercises: Sequence[Exercise]) -> Iterator
     for name, progress in found.students.items():
         records = [progress.exercises.get(one.name) for one in exercises]
         cells = ["✓" if one and one.passed_at else "·" if one and one.checks else "" for one in records]
-        stuck = next((f"{one.name[:2]} {record.stuck_at}" for one, record in zip(exercises, records, strict=True)
-                      if record is not None and record.stuck_at), "")  # fmt: skip
-        yield "  ".join([name.ljust(width), *(cell.rjust(2) for cell in cells), stuck]).rstrip()
+        states = zip(exercises, records, strict=True)
+        stuck = [
+            f"{one.name[:2]} {record.stuck_at}" for one, record in states if record is not None and record.stuck_at
+        ]
+        note = found.problems.get(name) or next(iter(stuck), "")
+        yield "  ".join([name.ljust(width), *(cell.rjust(2) for cell in cells), note]).rstrip()
+    yield "✓ done · checked, not done yet"
     for exercise in exercises:
         counts = found.predictions(exercise)
         if counts:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.invocation import SOURCE
-from runner.learn.exercise import Exercise, exercises_in, named
+from runner.learn.exercise import Exercise, exercises_in, is_exercise_name, named
 from runner.learn.lesson import Lesson
-from runner.learn.workspace import FOLDER, Workspace
+from runner.learn.workspace import FOLDER, PROGRESS, Workspace
 
 #: The name of the folder with the exercises, in a project, in a checkout, and in an installation.
 EXERCISES = "exercises"
@@ -22,12 +22,24 @@ def exercise_folder(project: Path) -> Path:
     raise RunnerError(f"{project / EXERCISES}: does not exist; allowed: a folder with exercises")
 
 
+def submission(folder: Path) -> Path:
+    """Return the folder with the exercises of a submission, which is ``folder`` or its ``my-work``.
+
+    Raises RunnerError if neither has an exercise, so that a wrong folder does not get 0 points.
+    """
+    for place in (folder, folder / FOLDER):
+        if (place / PROGRESS).exists() or any(is_exercise_name(one.name) for one in place.glob("*/")):
+            return place
+    raise RunnerError(f"{folder}: contains no exercise; allowed: a student's {FOLDER}, or the folder that contains it")
+
+
 class Classroom:
     """The exercises and the learner's folder of one command."""
 
     def __init__(self, project: Path, work: Path | None = None) -> None:
         self.exercises = exercises_in(exercise_folder(project))
-        self.workspace = Workspace(work or project / FOLDER)
+        #: The learner's folder. The progress in a submission is only a claim, so it is not read.
+        self.workspace = Workspace(project / FOLDER) if work is None else Workspace(work, reads_progress=False)
 
     def exercise(self, name: str | None) -> Exercise:
         """Return the named exercise, or the current one."""

@@ -175,9 +175,14 @@ def load_exercise(folder: Path) -> Exercise:
     return Exercise(folder, file)
 
 
+def is_exercise_name(name: str) -> bool:
+    """Return True if a folder's name is that of an exercise, such as ``03-two-subscribers``."""
+    return _NAME.fullmatch(name) is not None
+
+
 def exercises_in(folder: Path) -> list[Exercise]:
     """Return all exercises in a folder, in order. Raises RunnerError if there is none, and ConfigError."""
-    folders = sorted(one.parent for one in folder.glob(f"*/{FILE}") if _NAME.fullmatch(one.parent.name))
+    folders = sorted(one.parent for one in folder.glob(f"*/{FILE}") if is_exercise_name(one.parent.name))
     if not folders:
         raise RunnerError(f"{folder}: contains no exercise; allowed: a folder with folders such as 01-first-event")
     return [load_exercise(one) for one in folders]

@@ -14,7 +14,7 @@ from runner.cli.terminal import has_colour
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.learn.checker import check_exercise
-from runner.learn.classroom import Classroom
+from runner.learn.classroom import Classroom, submission
 from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.dev_command import dev
 from runner.learn.exercise import Exercise
@@ -141,7 +141,9 @@ def check(
     """
     if names and every:
         raise click.UsageError("--all and N exclude each other")
-    room = Classroom(project, work)
+    if output is not None and not output.absolute().parent.is_dir():
+        raise RunnerError(f"{output}: the folder does not exist; allowed: a file in a folder that exists")
+    room = Classroom(project, None if work is None else submission(work))
     chosen = room.exercises if every else [room.exercise(one) for one in names] or [room.exercise(None)]
     # The check of a submission changes nothing in it.
     results = _checked(room, chosen, project / FOLDER / CLASSROOM, keeps_progress=work is None)
@@ -169,7 +171,7 @@ def _checked(
             if not folder.is_dir():
                 results.append(_not_started(exercise))
                 continue
-            prediction = room.workspace.progress.of(exercise).prediction or ""
+            prediction = (room.workspace.progress.of(exercise).prediction or "") if keeps_progress else ""
             result = check_exercise(exercise, folder, broker, prediction)
             if keeps_progress:
                 room.workspace.note(exercise, result)

@@ -26,7 +26,7 @@ INTERVAL, SETTLE = 0.3, 0.2
 #: The keys of the watch mode.
 KEYS = (
     "Each save is checked. Or type one of these keys, and then Enter:\n"
-    "h hint · s solution · r reset · l list · n next exercise · q quit · only Enter: check again"
+    "h hint · s solution · r reset · l list · n next · q quit · only Enter: check again"
 )
 
 

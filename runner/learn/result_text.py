@@ -37,8 +37,9 @@ def _details(task: TaskResult, width: int, colour: bool) -> Iterator[str]:
         yield from _labelled("error", task.saw, width)
         yield from _labelled("", "The check could not run. This is not about your files. Try again.", width)
         return
-    yield from _labelled("did", task.did, width)
-    yield from _labelled("expected", task.expected, width)
+    for label, text in (("did", task.did), ("expected", task.expected)):
+        if text:
+            yield from _labelled(label, text, width)
     yield from _labelled("saw", task.saw, width)
     for line in task.history:
         yield from _labelled("", line, width)

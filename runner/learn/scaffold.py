@@ -103,4 +103,4 @@ def export(exercises: Sequence[Exercise], target: Path, *, has_solutions: bool) 
         raise RunnerError(f"{target}: is not empty; allowed: a new folder")
     left_out = ["__pycache__"] if has_solutions else ["__pycache__", SOLUTION, WRONG]
     for one in exercises:
-        shutil.copytree(one.folder, target / one.name, ignore=shutil.ignore_patterns(*left_out))
+        shutil.copytree(one.folder, target / "exercises" / one.name, ignore=shutil.ignore_patterns(*left_out))

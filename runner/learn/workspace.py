@@ -68,9 +68,9 @@ class Progress:
 class Workspace:
     """The learner's copies in a folder such as ``my-work``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, reads_progress: bool = True) -> None:
         self.folder = folder
-        self.progress = read_progress(folder)
+        self.progress = read_progress(folder) if reads_progress else Progress()
 
     @property
     def classroom(self) -> Path:

@@ -84,12 +84,12 @@ def test_a_learner_predicts_saves_a_mistake_reads_the_sentence_and_passes(learne
     first = EXERCISES[0]
     learner.wait_for("your answer")
     learner.type("a")
-    learner.wait_for("check again")
+    learner.wait_for("only Enter")
     file = tmp_path / "my-work" / first.name / "config.yaml"
     file.write_text(file.read_text() + "# saved\n")
     learner.wait_for("checking ...")
     learner.wait_for("expected")
-    learner.wait_for("check again")
+    learner.wait_for("only Enter")
     learner.type("h")
     learner.wait_for("hint 1 of 3")
     file.write_text((first.folder / SOLUTION / "config.yaml").read_text())

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from runner.errors import ConfigError, RunnerError
+from runner.learn.checker import check_exercise
+from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.exercise import Exercise, exercises_in, load_exercise, named
-from runner.learn.proof import SENTENCE, static_problems
+from runner.learn.learner_files import LearnerFiles
+from runner.learn.proof import SENTENCE, static_problems, wrong_folders
 from runner.learn.quantity import Quantity
 from tests import exercise_page, learning_page
 from tests.running import ROOT
@@ -147,3 +151,19 @@ def test_the_transcript_shows_the_exercise_as_it_is() -> None:
     sentence = (walked.folder / "wrong" / learning_page.MISTAKE / SENTENCE).read_text("utf-8")
     for text in (walked.file.predict.ask, *(one.title for one in walked.file.tasks), sentence, walked.file.review.ask):
         assert " ".join(text.split()) in page, "run: python -m tests.learning_page --transcript"
+
+
+WRONG = [(one, folder) for one in EXERCISES for folder in wrong_folders(one)]
+
+
+@pytest.mark.parametrize(("one", "folder"), WRONG, ids=lambda one: one.name)
+def test_a_wrong_solution_that_cannot_run_gets_its_sentence(one: Exercise, folder: Path, tmp_path: Path) -> None:
+    work = tmp_path / one.name
+    for source in (one.folder / "solution", folder):
+        ignored = shutil.ignore_patterns(SENTENCE, "__pycache__")
+        shutil.copytree(source, work, dirs_exist_ok=True, ignore=ignored)
+    if LearnerFiles(one, work).refusal() is not None:
+        # No system starts, so no broker is needed.
+        first = check_exercise(one, work, ClassroomBroker(tmp_path)).first_problem
+        assert first is not None
+        assert first.say == (folder / SENTENCE).read_text("utf-8").strip()

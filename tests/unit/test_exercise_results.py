@@ -17,6 +17,7 @@ from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.learn import learn_command
 from runner.learn.class_report import class_table, read_class
+from runner.learn.classroom import submission
 from runner.learn.exercise import Exercise, exercises_in
 from runner.learn.exercise_text import exercise_text, task_text
 from runner.learn.result_file import FORMATS
@@ -164,8 +165,8 @@ def test_the_check_of_a_submission_changes_nothing_in_it(tmp_path: Path, monkeyp
     assert progress.read_text() == before
     assert call(tmp_path, "check", "1")[0] == 1
     assert progress.read_text() != before
-    code, output = call(tmp_path, "check", "1", "--output", str(tmp_path / "no" / "results.json"))
-    assert (code, "results.json: cannot be written, No such file or directory; allowed" in output) == (1, True)
+    code, output = call(tmp_path, "check", "1", "--output", "/proc/results.json")
+    assert (code, "/proc/results.json: cannot be written, " in output) == (1, True)
 
 
 def test_hints_come_one_after_the_other_and_the_solution_only_after_a_check(tmp_path: Path) -> None:
@@ -237,7 +238,9 @@ def test_the_students_bundle_has_no_solutions_and_is_never_mixed_with_other_file
     target = tmp_path / "bundle"
     code, output = call(tmp_path, "export", str(target), "1", "3", "--without-solutions")
     assert (code, "2 exercises without solutions" in output) == (0, True)
-    assert sorted(one.name for one in target.iterdir()) == [EXERCISES[0].name, EXERCISES[2].name]
+    assert sorted(one.name for one in (target / "exercises").iterdir()) == [EXERCISES[0].name, EXERCISES[2].name]
+    # The bundle is a project with only these exercises.
+    assert len(call(target, "list")[1].splitlines()) == 2
     assert not list(target.rglob("solution"))
     assert not list(target.rglob("wrong"))
     code, output = call(tmp_path, "export", str(target))
@@ -284,3 +287,29 @@ def test_the_text_of_an_exercise_fits_the_terminal_and_loses_no_word(exercise: E
     assert all(task.title.split()[-1] in text for task in exercise.file.tasks)
     samples = [line for line in source.splitlines() if line.startswith(("    ", "#", "|"))]
     assert [line for line in text.splitlines() if len(line) > width and line not in samples] == []
+
+
+def test_a_damaged_progress_and_a_missing_one_are_shown_and_do_not_hide_the_class(tmp_path: Path) -> None:
+    for name in ("anna", "ben", "cleo"):
+        (tmp_path / name).mkdir()
+    Workspace(tmp_path / "anna").note(EXERCISES[0], ExerciseResult(EXERCISES[0].name, "A", [PASSED]))
+    (tmp_path / "ben" / "progress.json").write_text("{")
+    found = read_class(tmp_path)
+    lines = {line.split()[0]: line for line in class_table(found, EXERCISES)}
+    assert "✓" in lines["anna"]
+    assert "not a progress file" in lines["ben"]
+    assert "no progress.json" in lines["cleo"]
+
+
+def test_a_submission_is_found_in_both_layouts_and_a_wrong_folder_is_an_error(tmp_path: Path) -> None:
+    exercise = tmp_path / "anna" / "my-work" / EXERCISES[1].name
+    exercise.mkdir(parents=True)
+    assert submission(tmp_path / "anna") == submission(exercise.parent) == exercise.parent
+    with pytest.raises(RunnerError, match="contains no exercise; allowed: a student's my-work"):
+        submission(tmp_path)
+
+
+def test_a_result_file_in_a_missing_folder_is_an_error_before_the_check(tmp_path: Path) -> None:
+    code, output = call(tmp_path, "check", "1", "--output", str(tmp_path / "missing" / "result.json"))
+    assert code == 1
+    assert "the folder does not exist; allowed" in output
