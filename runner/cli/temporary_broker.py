@@ -100,9 +100,9 @@ def start_process(found: Startable) -> Process:
     return process
 
 
-def _drain(output: object) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while output.read(65536):  # type: ignore[attr-defined]
+def _drain(output: IO[bytes]) -> None:
+    with output, contextlib.suppress(OSError):
+        while output.read(65536):
             pass
 
 

@@ -49,6 +49,7 @@ def check_exercise(exercise: Exercise, folder: Path, broker: ClassroomBroker, pr
         first, *rest = tasks
         results = [_refused(first, refusal, files), *(_not_checked(one) for one in rest)]
         return ExerciseResult(exercise.name, exercise.file.title, results)
+    broker.revive()
     trials: list[Trial] = []
     with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
         try:

@@ -57,6 +57,20 @@ class ClassroomBroker:
 
     def __enter__(self) -> ClassroomBroker:
         """Use the running broker, or start it. Raises RunnerError if there is none and none can be started."""
+        self._open()
+        return self
+
+    def revive(self) -> None:
+        """Find or start a broker again if the broker does not answer, for example after its command has exited.
+
+        Raises the errors of ``__enter__``.
+        """
+        if self._address is not None and self._running() != self._address:
+            self.__exit__()
+            self._process = self._lock = self._address = None
+            self._open()
+
+    def _open(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while self._address is None:
             self._address = self._running()
@@ -72,7 +86,6 @@ class ClassroomBroker:
             else:
                 self._start(_free_port())
                 self._delete_leftovers()
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the broker if this command has started it."""

@@ -35,6 +35,7 @@ class Performer:
         self._problems: list[Exception] = []
         self._source = learner
         self._group = 0
+        self._has_killed_broker = False
 
     def begin(self, steps: tuple[GivenStep, ...], starter: Path) -> None:
         """Write the files for the start. A change of the gateway that comes first needs no reload."""
@@ -73,7 +74,9 @@ class Performer:
             try:
                 action(step)
             except Exception as error:  # noqa: BLE001 - join() raises it on the thread of the check
-                self._problems.append(error)
+                # A duplication ends with the broker that the task kills.
+                if not (is_duplication and self._has_killed_broker):
+                    self._problems.append(error)
             finally:
                 self._trial.background -= 1
 
@@ -185,6 +188,7 @@ class Performer:
         fault = step.fault
         assert fault is not None  # noqa: S101 - for the type checker
         if fault.broker_restart is not None:
+            self._has_killed_broker = True
             self._restart_broker(fault.broker_restart)
         else:
             self._trial.run_command("fault", *_fault_arguments(fault))

@@ -54,7 +54,7 @@ def test_an_error_of_the_check_is_an_error_for_each_task(
         raise error
 
     monkeypatch.setattr(checker, "_check_task", check)
-    result = checker.check_exercise(exercise, exercise.starter, cast(ClassroomBroker, None))
+    result = checker.check_exercise(exercise, exercise.starter, ClassroomBroker(exercise.folder))
     assert [one.verdict for one in result.tasks] == [Verdict.ERROR] * len(exercise.file.tasks)
 
 
