@@ -148,7 +148,8 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is typing.Literal:
         return ", ".join(f"`{str(one).lower() if one is True else one}`" for one in get_args(annotation))
     if get_origin(annotation) is tuple:
-        return f"list of {_kind(get_args(annotation)[0])}"
+        kind = _kind(get_args(annotation)[0])
+        return f"list of {kind}{'s' if kind == 'string' else ''}"
     if get_origin(annotation) is dict:
         return f"mapping of names to {_kind(get_args(annotation)[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -156,7 +157,7 @@ def _kind(annotation: Any) -> str:
         anchor = re.sub(r"[^\w-]", "", titles[annotation].lower().replace(" ", "-"))
         return f"[{titles[annotation].lower()}](#{anchor})"
     words: dict[Any, str] = {
-        str: "text",
+        str: "string",
         int: "number",
         float: "number",
         bool: "true or false",

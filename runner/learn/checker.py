@@ -1,4 +1,4 @@
-"""The check of an exercise: configuration first, then the wiring, then the counts, and the times last."""
+"""The check of an exercise: first the configuration, then the wiring, then the counts, and finally the times."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from runner.learn.trial import SystemFailed, Trial
 from runner.learn.trial_files import TrialFiles
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 
-#: The seconds without any change after which a quiet system will not change any more.
+#: Seconds without any change after which a quiet system is assumed not to change any more.
 QUIET_TIME = 1.0
-#: The same for a task that kills the broker, because the processes connect again after up to 5 seconds.
+#: The same for a task that kills the broker. It is longer, because the processes reconnect after up to 5 seconds.
 RECONNECT_TIME = 7.0
-#: Seconds between two looks at the system.
+#: Seconds between two observations of the system.
 PAUSE = 0.1
 #: The maximum number of entries of an order's history to show.
 MOST_ENTRIES = 8
@@ -91,7 +91,7 @@ def _check_safely(
     try:
         found = _check_task(task, exercise, files, broker, trials)
     except ConfigError as error:
-        # A plugin, whose errors only the start of the system finds.
+        # The error is in a plugin. Only the start of the system finds such errors.
         found = _refused(task, files.started_with(error.faults), files)
     except SystemFailed as error:
         found = replace(_result(task, Verdict.FAIL), did=_did(task), expected="a running system", saw=str(error))
@@ -126,7 +126,7 @@ def _check_task(
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a task."""
+    """The state at the end of a task."""
 
     observed: Observation
     #: The first expectation that was not met, or None.
@@ -136,7 +136,7 @@ class Outcome:
 
 
 def _watch(task: Task, trial: Trial, files: LearnerFiles) -> Outcome:
-    """Look until all expectations are met and stay met, or until they cannot be met any more."""
+    """Observe the system until all expectations are met and stay met, or can no longer be met."""
     keys = frozenset(one.queue for one in task.expect if one.keys is not None and one.queue)
     started = time.monotonic()
     deadline = started + task.within

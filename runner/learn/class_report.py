@@ -1,4 +1,4 @@
-"""The progress and the predictions of a class, from the students' folders."""
+"""The progress and the predictions of a class, read from the students' folders."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ClassProgress:
 
 
 def read_class(folder: Path) -> ClassProgress:
-    """Read the progress in each student's folder. Raises RunnerError if there is no student."""
+    """Read the progress in each student's folder. Raises RunnerError if no folder contains progress."""
     found: dict[str, Progress] = {}
     problems: dict[str, str] = {}
     for student in sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")):
@@ -46,10 +46,12 @@ def read_class(folder: Path) -> ClassProgress:
             if not (place / PROGRESS).exists():
                 problems[student.name] = f"no {PROGRESS}"
         except RunnerError as error:
-            # The others of the class are still shown.
+            # The other students of the class are still shown.
             found[student.name], problems[student.name] = Progress(), str(error)
     if len(found) == sum(problem == f"no {PROGRESS}" for problem in problems.values()):
-        raise RunnerError(f"{folder}: contains no student's progress; allowed: folders with {FOLDER}/{PROGRESS}")
+        raise RunnerError(
+            f"{folder}: contains no student's progress; allowed: folders that contain {FOLDER}/{PROGRESS}"
+        )
     return ClassProgress(found, problems)
 
 

@@ -1,4 +1,4 @@
-"""The exercises and the learner's folder of one command."""
+"""The exercises and the learner's folder that one command uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def exercise_folder(project: Path) -> Path:
     for folder in (project / EXERCISES, Path(__file__).parent / EXERCISES, SOURCE / EXERCISES):
         if folder.is_dir():
             return folder
-    raise RunnerError(f"{project / EXERCISES}: does not exist; allowed: a folder with exercises")
+    raise RunnerError(f"{project / EXERCISES}: does not exist; allowed: a folder that contains exercises")
 
 
 def submission(folder: Path) -> Path:

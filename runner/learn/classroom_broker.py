@@ -24,7 +24,7 @@ from runner.supervisor.processes.process import Process
 
 #: Seconds within which the broker of another command must answer.
 START_TIMEOUT = 90.0
-#: Seconds for an answer of a broker that should be running.
+#: Seconds within which a broker that should be running must answer.
 PROBE_TIMEOUT = 1.0
 _FILE = "broker.json"
 #: The first characters of the names of virtual hosts.
@@ -46,7 +46,7 @@ class BrokerAddress:
 
 
 class ClassroomBroker:
-    """A private RabbitMQ in a folder. All commands in this folder share it while one of them runs."""
+    """A private RabbitMQ in a folder. All commands in this folder share this broker while one of them is running."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -56,7 +56,7 @@ class ClassroomBroker:
         self._address: BrokerAddress | None = None
 
     def __enter__(self) -> ClassroomBroker:
-        """Use the running broker, or start it. Raises RunnerError if there is none and none can be started."""
+        """Use the running broker, or start it. Raises RunnerError if no broker is running and none can be started."""
         self._open()
         return self
 
@@ -81,7 +81,8 @@ class ClassroomBroker:
             except AlreadyRunning:
                 # Another command is starting the broker.
                 if time.monotonic() >= deadline:
-                    raise BrokerUnreachable(f"{self._folder}: the broker of another command does not answer") from None
+                    text = f"{self._folder}: the broker that another command started does not answer"
+                    raise BrokerUnreachable(text) from None
                 time.sleep(0.2)
             else:
                 self._start(_free_port())
@@ -137,7 +138,7 @@ class ClassroomBroker:
         """
         if self._process is None:
             raise RunnerError(
-                f"{self._folder}: the broker of another learn command; stop that command, or check this exercise there"
+                f"{self._folder}: belongs to another learn command; stop that command, or check this exercise with it"
             )
         self._process.kill()
         self._process.reap()

@@ -32,7 +32,8 @@ class Customer:
     def post(self, step: GivenStep, group: int, then: Callable[[str], None] = lambda order: None) -> None:
         """Post the orders of a step. ``group`` is the number of the step. Call ``then`` with each accepted order.
 
-        The order ids of every check are the same, so that a gateway with a share of timeouts fails for the same orders.
+        The order ids of every check are the same, so that a gateway that times out for a share of the orders fails for
+        the same orders each time.
         """
         started = time.monotonic()
         for number in range(step.orders or 0):

@@ -20,25 +20,25 @@ from runner.learn.scaffold import scaffold
 _NAME = re.compile(r"\d{2}-[a-z0-9]+(-[a-z0-9]+)*")
 
 
-@click.group(short_help="Write and prove exercises.")
+@click.group(short_help="Write and test exercises.")
 def dev() -> None:
-    """Write and prove exercises. The page docs/exercises.md describes the format."""
+    """Write and test exercises. The page docs/exercises.md describes the format."""
 
 
-@dev.command("check", short_help="Prove exercises.")
+@dev.command("check", short_help="Test exercises.")
 @click.argument("names", metavar="[N]...", nargs=-1)
-@click.option("--short", "is_short", is_flag=True, help="Run only starters and solutions.")
+@click.option("--short", "is_short", is_flag=True, help="Check only the starters and the solutions.")
 @click.option(
     "--parallel", type=click.IntRange(1, 16), default=max(1, (os.cpu_count() or 1) // 2), show_default=True,
     help="Number of exercises to check at the same time.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per step.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each check.")
 @click.pass_obj
 def dev_check(project: Path, names: tuple[str, ...], is_short: bool, parallel: int, as_json: bool) -> None:
-    """Prove all exercises, or the exercises N.
+    """Test all exercises, or exercises N.
 
     Each starter must fail, each solution must pass, and each wrong solution must fail with its sentence. Exits with 1
-    if something is not as it must be.
+    if any of these checks fails.
     """
     room = Classroom(project)
     chosen = [named(room.exercises, one) for one in names] or room.exercises
@@ -61,9 +61,9 @@ def dev_check(project: Path, names: tuple[str, ...], is_short: bool, parallel: i
 @click.argument("name", metavar="NN-NAME")
 @click.pass_obj
 def new(project: Path, name: str) -> None:
-    """Write a new exercise into exercises/. It can be proved as it is."""
+    """Write a new exercise into exercises/. The new exercise passes "learn dev check" without changes."""
     if not _NAME.fullmatch(name):
         raise click.BadParameter(f"not of the right form, {name!r}; allowed: 19-my-exercise", param_hint="NN-NAME")
     room = Classroom(project)
     target = scaffold(room.exercises[0].folder.parent, name, room.exercises[0].starter)
-    click.echo(f"{target}: written; prove it with: learn dev check {name[:2]}")
+    click.echo(f"{target}: written; to test it: learn dev check {name[:2]}")

@@ -1,4 +1,4 @@
-"""The comparison of an expectation with what a check has seen."""
+"""The comparison of an expectation with what was observed in a check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOME = Quantity(">0")
 
 @dataclass(frozen=True)
 class FilesSeen:
-    """The facts that the learner's files alone show."""
+    """The facts that can be read from the learner's files alone."""
 
     config_errors: Sequence[str] = ()
     #: The codes of lint findings.
@@ -36,11 +36,11 @@ class Seen:
     is_met: bool
     #: The expectation as text, such as ``payment.order.created: 0 ready``.
     expected: str
-    #: The seen value, in the same form.
+    #: The observed value, in the same form.
     saw: str
-    #: The seen value alone, for a sentence.
+    #: The observed value alone, for use in a sentence.
     value: str = ""
-    #: True if nothing that follows can change the result.
+    #: True if nothing that happens later can change the result.
     is_decided: bool = False
 
 

@@ -31,23 +31,30 @@ class Question(BaseModel):
 
     ask: str = Field(min_length=1, description="The question.")
     choices: tuple[str, ...] = Field(min_length=2, max_length=6, description="The answers to choose from.")
-    answer: str = Field(description="The right one of the choices.")
+    answer: str = Field(description="The correct choice, in exactly the same words.")
 
     @model_validator(mode="after")
     def _has_answer(self) -> Question:
         if self.answer not in self.choices:
-            raise ValueError("answer is none of the choices; allowed: one of them, written in the same way")
+            raise ValueError("the answer is not one of the choices; allowed: the exact text of a choice")
         return self
 
 
 class Sentence(BaseModel):
-    """A sentence for a particular mistake, or about a result."""
+    """A sentence about a particular mistake or result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    saw: tuple[Expectation, ...] = Field(description="The facts that the sentence is about. All of them must be seen.")
-    say: str = Field(min_length=1, description="The sentence. {saw} is the value of the first part of saw.")
-    look: tuple[str, ...] = Field((), description="The file, and the keys of the place, that the sentence is about.")
+    saw: tuple[Expectation, ...] = Field(
+        description="The facts that the sentence is about. The sentence is printed only if all of them were observed."
+    )
+    say: str = Field(
+        min_length=1,
+        description="The sentence. {saw} is replaced with the observed value of the first expectation under saw.",
+    )
+    look: tuple[str, ...] = Field(
+        (), description="The file that the sentence is about, and the keys that lead to the place in the file."
+    )
 
     @field_validator("saw", mode="before")
     @classmethod
@@ -68,24 +75,27 @@ class Task(BaseModel):
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="A short name.")
     title: str = Field(min_length=1, description="The goal in one sentence.")
     points: int = Field(1, ge=1, le=100, description="The points for the task.")
-    given: tuple[GivenStep, ...] = Field((), description="The steps, in this order.")
+    given: tuple[GivenStep, ...] = Field((), description="The steps, which are performed in this order.")
     expect: tuple[Expectation, ...] = Field(
-        min_length=1, description="The expectations, which must all be met afterwards."
+        min_length=1, description="The expectations, which must all be met after the steps."
     )
     within: Duration = Field(5.0, description="The maximum time until all expectations are met.")
-    stays_for: Duration = Field(0.0, description="The time for which they must stay met.")
+    stays_for: Duration = Field(0.0, description="The time for which all expectations must remain met.")
     never: tuple[Expectation, ...] = Field((), description="Expectations that must not be met at any moment.")
     when_wrong: tuple[Sentence, ...] = Field(
-        (), description="Sentences for particular mistakes; the first match is printed."
+        (), description="Sentences about particular mistakes; the first match is printed."
     )
     when_right: tuple[Sentence, ...] = Field(
-        (), description="Sentences about a passed task, with a number that was seen; the first match is printed."
+        (),
+        description="Sentences about a passed task, with an observed number; the first match is printed.",
     )
-    look: tuple[str, ...] = Field(("topology.yaml",), description="The file, and the keys of the place to look at.")
+    look: tuple[str, ...] = Field(
+        ("topology.yaml",), description="The file to look at, and the keys that lead to the place in the file."
+    )
 
     @property
     def needs_no_system(self) -> bool:
-        """True if the files alone decide the task."""
+        """True if the result of the task depends only on the files."""
         return not self.given and all(one.needs_no_system for one in (*self.expect, *self.never))
 
     @property
@@ -105,22 +115,28 @@ class ExerciseFile(BaseModel):
         " find (something is broken)."
     )
     minutes: int = Field(ge=1, le=60, description="The usual time in minutes.")
-    predict: Question = Field(description="The question before the first check.")
+    predict: Question = Field(description="The question that is asked before the first check.")
     edit: tuple[str, ...] = Field(min_length=1, description="The files that the learner may change, as patterns.")
     ignored_findings: tuple[str, ...] = Field(
-        (), description="The codes of lint findings that belong to the exercise. A failed check does not show them."
+        (),
+        description="The codes of lint findings that are part of the exercise. A failed check does not show them.",
     )
-    adds_audit: bool = Field(True, description="Add audit to files without it. Use false if the learner adds audit.")
+    adds_audit: bool = Field(
+        True,
+        description="Add the service audit to files that do not contain it. Use false if the learner must add audit.",
+    )
     hints: tuple[str, ...] = Field(min_length=1, description="Hints, from a question to almost the solution.")
     tasks: tuple[Task, ...] = Field(min_length=1, max_length=5, description="The tasks.")
-    explain: str = Field(min_length=1, description="The explanation after success.")
-    review: Question = Field(description="A question after success, which is asked again at the next start.")
+    explain: str = Field(min_length=1, description="The explanation that is shown when all tasks pass.")
+    review: Question = Field(
+        description="A question that is asked when all tasks pass, and again at the start of the next exercise."
+    )
 
     @model_validator(mode="after")
     def _has_unique_tasks(self) -> ExerciseFile:
         ids = [one.id for one in self.tasks]
         if len(set(ids)) < len(ids):
-            raise ValueError("two tasks have the same id; allowed: an id of its own for each task")
+            raise ValueError("two tasks have the same id; allowed: a different id for each task")
         return self
 
 
@@ -143,7 +159,7 @@ class Exercise:
 
     @property
     def starter(self) -> Path:
-        """The folder with the learner's first files."""
+        """The folder with the original files that the learner starts from."""
         return self.folder / STARTER
 
     @property
@@ -157,7 +173,10 @@ class Exercise:
 
 
 def load_exercise(folder: Path) -> Exercise:
-    """Read an exercise. Raises ConfigError with every error in ``exercise.yaml``, and RunnerError without the file."""
+    """Read an exercise.
+
+    Raises ConfigError with every error in ``exercise.yaml``, and RunnerError if the file does not exist.
+    """
     path = folder / FILE
     try:
         text = read_bounded(path, MAX_BYTES).decode()
@@ -166,7 +185,7 @@ def load_exercise(folder: Path) -> Exercise:
     document = Document(str(path), text, {})
     file = None
     if not document.is_unusable:
-        # An exercise without a required key is of no use, so the remaining keys are not checked further.
+        # An exercise that lacks a required key cannot be used, so its other keys are not checked further.
         file, faults = validate(ExerciseFile, document.data)
         for place, complaint in faults:
             note(document, place, complaint)
@@ -181,7 +200,10 @@ def is_exercise_name(name: str) -> bool:
 
 
 def exercises_in(folder: Path) -> list[Exercise]:
-    """Return all exercises in a folder, in order. Raises RunnerError if there is none, and ConfigError."""
+    """Return all exercises in a folder, in order.
+
+    Raises RunnerError if the folder contains no exercise, and ConfigError.
+    """
     folders = sorted(one.parent for one in folder.glob(f"*/{FILE}") if is_exercise_name(one.parent.name))
     if not folders:
         raise RunnerError(f"{folder}: contains no exercise; allowed: a folder with folders such as 01-first-event")
@@ -189,7 +211,10 @@ def exercises_in(folder: Path) -> list[Exercise]:
 
 
 def named(exercises: Sequence[Exercise], name: str) -> Exercise:
-    """Return an exercise by its number or name. Raises RunnerError with the known names."""
+    """Return an exercise by its number or name.
+
+    Raises RunnerError with the known names if there is no such exercise.
+    """
     for one in exercises:
         if name in (one.name, str(one.number), f"{one.number:02}"):
             return one

@@ -12,11 +12,13 @@ from runner.learn.vocabulary import Vocabulary
 
 
 class Counted(BaseModel):
-    """The number of things with a type."""
+    """The expected number of e-mails or rows for one event type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: str | None = Field(None, description="The event type, or its first words and .*; without it, all types.")
+    type: str | None = Field(
+        None, description="The event type, or its first words followed by .*; by default, all types."
+    )
     count: AnyQuantity = Field(description="The number.")
 
 
@@ -26,7 +28,9 @@ class OrderState(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: str = Field(description="accepted (no outcome yet), paid, declined or dead_lettered.")
-    count: AnyQuantity | None = Field(None, description="The number of orders; without it, every order.")
+    count: AnyQuantity | None = Field(
+        None, description="The number of orders with this status; by default, every order must have it."
+    )
 
 
 class Books(BaseModel):
@@ -43,19 +47,19 @@ class Delay(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max: Duration = Field(description="The maximum for 95 % of the orders.")
-    min: Duration = Field(0.0, description="The minimum for every order.")
+    max: Duration = Field(description="The maximum time for 95 % of the orders.")
+    min: Duration = Field(0.0, description="The minimum time for every order.")
 
 
 class Way(BaseModel):
-    """The queues that a message reaches. No broker is needed to find them."""
+    """The queues that a message reaches. No broker is needed to find these queues."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     exchange: str = Field(description="The exchange.")
     key: str = Field(description="The routing key.")
     reaches: tuple[str, ...] = Field((), description="Queues that must get the message.")
-    misses: tuple[str, ...] = Field((), description="Queues that must not get it.")
+    misses: tuple[str, ...] = Field((), description="Queues that must not get the message.")
 
 
 class LogLines(BaseModel):
@@ -64,7 +68,7 @@ class LogLines(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     matches: str = Field(description="A regular expression for the message.")
-    service: str | None = Field(None, description="Only lines of this service.")
+    service: str | None = Field(None, description="Count only lines of this service.")
     count: AnyQuantity = Field(description="The number of lines.")
 
 
@@ -79,9 +83,11 @@ class Expectation(Vocabulary):
     }  # fmt: skip
 
     queue: str | None = Field(None, description="A queue.")
-    ready: AnyQuantity | None = Field(None, description="Its number of ready messages.")
-    keys: tuple[str, ...] | None = Field(None, description="The routing keys of its messages, in any order.")
-    emails: Counted | None = Field(None, description="The e-mails for an event type.")
+    ready: AnyQuantity | None = Field(None, description="The number of ready messages in the queue.")
+    keys: tuple[str, ...] | None = Field(
+        None, description="The routing keys of the messages in the queue, in any order."
+    )
+    emails: Counted | None = Field(None, description="The number of e-mails for an event type.")
     charges: AnyQuantity | None = Field(None, description="The approved charges at the card gateway.")
     order: OrderState | None = Field(None, description="The status of orders.")
     attempts: AnyQuantity | None = Field(None, description="The attempts for each accepted order.")
@@ -92,14 +98,16 @@ class Expectation(Vocabulary):
     response: int | tuple[int, ...] | None = Field(
         None, description="The HTTP status of every post, or of each group of posts in turn."
     )
-    count: AnyQuantity | None = Field(None, description="The number of such responses or events.")
+    count: AnyQuantity | None = Field(
+        None, description="The number of responses with this status, or of events of this type."
+    )
     within: Duration | None = Field(None, description="The maximum time of each response.")
     instances: dict[str, AnyQuantity] | None = Field(None, description="The number of running processes by service.")
-    rows: Counted | None = Field(None, description="The rows in the event history.")
+    rows: Counted | None = Field(None, description="The number of rows in the event history.")
     event: str | None = Field(None, description="The type of a published event.")
     ledger: Books | None = Field(None, description="The account of the accepted orders.")
     service: str | None = Field(None, description="A service.")
-    state: str | None = Field(None, description="The state of all its processes, such as RUNNING or FATAL.")
+    state: str | None = Field(None, description="The state of all processes of the service, such as RUNNING or FATAL.")
     p95: Delay | None = Field(None, description="The time until the e-mail about the payment.")
     changed: AnyQuantity | None = Field(None, description="The number of lines that differ from the starter.")
     route: Way | None = Field(None, description="The queues that a message reaches.")
@@ -110,5 +118,5 @@ class Expectation(Vocabulary):
 
     @property
     def needs_no_system(self) -> bool:
-        """True if the files alone decide."""
+        """True if the result depends only on the files."""
         return self.subject in ("changed", "route", "config_error", "finding", "prediction")

@@ -1,4 +1,4 @@
-"""The steps of a check: what it does to the system before it looks at the result."""
+"""The steps of a check: what the check does to the system before it examines the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class GatewayBehavior(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    slow: Duration | None = Field(None, description="The time until the gateway answers.")
+    slow: Duration | None = Field(None, description="The time that the gateway takes to answer.")
     times_out: float | None = Field(None, ge=0, le=1, description="The share of attempts without an answer.")
     declines: float | None = Field(None, ge=0, le=1, description="The share of declined orders.")
 
@@ -51,7 +51,7 @@ def _named_gateway(value: Any) -> Any:
 
 
 class Fault(Vocabulary):
-    """One fault, as ``fastcommerce fault`` injects it."""
+    """A fault that ``fastcommerce fault`` can inject."""
 
     SUBJECTS: ClassVar = {
         "poison": ("count", "kill"),
@@ -65,8 +65,8 @@ class Fault(Vocabulary):
     disconnect: Duration | None = Field(None, description="The time for which the workers lose the broker.")
     broker_restart: Duration | None = Field(None, description="Kill the broker, and start it again after this time.")
     count: int = Field(1, ge=1, le=1000, description="The number of messages.")
-    kill: bool = Field(False, description="The poison message kills its worker.")
-    service: str | None = Field(None, description="Only the workers of this service.")
+    kill: bool = Field(False, description="The poison message kills each worker that handles it.")
+    service: str | None = Field(None, description="Affect only the workers of this service.")
 
 
 class Moment(Vocabulary):
@@ -80,9 +80,9 @@ class Moment(Vocabulary):
     )
 
     def words(self) -> str:
-        """Return a text such as ``with more than 0 messages unacked``."""
+        """Describe the moment, for example as ``with more than 0 messages unacked``."""
         if self.confirmed:
-            return "between the confirms of its events and their marks in the outbox"
+            return "after its events are confirmed, but before the outbox marks them as confirmed"
         return f"with {self.unacked} messages unacked"
 
 
@@ -110,8 +110,10 @@ class GivenStep(Vocabulary):
     amount: float = Field(149.99, gt=0, description="The amount of each order.")
     currency: str = Field("USD", description="The currency of each order.")
     region: str | None = Field(None, description="The region of each order.")
-    rate: float | None = Field(None, gt=0, description="Orders per second; without it, as fast as possible.")
-    same_key: bool = Field(False, description="All posts are the same order, with one Idempotency-Key.")
+    rate: float | None = Field(
+        None, gt=0, description="The number of orders per second; by default, orders are posted as fast as possible."
+    )
+    same_key: bool = Field(False, description="Post the same order each time, with the same Idempotency-Key.")
     until_accepted: bool = Field(False, description="Repeat each post with its Idempotency-Key until it is accepted.")
     followed_by: Publication | None = Field(
         None, description="Publish these messages about each accepted order, directly after its response."
@@ -120,7 +122,7 @@ class GivenStep(Vocabulary):
         None, description="Change the simulated card gateway: answers, times_out, declines, or a mapping."
     )
     save: Literal[True] | None = Field(
-        None, description="Apply the learner's files now. The steps before it run with the files of the starter."
+        None, description="Apply the learner's files now. Earlier steps run with the files of the starter."
     )
     publish: Publication | None = Field(None, description="Publish messages directly to an exchange.")
     kill: str | None = Field(None, description="Kill one process with SIGKILL, such as payment.1.")
@@ -128,19 +130,19 @@ class GivenStep(Vocabulary):
     stop: str | None = Field(None, description="Stop a service.")
     start: str | None = Field(None, description="Start a stopped service.")
     scale: dict[str, int] | None = Field(None, description="Set the number of instances of a service.")
-    replay: str | None = Field(None, description="Replay the dead letters of a queue, or all of them.")
+    replay: str | None = Field(None, description="Replay the dead letters of a queue, or all dead letters.")
     fault: Fault | None = Field(None, description="Inject a fault.")
     wait: tuple[Expectation, ...] | None = Field(None, description="Wait until these expectations are met.")
     within: Duration = Field(5.0, description="The maximum time of a wait.")
-    background: bool = Field(False, description="Continue with the next step at once.")
+    background: bool = Field(False, description="Start the next step without waiting for this step to finish.")
 
     def words(self) -> str:
-        """Return a text such as ``post 3 orders in USD``."""
+        """Describe the step, for example as ``post 3 orders in USD``."""
         return getattr(self, f"_{self.subject}_words")()  # type: ignore[no-any-return]
 
     def _orders_words(self) -> str:
         if self.same_key:
-            return f"post the same order {self.orders} times with one Idempotency-Key"
+            return f"post the same order {self.orders} times with the same Idempotency-Key"
         count = "1 order" if self.orders == 1 else f"{self.orders} orders"
         amount = f" of {self.amount:g}" if "amount" in self.model_fields_set else ""
         region = f" from region {self.region}" if self.region else ""
@@ -196,4 +198,4 @@ class GivenStep(Vocabulary):
             return f"duplicate the next {fault.count} messages of {fault.duplicate}"
         if fault.disconnect is not None:
             return f"disconnect {fault.service or 'all workers'} for {format_duration(fault.disconnect)}"
-        return "kill the broker and start it again"
+        return "kill the broker, and start it again"

@@ -28,13 +28,13 @@ _name = click.argument("name", metavar="[N]", required=False)
 
 
 @click.group(invoke_without_command=True, short_help="Work through exercises that check themselves.")
-@click.option("--large", is_flag=True, help="Use short lines and more space, for a projector.")
+@click.option("--large", is_flag=True, help="Use shorter lines and wider spacing, for a projector.")
 @click.pass_context
 def learn(context: click.Context, large: bool) -> None:
     """Work through exercises that check themselves.
 
     Without a command, shows the current exercise, asks for a prediction, and checks your files at each save. Your files
-    are in my-work/. The checks use a private RabbitMQ, and never touch a running system.
+    are in my-work/. The checks use a private RabbitMQ, and never affect a running system.
     """
     if context.invoked_subcommand is None:
         room = Classroom(context.obj)
@@ -64,7 +64,7 @@ def list_(project: Path, as_json: bool) -> None:
 @click.argument("name", metavar="N")
 @click.pass_obj
 def start(project: Path, name: str) -> None:
-    """Make an exercise the current one, and show it. N is its number or name."""
+    """Make an exercise the current one, and show it. N is the number or the name of the exercise."""
     room = Classroom(project)
     exercise = room.exercise(name)
     folder = room.workspace.start(exercise)
@@ -92,7 +92,7 @@ def next_(project: Path) -> None:
 @_name
 @click.pass_obj
 def hint(project: Path, name: str | None) -> None:
-    """Show the next hint for the current exercise, or for the exercise N."""
+    """Show the next hint for the current exercise, or for exercise N."""
     room = Classroom(project)
     room.lesson().hint(room.exercise(name))
 
@@ -101,7 +101,7 @@ def hint(project: Path, name: str | None) -> None:
 @_name
 @click.pass_obj
 def solution(project: Path, name: str | None) -> None:
-    """Show the solution of the current exercise, or of the exercise N. It is shown only after a first check."""
+    """Show the solution of the current exercise, or of exercise N. The solution is shown only after a first check."""
     room = Classroom(project)
     room.lesson().solution(room.exercise(name))
 
@@ -110,10 +110,7 @@ def solution(project: Path, name: str | None) -> None:
 @_name
 @click.pass_obj
 def reset(project: Path, name: str | None) -> None:
-    """Restore the original files of the current exercise, or of the exercise N.
-
-    Your files are kept in my-work/.old/.
-    """
+    """Restore the original files of the current exercise, or of exercise N. Your files are kept in my-work/.old/."""
     room = Classroom(project)
     room.lesson().reset(room.exercise(name))
 
@@ -128,19 +125,19 @@ def reset(project: Path, name: str | None) -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to a file.")
 @click.option(
     "--work", type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="The folder with the files to check, such as a student's.  [default: my-work]",
+    help="The folder with the files to check, such as the folder of a student.  [default: my-work]",
 )  # fmt: skip
 @click.pass_obj
 def check(
     project: Path, names: tuple[str, ...], every: bool, form: str, output: Path | None, work: Path | None
 ) -> None:
-    """Check the files of the current exercise, or of the exercises N.
+    """Check your files for the current exercise, or for exercises N.
 
-    Exits with 0 if all tasks are passed, with 1 if not, and with 75 if a check could not run. With --format gradescope
-    or classroom50, a task that is not passed is no failure.
+    Exits with 0 if all tasks pass, with 1 if not, and with 75 if a check could not run. With --format gradescope or
+    classroom50, exits with 0 even if a task fails.
     """
     if names and every:
-        raise click.UsageError("--all and N exclude each other")
+        raise click.UsageError("--all and N cannot be used together")
     if output is not None and not output.absolute().parent.is_dir():
         raise RunnerError(f"{output}: the folder does not exist; allowed: a file in a folder that exists")
     room = Classroom(project, None if work is None else submission(work))
@@ -181,7 +178,7 @@ def _checked(
 
 def _not_started(exercise: Exercise) -> ExerciseResult:
     tasks = [
-        TaskResult(one.id, one.title, Verdict.FAIL, 0, one.points, saw="not started: there are no files")
+        TaskResult(one.id, one.title, Verdict.FAIL, 0, one.points, saw="not started, so there are no files")
         for one in exercise.file.tasks
     ]
     return ExerciseResult(exercise.name, exercise.file.title, tasks)

@@ -35,7 +35,7 @@ class LearnerFiles:
         self._project: Project | None = None
 
     def refusal(self) -> list[str] | None:
-        """Return lines about files that must not be checked, or None."""
+        """Return the errors in files that cannot be checked, or None."""
         wrong = self._wrong_changes()
         if wrong:
             return wrong
@@ -58,7 +58,7 @@ class LearnerFiles:
 
     @cached_property
     def seen(self) -> FilesSeen:
-        """The facts that the files alone show."""
+        """The facts that can be read from the files alone."""
         return FilesSeen(self._config_errors, self._codes, self._changed_lines(), self._prediction, self._route)
 
     def _route(self, exchange: str, key: str) -> Sequence[str]:
@@ -89,7 +89,7 @@ class LearnerFiles:
         return found
 
     def _changed_lines(self) -> int:
-        """Return the number of lines that were added, or replaced, or removed without a replacement."""
+        """Return the number of lines that were added, replaced, or removed without a replacement."""
         count = 0
         for name in file_names(self.folder) | file_names(self.exercise.starter):
             before, after = (_text(one / name).splitlines() for one in (self.exercise.starter, self.folder))
@@ -109,7 +109,7 @@ class LearnerFiles:
         needs = any(
             saw.finding for task in self.exercise.file.tasks for one in task.when_wrong for saw in one.saw
         ) or any(one.finding for task in self.exercise.file.tasks for one in (*task.expect, *task.never))
-        # The search for findings takes half a second, so it must be needed.
+        # The search for findings takes half a second, so it runs only if the findings are needed.
         return [one["code"] for one in self._findings] if needs else []
 
     def finding_lines(self) -> list[str]:
@@ -141,7 +141,7 @@ class LearnerFiles:
         return f"{name}:{document.line(tuple(keys))}"
 
     def line_at(self, place: str) -> str:
-        """Return the text of a line ``file:line``, or an empty text."""
+        """Return the text of the line at ``file:line``, or an empty string if there is no such line."""
         name, _, number = place.rpartition(":")
         if not name or not number.isdigit():
             return ""

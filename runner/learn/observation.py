@@ -19,7 +19,7 @@ ACCEPTED = "accepted"
 class Response:
     """The response to one post."""
 
-    #: The HTTP status, or 0 without a response.
+    #: The HTTP status, or 0 if there was no response.
     status: int
     order: str | None
     #: The time of the response, in seconds since the epoch, and the time until the response, in seconds.
@@ -45,7 +45,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Observation:
-    """The state of a system and all that has happened in it. Without arguments, nothing has happened."""
+    """The state of a system and everything that has happened in it. By default, nothing has happened."""
 
     responses: Sequence[Response] = ()
     #: The ready messages of each queue, or None for a queue that does not exist.
@@ -65,7 +65,7 @@ class Observation:
     notifications: frozenset[str] = frozenset({"notification"})
     #: True while a step continues in the background.
     is_busy: bool = False
-    #: The events that wait in the outbox.
+    #: The number of events that are waiting in the outbox.
     outbox_waiting: int = 0
 
     @property
@@ -80,7 +80,7 @@ class Observation:
         )
 
     def emails(self) -> list[LogLine]:
-        """Return the log lines of the e-mails."""
+        """Return the log lines that report sent e-mails."""
         return [one for one in self.lines if one.service in self.notifications and one.event]
 
     def statuses(self) -> dict[str, str]:

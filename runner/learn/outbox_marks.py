@@ -11,7 +11,7 @@ PATIENCE = 5.0
 
 
 class OutboxMarks:
-    """The events in the outbox, of all services. A project without a database has an empty outbox."""
+    """The events of all services in the outbox. A project without a database has an empty outbox."""
 
     def __init__(self, file: Path) -> None:
         """``file`` is the SQLite database."""

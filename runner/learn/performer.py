@@ -38,7 +38,7 @@ class Performer:
         self._has_killed_broker = False
 
     def begin(self, steps: tuple[GivenStep, ...], starter: Path) -> None:
-        """Write the files for the start. A change of the gateway that comes first needs no reload."""
+        """Write the files for the start. If the first step changes the gateway, no reload is needed for this change."""
         self._source = starter if any(one.save for one in steps) else self._learner
         for step in steps:
             if step.gateway is None:
@@ -47,7 +47,7 @@ class Performer:
         self._files.write(self._source)
 
     def perform(self, steps: tuple[GivenStep, ...]) -> None:
-        """Perform the steps. Raises RunnerError if the system refuses one."""
+        """Perform the steps. Raises RunnerError if the system refuses a step."""
         is_first = True
         for step in steps:
             is_first = is_first and step.gateway is not None
@@ -116,7 +116,7 @@ class Performer:
         self._publish_about(None, step.publish)
 
     def _publish_about(self, order: str | None, publication: Publication | None) -> None:
-        """Publish messages about an order. By default, each message is about an order of its own."""
+        """Publish messages about an order. By default, each message is about a different order."""
         for key in () if publication is None else publication.keys:
             one = order or str(uuid.uuid4())
             body = {"order_id": one, "customer_email": CUSTOMER, "amount": "149.99", "currency": "USD", "region": None}

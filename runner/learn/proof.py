@@ -24,7 +24,7 @@ from runner.learn.verdict import ExerciseResult, Verdict
 SENTENCE = "sentence.txt"
 #: The minimum number of wrong solutions.
 FEWEST = 3
-#: The maximum number of words in a sentence's sentences, and of lines in a README.
+#: The maximum number of words in each part of a sentence, and the maximum number of lines in a README.
 MOST_WORDS, MOST_LINES = 25, 24
 _LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 
@@ -41,7 +41,7 @@ class Proof:
 
 
 def static_problems(exercise: Exercise) -> list[str]:
-    """Return the problems that the files alone show."""
+    """Return the problems that can be found in the files alone."""
     problems = [f"{name}: is missing" for name in (README, STARTER, SOLUTION) if not (exercise.folder / name).exists()]
     variants = wrong_folders(exercise)
     if len(variants) < FEWEST:
@@ -52,7 +52,7 @@ def static_problems(exercise: Exercise) -> list[str]:
     for task in exercise.file.tasks:
         # A check that passes when nothing has happened proves nothing.
         if not task.needs_no_system and all(compare(one, Observation(), FilesSeen()).is_met for one in task.expect):
-            problems.append(f"task {task.id}: is passed by a system that does nothing")
+            problems.append(f"task {task.id}: passes on a system that does nothing")
     return problems
 
 
@@ -63,7 +63,7 @@ def _unknown_sentences(exercise: Exercise) -> Iterator[str]:
     for folder in wrong_folders(exercise):
         path = folder / SENTENCE
         if path.is_file() and not any(re.fullmatch(one, path.read_text("utf-8").strip()) for one in patterns):
-            yield f"{WRONG}/{folder.name}/{SENTENCE}: no task has this sentence under when_wrong"
+            yield f"{WRONG}/{folder.name}/{SENTENCE}: no task has this sentence under 'when_wrong'"
 
 
 def _text_problems(exercise: Exercise) -> Iterator[str]:
@@ -93,9 +93,10 @@ def wrong_folders(exercise: Exercise) -> list[Path]:
 
 
 def prove(exercises: Sequence[Exercise], broker: ClassroomBroker, *, is_short: bool, parallel: int) -> Iterator[Proof]:
-    """Prove exercises, and yield each step when it is done. With ``is_short``, only solutions and starters run.
+    """Prove exercises, and yield each step when it is done.
 
-    Exercises that kill the broker are proved alone.
+    With ``is_short``, check only the starters and the solutions. Exercises that kill the broker are proved one at a
+    time, after all others.
     """
     for exercise in exercises:
         yield Proof(f"{exercise.name} files", static_problems(exercise))

@@ -1,4 +1,4 @@
-"""An expected number, which is exact or a range."""
+"""An expected number: an exact value or a range."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Quantity:
             raise ValueError(f"not a quantity; {_ALLOWED}")
 
     def matches(self, number: float) -> bool:
-        """Return True if a number fits."""
+        """Return True if a number is as expected."""
         return self._test(number)
 
     def __str__(self) -> str:

@@ -53,13 +53,13 @@ Change `config.yaml`, so that the orders are paid.
 
 
 def scaffold(folder: Path, name: str, starter: Path) -> Path:
-    """Write a new exercise that can be proved as it is, and return its folder. ``starter`` has the first files.
+    """Write a new exercise that passes its proof unchanged, and return its folder.
 
-    Raises RunnerError if the folder exists.
+    ``starter`` is the folder with the original files. Raises RunnerError if the folder exists.
     """
     target = folder / name
     if target.exists():
-        raise RunnerError(f"{target}: exists already; allowed: a new name")
+        raise RunnerError(f"{target}: already exists; allowed: a new name")
     number, _, words = name.partition("-")
     title = words.replace("-", " ").capitalize()
     (target / WRONG).mkdir(parents=True)
@@ -70,7 +70,7 @@ def scaffold(folder: Path, name: str, starter: Path) -> Path:
     _project(target / STARTER, starter, config.replace(line, f"    instances: 0\n{line}"))
     _project(target / SOLUTION, starter, config.replace(line, f"    instances: 1\n{line}"))
     other = "    consumes: [notification.order.events, notification.payment.events]\n"
-    waits = "3 orders wait in payment.order.created. No payment process reads the queue."
+    waits = "3 orders are waiting in payment.order.created, because no payment process is reading the queue."
     mistakes = {
         "still-zero": (config.replace(line, f"    instances: 0\n{line}"), waits),
         "other-service": (

@@ -1,4 +1,4 @@
-"""The log of a running system, which is read while the system writes it."""
+"""The log of a running system, which is read while the system is writing it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SystemLog:
         self._offset = 0
         self._rest = b""
         self.lines: list[LogLine] = []
-        #: The lines that are not JSON, such as the configuration errors of a start.
+        #: The lines that are not JSON, such as configuration errors at the start.
         self.plain: list[str] = []
 
     def read(self) -> list[LogLine]:

@@ -16,10 +16,10 @@ from runner.learn.scaffold import export
 @click.command("export", short_help="Copy the exercises for students.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("names", metavar="[N]...", nargs=-1)
-@click.option("--without-solutions", is_flag=True, help="Leave out solutions and wrong solutions.")
+@click.option("--without-solutions", is_flag=True, help="Leave out all solutions, both correct and wrong.")
 @click.pass_obj
 def export_command(project: Path, folder: Path, names: tuple[str, ...], without_solutions: bool) -> None:
-    """Copy all exercises, or the exercises N, into the new folder DIR, for example for students."""
+    """Copy all exercises, or exercises N, into the new folder DIR, for example for students."""
     room = Classroom(project)
     chosen = [named(room.exercises, one) for one in names] or room.exercises
     export(chosen, folder, has_solutions=not without_solutions)
@@ -34,7 +34,7 @@ def export_command(project: Path, folder: Path, names: tuple[str, ...], without_
 def class_command(project: Path, folder: Path, as_json: bool) -> None:
     """Show the progress and the predictions of a class.
 
-    DIR has a folder for each student, with the student's my-work/ or its contents. No server and no account is needed.
+    DIR contains a folder for each student, with the student's my-work/ or its contents. No server or account is needed.
     """
     room = Classroom(project)
     students = read_class(folder)

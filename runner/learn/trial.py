@@ -40,7 +40,7 @@ START_TIMEOUT, SLOW_START = 20.0, 60.0
 COMMAND_TIMEOUT = 30.0
 #: Seconds for which the broker may be unreachable.
 BROKER_TIMEOUT = 30.0
-#: Seconds between two looks.
+#: Seconds between two observations.
 PAUSE = 0.05
 #: The maximum number of events and of messages to read.
 MOST = 10_000
@@ -77,7 +77,7 @@ class Trial:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Run the supervisor. Raises ConfigError if it refuses the files, and BrokerError without a broker."""
+        """Run the supervisor. Raises ConfigError if it refuses the files, and BrokerError if no broker answers."""
         command = [
             sys.executable, "-I", "-S", str(_BOUND_PROGRAM), str(os.getpid()),
             sys.executable, "-m", "runner", "--project", str(self.folder), "run", "--log-format", "json",
@@ -95,7 +95,7 @@ class Trial:
             self.stop()
 
     def read_files(self) -> None:
-        """Read which queues and services there are. To be called after each change of the files."""
+        """Read which queues and services there are. Call this method after each change to the files."""
         self._project = load_project(self.folder)
         names = [one.name for one in compile_topology(self._project.topology, self._project.consumed).queues]
         self._queues = list(dict.fromkeys([*self._queues, *names]))
@@ -130,8 +130,8 @@ class Trial:
         last = lines[-1] if lines else next((one.message for one in reversed(self.log.lines)), "no output")
         if code < 0 or code == EXIT_STORE:
             # For example, the machine has no memory or no space on the disk left.
-            raise RunnerError(f"the system has stopped with exit code {code}: {last}")
-        raise SystemFailed(f"the system has stopped with exit code {code}: {last}")
+            raise RunnerError(f"the system stopped with exit code {code}: {last}")
+        raise SystemFailed(f"the system stopped with exit code {code}: {last}")
 
     def slots(self) -> list[dict[str, Any]]:
         """Return the slots in the supervisor's status, or an empty list while there is no supervisor."""
@@ -181,7 +181,7 @@ class Trial:
         self._api.request("POST", "exchanges", self._api.vhost, exchange, "publish", body=content)
 
     def observe(self, keys_of: frozenset[str] = frozenset()) -> Observation:
-        """Return what is to be seen now. ``keys_of`` are the queues whose messages are read."""
+        """Return an observation of the current state. ``keys_of`` are the queues whose messages are read."""
         assert self._project is not None  # noqa: S101 - for the type checker: the trial runs
         self._look()
         services = self._project.config.services

@@ -27,7 +27,7 @@ class TrialFiles:
     def __init__(self, folder: Path, url: str, port: int, *, records_events: bool, adds_audit: bool = True) -> None:
         """``url`` is the address of the broker, and ``port`` the port of the order API.
 
-        If ``records_events`` is true, ``audit`` gets each event, also if no other queue is bound for it.
+        If ``records_events`` is true, ``audit`` gets each event, even if no other queue is bound to get this event.
         If ``adds_audit`` is false, the learner's files must contain ``audit``.
         """
         self.folder = folder
@@ -66,7 +66,7 @@ class TrialFiles:
 
     def _audited(self, topology: Mapping[str, Any]) -> dict[str, list[str]]:
         if not self._records_events:
-            # A binding would make every message routable, and so hide an unroutable message.
+            # A binding would make every message routable, and so hide unroutable messages.
             return {}
         types = {name: (one or {}).get("type", "topic") for name, one in (topology.get("exchanges") or {}).items()}
         return {name: [_KEYS[kind]] for name, kind in types.items() if kind in _KEYS}
@@ -81,7 +81,7 @@ class TrialFiles:
         target.mkdir(parents=True)
         # An installation has the shipped plugins as a package. Only a checkout has them in a folder.
         if not (SOURCE / "runner" / "shipped_plugins").exists():
-            # The compiled code is copied too. It is valid for a file with this time and size.
+            # The compiled code is copied too, because it is valid for a file with the same time and size.
             shutil.copytree(SOURCE / FOLDER, target, dirs_exist_ok=True)
         # Only the files that were checked are copied. Compiled code of a learner could replace any plugin unseen.
         for name in file_names(source):

@@ -12,7 +12,7 @@ class Verdict(enum.StrEnum):
 
     PASS = "pass"  # noqa: S105 - not a password
     FAIL = "fail"
-    #: The check itself, or the broker, has failed.
+    #: The check itself or the broker has failed.
     ERROR = "error"
 
 
@@ -29,16 +29,16 @@ class TaskResult:
     did: str = ""
     expected: str = ""
     saw: str = ""
-    #: The sentence for this mistake, or about a passed task.
+    #: The sentence about this mistake or about the passed task.
     say: str = ""
     #: The place to look at, such as ``topology.yaml:12``, and this line as it is written.
     look: str = ""
     line: str = ""
-    #: The history of one order, a line for each step.
+    #: The history of one order, with a line for each step.
     history: Sequence[str] = ()
     #: The lint findings that explain the failure.
     findings: Sequence[str] = ()
-    #: The time of the task in seconds.
+    #: The duration of the task in seconds.
     seconds: float = 0.0
 
 

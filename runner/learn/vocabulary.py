@@ -12,7 +12,7 @@ class Vocabulary(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: The allowed further keys, by subject.
+    #: The other keys that are allowed for each subject.
     SUBJECTS: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     @model_validator(mode="after")
@@ -31,5 +31,5 @@ class Vocabulary(BaseModel):
 
     @property
     def subject(self) -> str:
-        """The key that says what the mapping is about."""
+        """The key that names the subject of the mapping."""
         return next(one for one in self.SUBJECTS if one in self.model_fields_set)

@@ -92,7 +92,7 @@ class Workspace:
         return target
 
     def reset(self, exercise: Exercise) -> Path | None:
-        """Restore the first files. Return the folder with the replaced files, or None without any."""
+        """Restore the original files. Return the folder with the replaced files, or None if no file was replaced."""
         target = self.path(exercise)
         old = None
         if target.exists():
@@ -116,14 +116,14 @@ class Workspace:
                 record.passed_at = time.time()
 
     def chosen(self, exercises: Sequence[Exercise]) -> Exercise:
-        """Return the current exercise, or the first one that is not passed."""
+        """Return the current exercise, or the first one that has not been passed."""
         for one in exercises:
             if one.name == self.progress.current:
                 return one
         return self.following(exercises) or exercises[-1]
 
     def following(self, exercises: Sequence[Exercise]) -> Exercise | None:
-        """Return the first exercise that is not passed, or None if all are passed."""
+        """Return the first exercise that has not been passed, or None if all have been passed."""
         return next((one for one in exercises if self.progress.of(one).passed_at is None), None)
 
     @contextlib.contextmanager

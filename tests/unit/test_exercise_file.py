@@ -87,7 +87,7 @@ def test_an_exercise_is_read_with_its_steps_and_expectations(tmp_path: Path) -> 
     [
         ("level: goal", "level: hard", 2, "unknown value 'hard'"),
         ("minutes: 6", "minutes: 0", 3, "out of range, 0; allowed: 1 or more"),
-        ("answer: this", "answer: thus", 4, "answer is none of the choices"),
+        ("answer: this", "answer: thus", 4, "the answer is not one of the choices"),
         ("{orders: 3}", "{order: 3}", 10, "unknown key 'order'; did you mean 'orders'?"),
         ("{orders: 3}", "{orders: 3, kill: payment}", 10, "needs exactly one of these keys, has orders and kill"),
         ("{orders: 3}", "{rate: 3}", 10, "needs exactly one of these keys, has none of them"),

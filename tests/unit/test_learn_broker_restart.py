@@ -76,7 +76,7 @@ def test_a_broker_that_stays_unreachable_is_an_error_of_the_check(
 
 
 def test_the_broker_of_another_command_is_not_killed(tmp_path: Path) -> None:
-    with pytest.raises(RunnerError, match="the broker of another learn command"):
+    with pytest.raises(RunnerError, match="belongs to another learn command"):
         ClassroomBroker(tmp_path).restart(0)
 
 

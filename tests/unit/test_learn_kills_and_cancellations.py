@@ -75,7 +75,8 @@ def test_wrong_responses_are_decided_when_all_posts_are_answered(wanted: dict[st
 
 def test_a_kill_has_one_moment() -> None:
     step = GivenStep.model_validate({"kill": "order_api", "when": {"confirmed": True}})
-    assert step.words() == "kill order_api between the confirms of its events and their marks in the outbox"
+    moment = "after its events are confirmed, but before the outbox marks them as confirmed"
+    assert step.words() == f"kill order_api {moment}"
     assert GivenStep.model_validate({"kill": "payment.1", "when": {"unacked": ">0"}}).words() == (
         "kill payment.1 with more than 0 messages unacked"
     )
