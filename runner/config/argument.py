@@ -119,7 +119,7 @@ def name_problem(name: str) -> str | None:
     """Return the error in an argument's name, or None if the name is valid."""
     if (size := len(name.encode())) <= MAX_NAME_BYTES:
         return None
-    return f"the name is too long, {size} bytes; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
+    return f"the name has {size} bytes; allowed: up to {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
 
 
 def argument_problem(
@@ -146,9 +146,9 @@ def argument_problem(
         words = "argument" if key.startswith("x-") else "key"
         return f"unknown {words} {key!r}; {one_of(key, known)}"
     if queue_type is not None and queue_type not in setting.types:
-        return f"not for a {queue_type} queue, {key!r}; allowed for: {', '.join(setting.types)}"
+        return f"{key!r} cannot be set for a {queue_type} queue; allowed for: {', '.join(setting.types)}"
     if key.endswith("overflow") and queue_type == QUORUM and value == "reject-publish-dlx":
-        return f"not for a quorum queue, {shown_value}; allowed: drop-head, reject-publish"
+        return f"{shown_value} cannot be used for a quorum queue; allowed: drop-head, reject-publish"
     return setting.problem(value, shown_value)
 
 

@@ -131,13 +131,15 @@ def _check_queue(name: str, queue: QueueSettings, topology: Topology, document: 
     if kind == STREAM:
         for key in ("retry", "dead_letter"):
             if getattr(queue, key):
-                document.fault((*path, key), f"not for a stream, {key!r}; a stream keeps messages that were consumed")
+                document.fault(
+                    (*path, key), f"{key!r} cannot be set for a stream; a stream keeps messages that were consumed"
+                )
     if kind != CLASSIC and not topology.is_durable(name):
         place = topology.durable_path(name)
         of = f" of {name!r}" if place[0] == "defaults" else ""
-        document.fault(place, f"not for a {kind} queue, 'durable'{of}; allowed: true")
+        document.fault(place, f"'durable'{of} cannot be false for a {kind} queue; allowed: true")
     if kind != CLASSIC and queue.auto_delete:
-        document.fault((*path, "auto_delete"), f"not for a {kind} queue, 'auto_delete'; allowed: false")
+        document.fault((*path, "auto_delete"), f"'auto_delete' cannot be true for a {kind} queue; allowed: false")
     _check_retry(name, queue, document)
     _check_generated(name, queue, topology, document)
     _check_settings(queue.policy, (*path, "policy"), QUEUE_POLICY_KEYS, kind, topology, document)

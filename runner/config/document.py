@@ -105,7 +105,7 @@ class Document:
 
     def _load(self, text: str) -> None:
         if len(text) > MAX_BYTES:
-            self.fault((), f"the file is too large, {len(text)} bytes; allowed: {MAX_BYTES} bytes")
+            self.fault((), f"the file has {len(text)} bytes; allowed: up to {MAX_BYTES} bytes")
             return
         try:
             _check_depth(text)
@@ -133,7 +133,7 @@ class Document:
             raise _TooMuch(f"nested too deeply; allowed: {MAX_DEPTH} levels")
         if any(node is one for one in outer):
             self._unknown.add(path)
-            self.fault(path, "an alias to a value that contains the alias; allowed: aliases to other values")
+            self.fault(path, "the alias refers to a value that contains the alias; allowed: aliases to other values")
             return None
         if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
             self._unknown.add(path)

@@ -50,7 +50,7 @@ def _check_formerly(topology: Topology, document: Document) -> None:
         elif old.startswith("amq."):
             document.fault(place, f"reserved by the broker, {shown}; allowed: names that do not start with 'amq.'")
         elif topology.type_of(name) == STREAM:
-            text = "not for a stream, 'formerly'; keep the name, because the messages of a stream cannot be moved"
+            text = "'formerly' cannot be set for a stream; keep the name, because a stream's messages cannot be moved"
             document.fault(place, text)
         elif old in renamed:
             document.fault(place, f"also the former name of {renamed[old]!r}, {shown}; keep one of them")

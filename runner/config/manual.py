@@ -157,13 +157,13 @@ def _words(kind: Any) -> str:
         values = _words(get_args(kind)[1])
         return "mapping" if values == "any value" or _model_in(kind) is not None else f"mapping of names to {values}"
     if get_origin(kind) is list:
-        return "list of text"
+        return "list of strings"
     if get_origin(kind) is tuple:
-        return "text, or a list of text"
+        return "string, or a list of strings"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "mapping"
     words = {bool: "true or false", int: "whole number", float: "number", Decimal: "number"}
-    return words.get(kind, "text" if kind in (str, Path, SecretStr) else "any value")
+    return words.get(kind, "string" if kind in (str, Path, SecretStr) else "any value")
 
 
 def _range(limits: dict[str, Any]) -> str:

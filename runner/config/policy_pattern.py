@@ -107,10 +107,10 @@ def _read(pattern: str) -> _Reading | str:
 
     raw = pattern.encode("utf-8", "surrogatepass")
     if len(raw) > MAX_PATTERN_BYTES:
-        return f"too long, {len(raw)} bytes; allowed: {MAX_PATTERN_BYTES}"
+        return f"has {len(raw)} bytes; allowed: up to {MAX_PATTERN_BYTES}"
     for form, words in _AMBIGUOUS:
         if form.search(raw):
-            return f"the pattern {words}, whose meaning depends on RabbitMQ's Erlang version"
+            return f"the pattern {words}, so its meaning depends on RabbitMQ's Erlang version"
     limit = b"(*LIMIT_MATCH=%d)" % MAX_STEPS
     try:
         # Just-in-time compiled patterns count steps differently.

@@ -53,7 +53,7 @@ def applies_to_queue(policy: PolicyLike, name: str, queue_type: str, version: Ve
 
 
 def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Return the settings that a quorum queue needs if no service consumes the queue.
+    """Return the settings that a quorum queue needs if no service consumes from it.
 
     The first value is True if the queue needs a dead-letter queue. The second value contains the delivery limit. A
     queue that itself drops or dead-letters messages needs only the limit, because dropped messages would fill a

@@ -89,7 +89,7 @@ def check_short(text: str) -> str:
     """Return the text if it fits into an AMQP short string. Raises ValueError otherwise."""
     # A character has at most four bytes, so a short text need not be encoded to check its length.
     if len(text) > MAX_NAME_BYTES // 4 and len(text.encode()) > MAX_NAME_BYTES:
-        raise ValueError(f"too long, {len(text.encode())} bytes; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)")
+        raise ValueError(f"has {len(text.encode())} bytes; allowed: up to {MAX_NAME_BYTES} bytes (AMQP 0-9-1)")
     return text
 
 
@@ -128,7 +128,7 @@ def _check_argument(value: object) -> object:
     elif not isinstance(value, str | bool | int | float):
         raise ValueError("not an argument value; allowed: text, a number, true, false, or a list or mapping of these")
     elif isinstance(value, str) and len(value) > MAX_TEXT_BYTES // 4 and len(value.encode()) > MAX_TEXT_BYTES:
-        raise ValueError(f"too long, {len(value.encode())} bytes; allowed: {MAX_TEXT_BYTES} bytes")
+        raise ValueError(f"has {len(value.encode())} bytes; allowed: up to {MAX_TEXT_BYTES} bytes")
     elif isinstance(value, int) and not -LONGEST_INTEGER - 1 <= value <= LONGEST_INTEGER:
         raise ValueError("too large for AMQP; allowed: 64-bit whole numbers")
     elif isinstance(value, float) and not math.isfinite(value):

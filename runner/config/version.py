@@ -72,7 +72,7 @@ NACK_IS_NO_FAILURE = Behaviour("quorum queues do not count a nack as a failed de
 CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
 #: Declaring a quorum queue writes the names of earlier quorum queues to disk. No other version is known to do so.
 WRITES_EARLIER_NAMES = Behaviour(
-    "declaring a quorum queue writes the names of earlier quorum queues", Span((3, 10, 8), (3, 11))
+    "declaring a quorum queue also writes the names of earlier quorum queues to disk", Span((3, 10, 8), (3, 11))
 )
 #: Policies can apply to ``classic_queues``, ``quorum_queues`` or ``streams``.
 HAS_POLICIES_BY_TYPE = Behaviour("policies can apply to one queue type", Span((3, 12)))
@@ -106,7 +106,7 @@ class Deprecation:
         if denied is None:
             return self.span.problem(version)
         if self.feature in denied:
-            return f"is refused by this broker, RabbitMQ {dotted(version)}, which denies {self.feature}"
+            return f"is refused by this broker (RabbitMQ {dotted(version)}), which denies {self.feature}"
         return None
 
 

@@ -147,7 +147,7 @@ def test_an_alias_repeats_the_value_of_its_anchor() -> None:
 
 def test_an_alias_to_its_own_container_is_an_error() -> None:
     assert faults("a: &x\n  b: [*x]\n") == [
-        "config.yaml:2: a.b.0: an alias to a value that contains the alias; allowed: aliases to other values"
+        "config.yaml:2: a.b.0: the alias refers to a value that contains the alias; allowed: aliases to other values"
     ]
 
 
@@ -171,7 +171,7 @@ def test_a_tag_is_an_error_and_runs_nothing(tag: str) -> None:
 
 def test_a_file_larger_than_a_configuration_is_not_read() -> None:
     assert faults("#" * (MAX_BYTES + 1)) == [
-        f"config.yaml:1: the file is too large, {MAX_BYTES + 1} bytes; allowed: {MAX_BYTES} bytes"
+        f"config.yaml:1: the file has {MAX_BYTES + 1} bytes; allowed: up to {MAX_BYTES} bytes"
     ]
 
 

@@ -100,7 +100,7 @@ def test_a_pattern_that_cannot_be_evaluated_for_a_queue_of_the_file_is_a_configu
 def test_a_pattern_that_newer_brokers_refuse_for_its_length_is_a_configuration_error() -> None:
     policies = {"cap": {"pattern": "x" * (MAX_PATTERN_BYTES + 1), "definition": {"max-length": 5}}}
     (fault,) = faults({"policies": policies})
-    assert "too long, 1025 bytes; allowed: 1024" in fault
+    assert "has 1025 bytes; allowed: up to 1024" in fault
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         (
             {"queues": {"q": {"type": "classic", "durable": False}}},
             Live(version=(4, 0, 5), denied=frozenset({"transient_nonexcl_queues"})),
-            "queues.q.durable: queue 'q': durable: false is refused by this broker, RabbitMQ 4.0.5, which denies",
+            "queues.q.durable: queue 'q': durable: false is refused by this broker (RabbitMQ 4.0.5), which denies",
         ),
         (
             {"policies": {"p": {"pattern": "^x", "apply_to": "quorum_queues", "definition": {"max-length": 1}}}},
