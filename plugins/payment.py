@@ -112,7 +112,7 @@ class Gateway:
 
 @hookimpl
 def contract() -> Contract:
-    """Declare that each order is paid or declined."""
+    """Return the contract: each order is eventually either paid or declined."""
     return Contract(
         handles={"order.created": OrderToPay},
         publishes={"payment.success": ChargeOutcome, "payment.failed": ChargeOutcome},
@@ -254,7 +254,7 @@ def check_amount(order: OrderToPay, charged: Charged) -> None:
         amount = Decimal(charged.ten_thousandths).scaleb(-PLACES)
         places = 2 if amount == round(amount, 2) else PLACES
         before = f"{amount:.{places}f} {charged.currency}"
-        raise Reject(f"order {order.order_id} was already decided for another amount, {before}")
+        raise Reject(f"order {order.order_id} was already decided for a different amount: {before}")
 
 
 def read_order(message: Message) -> OrderToPay:

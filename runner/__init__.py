@@ -1,4 +1,4 @@
-"""FastCommerce: RabbitMQ services that two YAML files configure and connect.
+"""FastCommerce: RabbitMQ services that are configured and connected by two YAML files.
 
 Plugins import all public names from this package, except the names in ``runner.http``. docs/plugins.md describes each
 public name.

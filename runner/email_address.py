@@ -57,7 +57,7 @@ def validate_mailbox(address: str, **rules: Any) -> ValidatedEmail:
     try:
         found = validate_email(address, check_deliverability=False, **rules)
     except EmailNotValidError as error:
-        raise ValueError(f"is not a single e-mail address, {error}") from None
+        raise ValueError(f"is not a single e-mail address: {error}") from None
     # Normalization can change both the characters and the length.
     for local_part in (found.original.rpartition("@")[0], found.local_part or ""):
         if len(local_part.encode()) > MAX_LOCAL_PART:

@@ -37,7 +37,7 @@ MAX_COUNT = 2**31 - 2
 MADE_ID = "x-made-id"
 #: True in a copy of a message that had already been delivered, and may therefore already have been handled.
 REDELIVERED = "x-redelivered"
-#: The time to live of a message that waits in another queue while its own queue is replaced.
+#: The time to live of a message that waits in another queue while its own queue is being replaced.
 DRAIN_EXPIRATION = "x-drain-expiration"
 #: The fault to inject when the message is handled.
 FAULT = "x-fault"

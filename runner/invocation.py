@@ -61,7 +61,7 @@ def start_of(executable: str) -> str:
 def callable_path(path: str) -> str:
     """Return the name of a program if it is on ``PATH``, or else the path that calls it from the current folder."""
     name, folder = os.path.basename(path), os.path.dirname(path)
-    # shutil.which is not used, because the import of shutil is slow.
+    # shutil.which is not used, because importing shutil is slow.
     folders = [one or "." for one in os.environ.get("PATH", "").split(os.pathsep)]
     found = next((one for one in folders if os.access(os.path.join(one, name), os.X_OK)), None)
     # Only the folders are resolved, because the interpreters of all virtual environments link to the same file.

@@ -87,8 +87,8 @@ def timed(seconds: float, text: str) -> str:
 def time_of(line: bytes) -> tuple[float, bytes] | None:
     """Return the time and the text of a line from ``timed``, or None for any other line.
 
-    Text that a plugin prints can imitate a timed line. A time must therefore consist of digits, and even the largest
-    time is a valid date.
+    Text that a plugin prints can imitate a timed line. A time must therefore consist of digits, and the number of
+    digits is limited, so that every time can be converted to a date.
     """
     found = _MARKED.match(line)
     return None if found is None else (float(found[1]), line[found.end() :])

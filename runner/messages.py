@@ -178,7 +178,7 @@ class Message:
         try:
             return decode_json(self.body)
         except ValueError as error:
-            raise BadBody(f"message {self.id or 'without id'}: the body cannot be decoded as JSON, {error}") from None
+            raise BadBody(f"message {self.id or 'without id'}: the body cannot be decoded as JSON: {error}") from None
 
     def event_id(self, index: int, service: str = "") -> str:
         """Return the id of an event that ``service`` publishes for this message.

@@ -125,9 +125,9 @@ def owned_tables(plugin: Plugin, options: Any, *, inbox: bool) -> OwnedTables | 
 def _hook_problem(function: Any) -> str | None:
     """Return an error text if a hook is a coroutine or generator function. Otherwise return None."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is declared with 'async def'; allowed: 'def', because hooks run in threads"
+        return "is declared with 'async def'; use 'def', because hooks run in threads"
     if inspect.isgeneratorfunction(function):
-        return "contains 'yield'; allowed: 'return', with a list for several events"
+        return "contains 'yield'; use 'return', with a list for several events"
     return None
 
 

@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "cli.md"
 INTRODUCTION = """\
 # Commands
 
-*For everyone who types commands: each command with its arguments, options and examples.*
+*For everyone who uses the command line: each command with its arguments, options and examples.*
 
 The `fastcommerce` program is in `.venv/bin`. To run the program by name, run `source .venv/bin/activate` once in a
 terminal. `.venv/bin/python -m runner` starts the same program. If no command is given, the program runs all services.

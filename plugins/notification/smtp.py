@@ -105,11 +105,11 @@ class SmtpTransport:
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             raise self._refusal(error.smtp_code, error.smtp_error) from None
         except smtplib.SMTPResponseException as error:
-            # The server has refused the login or the greeting, not the e-mail. So the e-mail can be sent after a
-            # correction.
+            # The server has refused the login or the greeting, not the e-mail. So the e-mail can be sent once the
+            # configuration is corrected.
             raise Retry(f"{self._server}: {error.smtp_code} {_decode(error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
-            raise Retry(f"{self._server}: cannot send, {error}") from None
+            raise Retry(f"{self._server}: cannot send the e-mail: {error}") from None
         extra = {"order": one_line(order), "event": mail.event}
         self._log.info("e-mail to %s sent: %s", one_line(mail.recipient), one_line(mail.subject), extra=extra)
 
@@ -124,7 +124,7 @@ class SmtpTransport:
             try:
                 session.send_message(mail)
             except smtplib.SMTPNotSupportedError as error:
-                raise Reject(f"{self._server}: does not accept the address {mail['To']!r}, {error}") from None
+                raise Reject(f"{self._server}: cannot send to the address {mail['To']!r}: {error}") from None
             # The server has accepted the e-mail. An error in QUIT must not cause a retry, which would send the e-mail
             # again.
             with contextlib.suppress(smtplib.SMTPException, OSError):

@@ -80,7 +80,7 @@ def _read(path: Path, environment: jinja2.Environment) -> Template:
     except FileTooLarge as error:
         raise PluginError(f"{path}: too large; allowed: {error.limit} bytes") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise PluginError(f"{path}: cannot be read as UTF-8 text, {error}") from None
+        raise PluginError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     if not lines or not lines[0].startswith(SUBJECT) or not lines[0].removeprefix(SUBJECT).strip():
         raise PluginError(f"{path}:1: the subject is missing; the first line must be 'Subject: …'")
     if len(lines) > 1 and lines[1].strip():

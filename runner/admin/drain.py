@@ -88,10 +88,10 @@ class Drain(Emptier):
         """Move all messages. If ``delete`` is True, delete the empty source afterwards.
 
         ``is_classic`` is True if the source is a classic queue. For classic queues, RabbitMQ supports deletion on the
-        condition that the queue is empty. ``enough`` limits the drain of a source that still gets messages. The drain
-        stops soon after it has moved ``enough`` messages, or has received twice this number plus HEADSTART. Raises the
-        errors of ``Emptier.run``, MessagesDeleted, and RunnerError if a message cannot be copied or the source cannot
-        be deleted.
+        condition that the queue is empty. ``enough`` is the number of messages after which the drain stops, even if the
+        source still gets messages. The drain stops soon after it has moved ``enough`` messages, or has received twice
+        this number plus HEADSTART. Raises the errors of ``Emptier.run``, MessagesDeleted, and RunnerError if a message
+        cannot be copied or the source cannot be deleted.
         """
         self._delete, self._is_classic, self._enough = delete, is_classic, enough
         return super().run()

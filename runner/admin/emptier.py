@@ -34,11 +34,11 @@ STALLED = 60.0
 class Emptier:
     """A consumer that removes up to ``limit`` messages from a queue, and that the caller can stop early.
 
-    Before it stops, the consumer handles messages without acknowledging them, until its prefetch is used up or the
-    queue is empty. Only then does the consumer cancel its subscription. If a quorum queue delivered a message during
-    the cancellation, the message might move to the end of the queue. The queue would also count the requeued message as
-    a failed delivery. Messages are therefore requeued only if the process is killed or a message cannot be saved.
-    Subclasses implement ``_take``.
+    Before stopping, the consumer lets its prefetch fill up: it keeps handling messages, but acknowledges none, until
+    the prefetch is used up or the queue is empty. Only then does the consumer cancel its subscription. If a quorum
+    queue delivered a message during the cancellation, the message might move to the end of the queue. The queue would
+    also count the requeued message as a failed delivery. Messages are therefore requeued only if the process is killed
+    or a message cannot be saved. Subclasses implement ``_take``.
     """
 
     #: The maximum number of unacked messages.
@@ -94,7 +94,10 @@ class Emptier:
         self._publish(tag, one.key, one.body, one.properties)
 
     def _publish(self, tag: int, place: ReturnKey, body: bytes, properties: Properties) -> None:
-        """Publish a message for a delivery. A delivery has at most one unconfirmed message at a time."""
+        """Publish a message whose confirm allows the delivery to be acknowledged.
+
+        A delivery has at most one unconfirmed message at a time.
+        """
         if not self._unconfirmed:
             self._heard = time.monotonic()
         self._unconfirmed.publish(tag, place, body, properties)

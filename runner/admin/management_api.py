@@ -122,7 +122,7 @@ class ManagementApi:
             text = f"user {self._user!r} lacks the permission to {method} {unquote(path)}; give the user the {tag} tag"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 500:
-            text = f"the request failed with HTTP status {answer.status}, {_reason(data)}"
+            text = f"the request failed with HTTP status {answer.status}: {_reason(data)}"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 400:
             raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(data)}", answer.status)

@@ -74,8 +74,8 @@ def look(
 def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
     """Read the counts of queues every ``interval`` seconds over one connection, until an error occurs.
 
-    ``on_counts`` gets the counts, with None for a missing queue, and the reason for each queue that currently cannot
-    answer. Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives, and
+    ``on_counts`` gets the counts (None for a missing queue) and, for each queue that cannot answer at the moment, the
+    reason. Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives, and
     BrokerRefused.
     """
     _Watch(url, queues, interval, on_counts).run(None)

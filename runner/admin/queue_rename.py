@@ -104,7 +104,7 @@ class QueueRename:
             there = live.queues[name]
             if there.queue.type == STREAM:
                 remedy = "list it under 'retire', and remove the key 'formerly'"
-                return f"{name!r} is a stream, which cannot be moved; {remedy}"
+                return f"{name!r} is a stream, and a stream cannot be moved; {remedy}"
             if there.is_exclusive:
                 return f"{name!r} is exclusive to one connection and will be deleted with it; remove the key 'formerly'"
         deadline = time.monotonic() + CONSUMERS

@@ -101,7 +101,7 @@ def compare(
 
 
 def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[Management, Live]:
-    """Return the first HTTP API that answers at an address of the broker, and the objects that it reports.
+    """Return the first HTTP API that answers at any of the broker's addresses, and the objects that it reports.
 
     ``url`` is the URL of the HTTP API if config.yaml does not set the URL. Raises ManagementError if no HTTP API
     answers.

@@ -120,8 +120,8 @@ class ConfirmWindow(Generic[T]):
         last = method.delivery_tag
         is_refused = isinstance(method, pika.spec.Basic.Nack)
         if self._late:
-            # While one message waits, RabbitMQ confirms all later messages one by one. Therefore, a single confirm must
-            # not cause a slow search through ``_late``.
+            # While one message is waiting, RabbitMQ confirms all later messages one by one. Therefore, a single confirm
+            # must not cause a slow search through ``_late``.
             for number in [one for one in self._late if one <= last] if method.multiple else (last,):
                 if (place := self._late.pop(number, None)) is not None:
                     self._on_late(place, self._error(place, is_refused=is_refused))
@@ -149,7 +149,7 @@ class WindowPlaces:
 
     def __init__(self, places: int, given: threading.Condition | None = None) -> None:
         self.places = places
-        # ``append`` and ``pop`` are atomic, so the lock is needed only while a thread waits.
+        # ``append`` and ``pop`` are atomic, so the lock is needed only while a thread is waiting.
         self._free = deque([None] * places)
         self._given = threading.Condition() if given is None else given
         self._waiting = 0

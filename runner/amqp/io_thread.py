@@ -60,7 +60,7 @@ class IoThread:
         self._links.append(link)
 
     def cut_off(self, reason: str | None) -> None:
-        """Drop all connections without an AMQP close, and open no connection until ``reason`` is None.
+        """Drop all connections without sending an AMQP close. Open no connection until a call with ``reason`` None.
 
         Call this method on the I/O thread.
         """

@@ -88,15 +88,15 @@ def encode(event: Event) -> Encoded:
     """Encode an event. Raises ValueError or TypeError if AMQP or JSON cannot express a value."""
     body = event.encoded()
     if len(body) > MAX_BODY:
-        raise ValueError(f"event {event.type!r}: the body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
+        raise ValueError(f"event {event.type!r}: the body has {len(body)} bytes; allowed: {MAX_BODY}")
     check_short(event.exchange or "")
     check_short(event.routing_key or "")
     try:
         properties = properties_of(event)
     except Exception as error:
-        raise ValueError(f"event {event.type!r}: cannot encode a property for AMQP, {error}") from error
+        raise ValueError(f"event {event.type!r}: a property cannot be encoded for AMQP: {error}") from error
     if (size := len(properties.encoded) + HEADER_OVERHEAD) > MAX_FRAME:
-        raise ValueError(f"event {event.type!r}: the headers are too large, {size} bytes; allowed: {MAX_FRAME}")
+        raise ValueError(f"event {event.type!r}: the headers have {size} bytes; allowed: {MAX_FRAME}")
     return Encoded(event, body, properties)
 
 
@@ -132,7 +132,7 @@ def copied_properties(
     except Exception as error:
         raise ValueError(f"the message cannot be copied: {error}") from error
     if (size := len(properties.encoded) + HEADER_OVERHEAD) > MAX_FRAME:
-        raise ValueError(f"the message cannot be copied: the headers are too large, {size} bytes; allowed: {MAX_FRAME}")
+        raise ValueError(f"the message cannot be copied: the headers have {size} bytes; allowed: {MAX_FRAME}")
     return properties
 
 

@@ -124,7 +124,7 @@ class Publisher:
     def problem(self) -> BrokerError | None:
         """Return the error that publishing would currently cause, or None if there is none."""
         if self._blocked is not None:
-            return BrokerBlocked(f"the broker is blocking publishers, {self._blocked}")
+            return BrokerBlocked(f"the broker is blocking publishers: {self._blocked}")
         if self._channel is None:
             return BrokerUnreachable(self._link.problem or "the channel is not open yet")
         return None
@@ -225,7 +225,7 @@ class Publisher:
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self._blocked = frame.method.reason or "memory or disk alarm"
-        reason = f"the broker is blocking publishers, {self._blocked}"
+        reason = f"the broker is blocking publishers: {self._blocked}"
         # The channel remains open, so late confirms may still arrive.
         self._fail(self._window.give_up(lambda _: True), BrokerBlocked(reason))
         self._on_state(reason)
@@ -258,7 +258,7 @@ class Publisher:
         larger = self._window.give_up(lambda outgoing: len(outgoing.encoded.body) > limit)
         for outgoing in larger:
             size = len(outgoing.encoded.body)
-            what = f"event {outgoing.encoded.event.type!r}: the body is too large, {size} bytes; allowed: {limit}"
+            what = f"event {outgoing.encoded.event.type!r}: the body has {size} bytes; allowed: {limit}"
             self._finish(outgoing, EventTooLarge(f"{what}, which is the broker's max_message_size ({reason})"))
         return bool(larger)
 

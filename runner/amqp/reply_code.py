@@ -196,11 +196,12 @@ def _while_opening(error: BaseException) -> Close:
 def _of_tls(error: ssl.SSLError) -> Close:
     reason = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = f"TLS: the broker's certificate is not trusted, {error.verify_message}"
-        return Close(0, text, CloseKind.PERMANENT, "use a certificate for this host name that this machine trusts")
+        text = f"TLS: the broker's certificate is not trusted: {error.verify_message}"
+        remedy = "use a certificate that is valid for this host name and that this machine trusts"
+        return Close(0, text, CloseKind.PERMANENT, remedy)
     if "wrong version number" in reason or "record layer failure" in reason:
         remedy = "use amqp:// for this port, or use the broker's TLS port"
-        return Close(0, f"TLS: this port does not use TLS, {reason}", CloseKind.PERMANENT, remedy)
+        return Close(0, f"TLS: this port does not use TLS ({reason})", CloseKind.PERMANENT, remedy)
     return Close(0, f"TLS: {reason}", CloseKind.PERMANENT if "alert" in reason else CloseKind.PASSES)
 
 

@@ -1,4 +1,4 @@
-"""A session that runs one job on its own connection while the caller waits."""
+"""A session that runs one job on its own connection while the caller is waiting."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def find_broker(urls: Sequence[str], autostart: bool, folder: Path) -> Answering
         if may_stop and autostart and address.loopback and find_leftover(Folder(folder)) is not None:
             # The node is about to stop, because its parent process has exited. The new run waits until the node has
             # exited.
-            finding = ProbeResult(Kind.NOTHING, "a node from a killed run is stopping")
+            finding = ProbeResult(Kind.NOTHING, "a node that an earlier run started is still stopping")
         if finding.kind is Kind.BROKER:
             return Answering(url)
         findings[address] = finding

@@ -95,7 +95,7 @@ def schema(folder: Path, file: str, form: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def lint(folder: Path, as_json: bool) -> None:
-    """Report probable mistakes in topology.yaml and config.yaml that are not errors.
+    """Report settings in topology.yaml and config.yaml that are valid but probably wrong.
 
     Needs no broker. Each finding has a code and a name. To ignore a finding, add lint: {ignore: {CODE: [NAME]}} to
     topology.yaml. Exits with 1 if there are findings.

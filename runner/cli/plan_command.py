@@ -56,7 +56,7 @@ def plan(folder: Path, as_json: bool) -> None:
       0   no changes
       2   changes
       3   an object must be replaced
-      4   not everything could be compared
+      4   some settings could not be compared
       78  the broker refuses a setting
     """  # noqa: D301 - click keeps the line breaks of a paragraph after this character
     project = load_project(folder)
@@ -86,12 +86,12 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
     "retire". Replaces only the queues and exchanges that --replace names. All other objects that need to be replaced
     remain unchanged, and so do the objects that their messages still need.
 
-    With --prune, unbinds and deletes objects that an earlier topology.yaml declared and the current file no longer
-    contains. A queue that has messages or consumers is kept.
+    With --prune, unbinds and deletes objects that were declared by an earlier topology.yaml but are no longer in the
+    current file. A queue that has messages or consumers is kept.
 
-    Prints each change as soon as it is made. The command can be interrupted at any point and run again. If the broker
-    was changed, a supervisor that runs in this folder reloads the files. Exits with 0 if all changes were made, or with
-    3 if changes remain.
+    Prints each change as soon as it is made. The command can be interrupted at any point and run again. If the command
+    changes the broker, a supervisor that runs in this folder reloads the files. Exits with 0 if all changes have been
+    made, or with 3 if changes remain.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -118,7 +118,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
         left = _still_left(project, management_url, left)
     kept = examination.plan.kept if prune else ()
     if not left and not kept and examination.plan.uncompared:
-        click.echo("done, but not everything could be compared")
+        click.echo("done, but some settings could not be compared")
         return
     if not left and not kept:
         click.secho("done: the broker matches topology.yaml", fg="green" if sys.stdout.isatty() else None)
@@ -190,7 +190,7 @@ def _summary(found: Plan) -> str:
     if found.exit_code == EXIT_OK:
         return f"nothing to do{rest}"
     if found.exit_code == EXIT_UNCOMPARED:
-        return f"no changes found, but not everything could be compared{rest}"
+        return f"no changes found, but some settings could not be compared{rest}"
     return ", ".join(parts)
 
 

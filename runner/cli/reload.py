@@ -72,7 +72,7 @@ class Reload:
             except RunnerError as error:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
-                self._journal.say("not reloaded: all services keep running unchanged", "warning")
+                self._journal.say("not reloaded; all services keep running unchanged", "warning")
                 return error.exit_code
             except Exception as error:  # noqa: BLE001 - a bug must not stop the file watcher
                 for line in "".join(traceback.format_exception(error)).splitlines():

@@ -14,7 +14,7 @@ from runner.supervisor.output.line import LEVELS
 
 @click.command()
 @click.argument("services", nargs=-1)
-@click.option("--watch", is_flag=True, help="Apply changes to the files and plugins as soon as they are saved.")
+@click.option("--watch", is_flag=True, help="Watch the files and plugins, and apply each change when it is saved.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),

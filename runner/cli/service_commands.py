@@ -31,7 +31,7 @@ _target = click.argument("target", metavar="SERVICE[.N]")
 def start(folder: Path, target: str) -> None:
     """Start a service or slot that was stopped, that has exited, or that the supervisor gave up on.
 
-    Returns when the service is ready. Fails with the reason if the service does not become ready.
+    Returns when the service is ready. Fails and reports the reason if the service does not become ready.
     """
     _tell(folder, "start", target=target)
 
@@ -72,10 +72,10 @@ def scale(folder: Path, service: str, instances: int) -> None:
     _tell(folder, "scale", target=service, instances=instances)
 
 
-@click.command(short_help="Apply changes to the files and plugins.")
+@click.command(short_help="Apply the changed files and plugins.")
 @click.pass_obj
 def reload(folder: Path) -> None:
-    """Apply changes to topology.yaml, config.yaml and the plugins.
+    """Apply the changes made in topology.yaml, config.yaml and the plugins.
 
     All files and plugins are checked first. If there is an error, nothing changes. Only changed services are replaced,
     one instance at a time. Each new instance is ready before the old instance stops. Sending SIGHUP to the supervisor

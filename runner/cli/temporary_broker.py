@@ -42,7 +42,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
         return
     with _held(project, found):
         address = Address.of(found.url)
-        click.echo(f"no broker answers: starting the private RabbitMQ on {address} for this command", err=True)
+        click.echo(f"no broker answers; starting the private RabbitMQ on {address} for this command", err=True)
         # The node also prints this warning, but the node's output is not shown.
         change = Folder(folder).login_change(address.login)
         if change is not None and isinstance(found, PrivateNode):
@@ -76,7 +76,7 @@ def _held(project: Project, found: Startable) -> IO[str]:
         # machine or about to answer.
         pid = holder_of(project.var) or "unknown"
         raise BrokerUnreachable(
-            f"{Address.of(found.url)}: no broker answers, although a supervisor runs in this folder (pid {pid})."
+            f"{Address.of(found.url)}: no broker answers, although a supervisor is running in this folder (pid {pid})."
             " It waits for the same broker, or uses another address; compare RABBITMQ_URL in both environments"
         ) from None
 

@@ -91,7 +91,7 @@ class DeadLetter:
 
     @property
     def error(self) -> str:
-        """The text of the reason for which the message was dead-lettered."""
+        """The reason why the message was dead-lettered, as text."""
         if self.is_dead_lettered_by_broker:
             reason = self.deaths[0].get("reason") if self.deaths else self.headers[FIRST_DEATH_REASON]
             return (

@@ -136,7 +136,7 @@ class _Notes:
                 publish_all(there.url, "runner notes", notes, self._count)
             except (BrokerError, BrokerRefused) as error:
                 raise type(error)(
-                    f"order history: not all notes were sent, so no message was discarded{self.already_sent}, {error}"
+                    f"order history: not all notes were sent, so no message was discarded{self.already_sent}: {error}"
                 ) from None
 
     @property

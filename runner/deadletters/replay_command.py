@@ -70,7 +70,7 @@ def replay(
     The attempts of a replayed message are counted from 1 again.
 
     A message is removed from its dead-letter queue only after the broker has confirmed the copy. A message that fails
-    again while the command runs is not replayed again. To replay a message more than 3 times, use --id or
+    again while the command is running is not replayed again. To replay a message more than 3 times, use --id or
     --include-replayed. If Ctrl-C or a lost connection interrupts the command, no message is lost, and you can run the
     command again. Exits with 1 if a selected message is not replayed.
     """
@@ -123,7 +123,8 @@ def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | N
                     body=body, on_progress=show_done, is_stopped=stop.is_set,
                 )  # fmt: skip
             except (BrokerError, BrokerRefused) as error:
-                words = f"{counted(tally.replayed, 'message')} replayed and no messages lost; run the command again"
+                replayed = counted(tally.replayed, "message")
+                words = f"{replayed} replayed, and no message has been lost; to replay the rest, run the command again"
                 raise type(error)(f"{error}\n{words}") from None
             done += count
             if stop.is_set():
@@ -180,7 +181,7 @@ class NewBody:
         Raises click.UsageError if the file is unreadable or ``ids`` is not exactly one id.
         """
         if len(ids) != 1:
-            raise click.UsageError(f"--body: {len(ids)} --id options given; allowed: exactly one --id")
+            raise click.UsageError(f"--body: {len(ids)} --id options were given; allowed: exactly one --id")
         try:
             body = read_bounded(path, MAX_BODY)
         except FileTooLarge as error:

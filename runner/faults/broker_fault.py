@@ -59,7 +59,7 @@ def _own_node(fault_project: FaultProject) -> int:
     slot = next((one for one in fault_project.status["slots"] if one["service"] == SERVICE), None)
     if slot is None:
         raise RunnerError(
-            f"broker: not private, the broker at {where} was running before the supervisor started;"
+            f"broker: not private, because the broker at {where} was running before the supervisor started;"
             " allowed: the private RabbitMQ that the supervisor starts if no broker answers"
         )
     pid = slot["pid"]

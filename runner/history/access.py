@@ -40,7 +40,7 @@ class Recorded:
 
     @cached_property
     def project(self) -> Project:
-        """The project with the contracts of the recording services. Raises ConfigError with all errors."""
+        """The project with the contracts of the services that record messages. Raises ConfigError with all errors."""
         # Imported here, because this import takes longer than the rest of the command.
         from runner.config.project import load_project
         from runner.inspection.checked_project import with_recorders

@@ -106,7 +106,7 @@ def attempt_row(message: Message) -> dict[str, Any]:
         report = AttemptReport.model_validate(message.json())
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors())
-        raise Reject(f"message {message.id}: not an attempt report, {wrong}") from None
+        raise Reject(f"message {message.id}: not an attempt report: {wrong}") from None
     return {"id": storable(message.id), **report.model_dump()}
 
 

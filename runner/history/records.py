@@ -170,7 +170,7 @@ def check_row(table: str, columns: Columns, row: Sequence[Any]) -> None:
 
 
 def unreadable(table: str, column: str, value: object) -> StoreError:
-    """Return the error for a value that services never write."""
+    """Return the error for a stored value that no service can have written."""
     what = f"not a valid value, {value!r:.80}; correct or delete the row"
     return StoreError(f"store.url: table {table}, column {column}: {what}")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runner.http.waitress_adapter import StrictChannel
 
 #: The maximum length of a body in bytes. Threads handle longer bodies, because all connections wait while the event
-#: loop reads a body.
+#: loop is reading a body.
 MAX_BYTES = 256
 #: The maximum number of unanswered requests. The publisher's window has room for the events of this number of requests
 #: and for one event from each thread, so publishing never waits.
@@ -58,7 +58,7 @@ class DirectRequest(NamedTuple):
         Raises ValueError if the body is not JSON, or if the headers do not declare unencoded JSON.
         """
         if self.headers.get("CONTENT_TYPE") not in CONTENT_TYPES or "CONTENT_ENCODING" in self.headers:
-            raise ValueError("the body is not plain JSON")
+            raise ValueError("the body must be JSON without a charset or an encoding")
         return decode_json(self.body)
 
 

@@ -86,4 +86,4 @@ class Shortage:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + WARNING_PAUSE
-            self._log.warning("new connections cannot be accepted, %s (ulimit -n)", error.strerror)
+            self._log.warning("new connections cannot be accepted: %s (ulimit -n)", error.strerror)

@@ -24,7 +24,7 @@ class LogWriter:
         self._log = log
         self._new: list[logging.LogRecord] = []
         self._batches: SimpleQueue[list[logging.LogRecord] | None] = SimpleQueue()
-        # Only one thread changes each counter.
+        # Each counter is changed by only one thread.
         self._given = self._written = 0
         self._thread = threading.Thread(target=self._write, name="http log", daemon=True)
 

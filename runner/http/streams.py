@@ -133,7 +133,7 @@ class Streams:
             if not channel.connected:
                 return  # ``forget`` was already called, so the connection would be counted forever
             if len(self._places) >= self._most:
-                text = f"the maximum of {self._most} open streams is reached; close a stream, or try again later"
+                text = f"the maximum of {self._most} open streams has been reached; close a stream, or try again later"
                 raise Problem(503, text, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
             self._places.add(channel)
 

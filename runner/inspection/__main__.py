@@ -26,7 +26,7 @@ def _inspect(service: dict[str, Any], folder: Path) -> dict[str, Any]:
         text = f"plugin {plugin.name!r} handles no messages; remove the queues, or add the 'handle' hook to the plugin"
         result.append((["consumes"], text))
     if not service["consumes"] and "run" not in plugin.implements:
-        result.append((["consumes"], f"no queue, but plugin {plugin.name!r} only handles messages; add a queue"))
+        result.append((["consumes"], f"no queue, although plugin {plugin.name!r} only handles messages; add a queue"))
     options, faults = validate(plugin.options, service["options"])
     for path, text_of in faults:
         result.append((["options", *path], text_of(VALUE)))

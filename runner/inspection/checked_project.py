@@ -29,7 +29,7 @@ def checked_project(
 ) -> tuple[Project, Objects]:
     """Return the project and its topology objects, after all checks that need no broker. Raises ConfigError.
 
-    ``inspector`` is an inspector that is already running. ``meanwhile`` is called while the inspector works.
+    ``inspector`` is an inspector that is already running. ``meanwhile`` is called while the inspector is working.
     """
     project = project_with_plugins(folder, inspector, meanwhile)
     if not project.config.services:
@@ -50,7 +50,7 @@ def project_with_plugins(
 
 
 def with_recorders(project: Project) -> Project:
-    """Return a project with the contract terms of all services that might record the event history.
+    """Return a copy of the project with the contract terms of each service that might record the event history.
 
     Commands that read the event history call this function. Raises ConfigError if a service's plugin exists but cannot
     be loaded.
@@ -127,7 +127,8 @@ def _check_recorders(project: Project, document: Document) -> None:
         elif project.store_of(name) != project.history_store:
             document.fault(
                 (*place, "store"),
-                "not the database in which the other service records the event history; remove the key 'store'",
+                "differs from the database in which the other service records the event history;"
+                " remove the key 'store'",
             )
     for other in recorders[ATTEMPTS][1:]:
         first = recorders[ATTEMPTS][0]

@@ -96,7 +96,7 @@ def _account(
     refresh(account, known)
     if account.queue in expected.unpredictable:
         account.notes.append(
-            "headers or a plugin decide which messages are routed here, so only attempted and dead-lettered messages"
+            "the routing to this queue depends on headers or a plugin, so only attempted and dead-lettered messages"
             " count as published"
         )
     reasons = [why for why in (_UNKNOWN, _BEFORE, _EARLY, _UNSENT) if left_out[why]]

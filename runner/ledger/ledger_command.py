@@ -50,7 +50,7 @@ EMPTY = "no proof is possible yet, because all inboxes are empty; the first hand
 LIMITS = {"max-length", "max-length-bytes"}
 
 
-@click.command(short_help="Prove that no message is lost.")
+@click.command(short_help="Prove that no message has been lost.")
 @click.option(
     "--since",
     metavar="TIME",
@@ -172,7 +172,7 @@ def _add_notes(detection: LossDetection, unsettled: Sequence[Account], project: 
         if not one.is_known:
             without = [name for name in one.place.services if name not in one.place.inboxes]
             is_open = without and project.attempts_queue is None
-            remedy = f"use audit with attempts, or set 'inbox: true' for {', '.join(without)}" if is_open else ""
+            remedy = f"let audit record attempts, or set 'inbox: true' for {', '.join(without)}" if is_open else ""
             none_yet = "no attempts and no inbox rows are recorded yet"
             one.notes.insert(0, f"handled messages are unknown: {remedy or none_yet}")
         elif one in unsettled:
@@ -182,13 +182,13 @@ def _add_notes(detection: LossDetection, unsettled: Sequence[Account], project: 
             one.notes.append(f"{counted(missing, 'message')} not found yet, because {why}; run ledger again later")
         if one.candidates:
             one.notes.append(
-                f"{len(one.lost)} of {missing} missing messages lost, but the ids are unknown while other messages are"
-                " waiting"
+                f"{len(one.lost)} of {missing} missing messages are lost, but their ids are unknown while other"
+                " messages are waiting"
             )
         if one.lost and one.place.is_limited:
             one.notes.append(
-                "the queue rejects messages beyond its max-length, so an order with a 503 for this reason looks"
-                " lost if audit received its event"
+                "the queue rejects messages beyond its max-length, so an order that was answered with 503"
+                " for this reason looks lost if audit received its event"
             )
         if one not in unsettled and (doubts := detection.doubts(one)):
             one.notes += doubts

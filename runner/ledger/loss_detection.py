@@ -124,13 +124,13 @@ class LossDetection:
             found.append(f"{count} possibly handled, because attempt reports are waiting in {self.places.reports}")
         elif account.ready > missing:
             count = counted(account.ready - missing, "additional message")
-            found.append(f"{count} waiting in the queue, either copies or not recorded yet")
+            found.append(f"{count} waiting in the queue, which may be copies or not recorded yet")
         elif account.place.is_audit and account.unacked:
             found.append(f"{counted(account.unacked, 'unacked message')} of the audit service may not be recorded yet")
         return found
 
     def is_blind(self, account: Account) -> bool:
-        """Return True if the broker does not report the unacked messages in one of the account's queues."""
+        """Return True if, for any of the account's queues, the broker does not report the unacked messages."""
         return any(one.unacked is None for one in self._of(self._all(account)))
 
     @property

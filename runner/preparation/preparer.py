@@ -215,4 +215,4 @@ class Preparer:
             return f"using the running RabbitMQ on {Address.of(broker.url)}"
         how = "a private RabbitMQ" if isinstance(broker, PrivateNode) else "RabbitMQ in a container"
         where = self.project.var / "broker"
-        return f"no broker answers: starting {how} on {Address.of(broker.url)}, with its data in {where}"
+        return f"no broker answers; starting {how} on {Address.of(broker.url)}, with its data in {where}"

@@ -59,7 +59,7 @@ def held_back(project: Project, service: str, decision: Decision) -> str:
 
 
 def as_before(program: Program, before: Program) -> Program:
-    """Return a program that keeps the process of ``before`` and uses the supervision settings of ``program``."""
+    """Return ``before`` with the supervision settings of ``program``, so that the process is kept."""
     return replace(
         before,
         policy=replace(program.policy, watchdog=before.policy.watchdog),

@@ -93,7 +93,7 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
         except RunnerError as error:
             _warn_of_unnoted(one)
             moved = counted(one.done, "message")
-            words = f"{moved} moved, and no message is lost; to move the rest, run the command again"
+            words = f"{moved} moved, and no message has been lost; to move the rest, run the command again"
             raise type(error)(f"{error}\n{words}") from None
         code = stop.exit_code
     if code:

@@ -20,7 +20,7 @@ from runner.queues.peek import Peek
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, readers
 from runner.topology.plan import counted
 
-#: The maximum number of messages to show. Consumers cannot receive these messages while the command reads them.
+#: The maximum number of messages to show. Consumers cannot receive these messages while the command is reading them.
 MOST = 1000
 
 

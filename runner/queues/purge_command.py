@@ -81,7 +81,7 @@ def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
         try:
             one.run()
         except (RunnerError, KeyboardInterrupt) as error:
-            warn(f"{_purged(one, file)}. No message is lost; to purge the rest, run the command again")
+            warn(f"{_purged(one, file)}. No message has been lost; to purge the rest, run the command again")
             if isinstance(error, BrokerError) and site.attempts_queue:
                 raise type(error)(f"{error}; no message is removed without a note in the order history") from None
             raise

@@ -141,7 +141,7 @@ def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -
     if trace is None or trace == queue:
         return None
     if look([site.url], [trace])[1][trace] is None:
-        text = "does not exist, and no message is removed without a note in the order history"
+        text = "does not exist, and messages are not removed without a note in the order history"
         raise Unroutable(f"queue {trace!r} {text}; to create the queue: {invocation('apply')}")
 
     def note(message: DeadLetter, number: int) -> Event | None:

@@ -206,6 +206,6 @@ def check_delivers(target: Target, project: Project) -> None:
 
 
 def warn_of_readers(target: Target, project: Project) -> None:
-    """Print a warning if the queue has consumers, which may receive messages while the command reads the queue."""
+    """Print a warning if the queue has consumers, which may receive messages while the command is reading the queue."""
     if who := readers(target, project):
         warn(f"queue {one_line(target.name)}: read by {who}, which may receive some of the messages")

@@ -132,8 +132,8 @@ class GroupCommit:
                 self._ask(part, is_careful=is_careful)
             except SQLAlchemyError as error:
                 if not is_passing(error) and not (is_timeout(error) and time.monotonic() < patience):
-                    # A job has failed. The next attempt uses savepoints, which are slower, to find the failed job. If
-                    # the commit fails although every job succeeded, all jobs fail.
+                    # A job has failed. The next attempt uses savepoints, which are slower, to find the job that failed.
+                    # If the commit fails although every job succeeded, all jobs are reported as failed.
                     if is_careful:
                         self._fail(part, error)
                         del batch[:BATCH]

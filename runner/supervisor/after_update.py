@@ -25,7 +25,7 @@ class AfterUpdate:
 
     @property
     def is_running(self) -> bool:
-        """True while a job runs."""
+        """True while a job is running."""
         return self._running > 0
 
     def set(self, job: Callable[[], None] | None, programs: Mapping[str, Program]) -> None:

@@ -47,7 +47,7 @@ class Supervisor:
         self._leaving: set[str] = set()
         self._extras: list[Callable[[], Callable[[], None]]] = []
         self._changed: asyncio.Future[None] | None = None
-        #: The last log lines about the gate, which must not be repeated.
+        #: The last log lines about the gate, kept so that they are not repeated.
         self._said_waiting = self._said_refused = ""
         self._was_complete = False
         self.is_stopping = False

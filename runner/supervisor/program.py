@@ -107,7 +107,7 @@ class Program:
 
 
 def differences(old: Mapping[str, Program], new: Mapping[str, Program]) -> str:
-    """Return a text with the services that were added, removed or changed between two sets of programs."""
+    """Return a description of the services that were added, removed or changed between two sets of programs."""
     kinds = {
         "added": new.keys() - old.keys(),
         "removed": old.keys() - new.keys(),

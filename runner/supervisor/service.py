@@ -91,7 +91,7 @@ class Service:
         return self._incoming is None and not self._leaving and self._next() is None
 
     def is_current(self, keeper: Keeper) -> bool:
-        """Return True if a keeper's process runs the wanted program."""
+        """Return True if a keeper's process is running the desired program."""
         return not keeper.is_stale and keeper.program.is_same_process(self.program)
 
     def run(self, program: Program) -> None:
@@ -199,7 +199,7 @@ class Service:
         old = self.keepers.get(incoming.number)
         if old is not None and old.slot.wanted and self.is_current(incoming):
             why = incoming.slot.why or f"it is {incoming.slot.state}"
-            self.problem = f"{incoming.name}: the new process did not become ready, {why}"
+            self.problem = f"{incoming.name}: the new process did not become ready: {why}"
             if _is_healthy(old):
                 self.problem = f"{self.problem}; the old process keeps running"
                 # Processes of the new program are replaced with processes of the old program.

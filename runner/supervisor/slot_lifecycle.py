@@ -203,9 +203,9 @@ def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: boo
         unready += slot.ready_at is None
     slot = replace(slot, failures=failures, unready=unready)
     if is_counted and len(failures) >= limit.count:
-        return _ended(slot, SlotState.FATAL, f"{len(failures)} failures within {limit.window:g} s, the last: {reason}")
+        return _ended(slot, SlotState.FATAL, f"{len(failures)} failures within {limit.window:g} s; the last: {reason}")
     if is_counted and unready >= limit.count:
-        return _ended(slot, SlotState.FATAL, f"{unready} consecutive starts failed, the last: {reason}")
+        return _ended(slot, SlotState.FATAL, f"{unready} consecutive starts failed; the last: {reason}")
     return _again(slot, reason, draw, now)
 
 

@@ -67,7 +67,7 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
 
 
 def _missing_type(exchange: Exchange, live: Live) -> tuple[str, Path] | None:
-    """Return the exchange type that the broker lacks, and the path of the type in the exchange.
+    """Return the exchange type that the broker lacks, and the path to it in the exchange's definition.
 
     An exchange of type ``x-delayed-message`` also needs the type by which it routes.
     """

@@ -45,7 +45,7 @@ def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decisi
 
 
 class _Division:
-    """A search for objects to hold back, which starts with the replacements to which the user has not consented."""
+    """A search for objects to hold back, starting from the replacements that the user has not consented to."""
 
     def __init__(self, plan: Plan, objects: Objects, live: Live, consent: Consent) -> None:
         self._objects, self._live = objects, live

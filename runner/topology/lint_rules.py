@@ -96,7 +96,7 @@ class _Linter:
                         yield Finding("unroutable-key", template, "config.yaml", path, reason)
                     elif not reach.bound:
                         queues = ", ".join(sorted(reach.queues))
-                        reason = f"{said}, but only the alternate exchange routes these events, to {queues}"
+                        reason = f"{said}, but these events reach {queues} only through the alternate exchange"
                         yield Finding("only-alternate", template, "config.yaml", path, reason)
 
     def _bindings(self) -> Iterator[Finding]:

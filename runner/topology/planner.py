@@ -152,7 +152,8 @@ def _is_for_consumers(policy: Policy) -> bool:
 
 def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
     ours = {one.name for one in objects.policies}
-    # FastCommerce's own unneeded policies will be removed, or belong to an interrupted replacement.
+    # Unneeded policies of FastCommerce are not reported: they will be removed, or they belong to an interrupted
+    # replacement.
     others = (policy for name, policy in live.policies.items() if name not in ours and not name.startswith(GENERATED))
     foreign = Policies(others, live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)

@@ -85,7 +85,7 @@ class _Writer:
 
     @property
     def accepted(self) -> set[str]:
-        """The unknown names that ``check`` accepts only under ``lint.ignore``, because they may be misspelled."""
+        """The unknown names that ``check`` accepts only if ``lint.ignore`` lists them, as they may be misspelled."""
         found = _alike((key, QUEUE_ARGUMENTS) for one in self._queues.values() for key in one.arguments)
         found |= _alike((key, arguments_of(one.type)) for one in self._exchanges for key in one.arguments)
         known = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}

@@ -24,7 +24,7 @@ class HandlerTimes:
         self._running: dict[int, tuple[Message, float, float]] = {}
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler whose message is recorded while the handler runs."""
+        """Return a handler whose message is recorded while the handler is running."""
 
         def timed(one: DeliveryLifecycle) -> DeliveryEvent:
             self._running[one.thread] = (one.message, one.received_at, self._monotonic())

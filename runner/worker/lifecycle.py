@@ -308,7 +308,7 @@ class Worker:
         consumer = self._consumer
         reason = (consumer.problem() if consumer is not None else None) or self._problems["publisher"]
         if not self._was_ready and reason is not None:
-            self._log.error("no connection to the broker within %g s, %s", self._connect_time, reason)
+            self._log.error("no connection to the broker within %g s: %s", self._connect_time, reason)
             links = (consumer, self._publisher)
             is_refused = any(one is not None and one.problem() and one.close_reason.is_denial for one in links)
             self.stop(EXIT_CONFIG if is_refused else EXIT_BROKER)

@@ -211,7 +211,7 @@ def test_the_old_process_keeps_working_if_a_new_version_does_not_get_ready(edite
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef start(options, context):\n    raise RuntimeError('wrong version')\n")
     text = edited.command("reload", code=1)
-    problem = "the new process did not become ready, exited with status 1; the old process keeps running"
+    problem = "the new process did not become ready: exited with status 1; the old process keeps running"
     assert f"payment.1: {problem}; see: python -m runner logs payment" in plain(text)
     assert edited.slots()["payment.1"]["pid"] == before
     path.write_text(good)
@@ -259,7 +259,7 @@ def test_a_reload_refuses_a_wrong_file_with_the_reason(edited: Shop) -> None:
     edited.project.set_config(config)
     text = edited.command("reload", code=78)
     assert "unknown queue 'payment.order.creatd'; did you mean 'payment.order.created'?" in text
-    assert "not reloaded: all services keep running unchanged" in text
+    assert "not reloaded; all services keep running unchanged" in text
     assert {slot: one["pid"] for slot, one in edited.slots().items()} == before
 
 

@@ -191,7 +191,7 @@ def test_a_message_of_a_misbehaving_handler_is_dead_lettered_and_the_next_messag
     assert reasons[1].startswith("CancelledError")
     assert reasons[2] == "Mute: no text"
     assert reasons[3] == "no such currency \\ud800"
-    assert "cannot encode a property for AMQP" in reasons[4]
+    assert "a property cannot be encoded for AMQP" in reasons[4]
     assert lasting.pid() == pid
 
 
@@ -308,7 +308,7 @@ def test_a_worker_that_always_crashes_becomes_fatal_while_others_run_and_the_run
     runner = jobs.run(url=vhost.url)
     runner.wait_for(r"RuntimeError: no database")
     runner.wait_for(r"broken.1 exited with status 1: restarting in \d\.\d s \(failure 1 of 3\)")
-    runner.wait_for(r"broken.1 FATAL, 3 failures within 60 s, the last: exited with status 1: given up", 40)
+    runner.wait_for(r"broken.1 FATAL, 3 failures within 60 s; the last: exited with status 1: given up", 40)
     publish(vhost, WORK)
     wait_until(lambda: vhost.ready("done") == 1, 15, "the others continue")
     jobs.plugin("jobs", BROKEN.format(error="PluginError('jobs: no licence')"))

@@ -242,7 +242,7 @@ def test_a_malformed_note_is_dead_lettered_with_the_reason_and_delays_no_other_n
     message = {"routing_key": "audit.events", "payload": "{}", "payload_encoding": "string", "properties": note}
     assert vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", message)["routed"]
     runner.wait_for(
-        "attempt 1 of 4 failed, message n1: not an attempt report, order_id: .*: dead-lettered to audit.events.dlq"
+        "attempt 1 of 4 failed, message n1: not an attempt report: order_id: .*: dead-lettered to audit.events.dlq"
     )
     complete(project, place(project, order_that_times_out(False)), 5)
 

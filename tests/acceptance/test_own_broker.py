@@ -54,7 +54,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
     # A separate process, which must start a broker itself.
     applied = project.run("apply", "--replace", "payment.order.created", "--drain", url=url)
     assert applied.process.wait(120) == 0, applied.output
-    applied.wait_for("no broker answers: starting the private RabbitMQ on")
+    applied.wait_for("no broker answers; starting the private RabbitMQ on")
     applied.wait_for("queue payment.order.created: 3 messages in the new queue, 3 before")
     # The command locks the project's folder itself, so it must not find a runner to reload there.
     assert "the supervisor of this folder" not in applied.output

@@ -151,7 +151,7 @@ def test_a_configuration_error_changes_nothing_and_is_reported(
     before, text = watched.children(), (project.folder / "topology.yaml").read_text()
     (project.folder / "topology.yaml").write_text(text.replace("orders.topic:", "orders.topik:"))
     watched.wait_for(r"config.yaml:\d+: .*unknown exchange 'orders.topic'; did you mean 'orders.topik'\?")
-    watched.wait_for("not reloaded: all services keep running unchanged")
+    watched.wait_for("not reloaded; all services keep running unchanged")
     (project.folder / "topology.yaml").unlink()
     watched.wait_for("topology.yaml:1: no such file")
     (project.folder / "topology.yaml").write_text(text)
@@ -184,7 +184,7 @@ def test_an_edit_of_a_plugin_restarts_the_services_that_use_it(watched: Watched,
     watched.next_pid_of("payment.1")
     assert {pids["order_api.1"], pids["notification.1"]} <= set(watched.children())
     path.write_text("def broken(:\n")
-    watched.wait_for("not reloaded: all services keep running")
+    watched.wait_for("not reloaded; all services keep running")
 
 
 def test_a_change_of_the_broker_is_not_applied(watched: Watched, project: Project) -> None:
@@ -192,4 +192,4 @@ def test_a_change_of_the_broker_is_not_applied(watched: Watched, project: Projec
     config["broker"]["autostart"] = False
     project.set_config(config)
     watched.wait_for("config.yaml:1: broker: changed, but a reload cannot apply this change; restart the supervisor")
-    watched.wait_for("not reloaded: all services keep running unchanged")
+    watched.wait_for("not reloaded; all services keep running unchanged")

@@ -77,7 +77,7 @@ def test_if_a_later_instance_does_not_get_ready_the_earlier_instances_are_rolled
     new = {"service": "a", "source": once + SLEEPS, "revision": "2", "instances": 2}
     answer = supervise.tell("reload", programs=[new])
     assert plain(answer["error"]).startswith(
-        "a.2: the new process did not become ready, exited with status 1; the old process keeps running; see: "
+        "a.2: the new process did not become ready: exited with status 1; the old process keeps running; see: "
     )
     runner.wait_for("a.1: starting a new process before stopping the old process", count=2)
     wait_until(lambda: len(supervise.tell("status")["slots"]) == 2, 10)
@@ -150,7 +150,7 @@ def test_a_crash_of_the_old_process_does_not_end_its_replacement(supervise: Supe
 
 def test_a_program_that_cannot_be_executed_is_an_ordinary_failure(supervise: Supervise) -> None:
     runner = supervise({"source": SLEEPS, "environment": {"X": "a\0b"}}, SLEEPS, count=2)
-    runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: .*embedded null byte")
+    runner.wait_for("child1.1 FATAL, 2 failures within 20 s; the last: .*embedded null byte")
     runner.pid_of("child2.1")
     descriptors = Path(f"/proc/{runner.process.pid}/fd")
     before = len(list(descriptors.iterdir()))
@@ -252,7 +252,7 @@ def test_a_new_version_that_is_killed_at_each_start_is_finally_rejected(supervis
     first = runner.pid_of("a.1")
     new = {"service": "a", "source": "os.kill(os.getpid(), signal.SIGKILL)", "revision": "2"}
     answer = supervise.tell("reload", programs=[new])
-    assert "a.1: the new process did not become ready, killed by SIGKILL" in answer["error"]
+    assert "a.1: the new process did not become ready: killed by SIGKILL" in answer["error"]
     runner.wait_for("a.1 \\(new process\\) killed by SIGKILL: restarting", count=4)
     assert supervise.slots()["a.1"]["pid"] == first
     assert runner.stop() == 0

@@ -34,7 +34,7 @@ def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: S
     for count, arguments in ((0, ("--all",)), (2, ("--id", "a1", "--id", "a2"))):
         code, output = shop.run("dlq", "replay", *arguments, "--body", str(edited))
         assert code == 2
-        assert f"--body: {count} --id options given; allowed: exactly one --id" in output
+        assert f"--body: {count} --id options were given; allowed: exactly one --id" in output
     code, output = shop.run("dlq", "replay", "--id", "a2", "--body", str(edited))
     assert code == 1
     assert "is ambiguous, because 2 dead letters match; use --queue" in output

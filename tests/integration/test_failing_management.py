@@ -144,7 +144,7 @@ def test_a_refusal_is_final(vhost: Vhost, proxy: Proxy, code: int) -> None:
 
 
 @pytest.mark.parametrize(("failure", "words"), [
-    (status(500), "the request failed with HTTP status 500, it 'starts'"),
+    (status(500), "the request failed with HTTP status 500: it 'starts'"),
     (status(503, b""), "HTTP status 503, an empty answer"),
     (cut_short, "IncompleteRead"), (reset, "closed connection"), (status(200, b"<html>"), "not JSON"),
 ])  # fmt: skip

@@ -107,7 +107,7 @@ def test_a_replay_loses_nothing_in_a_broker_kill_and_the_next_run_continues(
         mortal.rabbit.kill()
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
-    assert "messages replayed and no messages lost; run the command again" in output
+    assert "messages replayed, and no message has been lost; to replay the rest, run the command again" in output
     assert "Traceback" not in output
     mortal.rabbit.start()
     wait_until(lambda: sum(held(mortal.url, "pay", "pay.dlq")) >= MESSAGES, 60, "the queues are there again")

@@ -72,7 +72,7 @@ def test_a_charge_is_kept_to_the_last_decimal_place(tmp_path: Path, amount: str,
 def test_an_order_that_was_charged_another_amount_is_rejected(tmp_path: Path, changes: dict[str, str]) -> None:
     storage, _ = kept(tmp_path)
     charge(storage, order("m-1"))
-    with pytest.raises(Reject, match=r"order o-1 was already decided for another amount, 10.00 USD"):
+    with pytest.raises(Reject, match=r"order o-1 was already decided for a different amount: 10.00 USD"):
         charge(storage, order("m-2", **changes))
     storage.close(5)
 

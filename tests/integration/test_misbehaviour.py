@@ -73,7 +73,7 @@ def test_a_child_that_sigstop_stopped_is_killed_for_lack_of_watchdog_pings(super
 def test_a_child_that_reports_its_own_hang_is_killed_with_that_reason(supervise: Supervise) -> None:
     runner = supervise("ready()\nsay('STATUS=lost its consumer', 'WATCHDOG=trigger')\ntime.sleep(600)", count=2)
     runner.wait_for("child1.1 killed by SIGABRT, lost its consumer: restarting now")
-    runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: killed by SIGABRT, lost its consumer")
+    runner.wait_for("child1.1 FATAL, 2 failures within 20 s; the last: killed by SIGABRT, lost its consumer")
     assert runner.process.wait(10) == 1
 
 
@@ -291,7 +291,7 @@ def test_root_can_run_a_child_as_another_user(supervise: Supervise) -> None:
 
 def test_an_unknown_user_is_reported_and_fatal(supervise: Supervise) -> None:
     runner = supervise({"source": SLEEPS, "limits": {"user": "nobody-of-this-name"}}, count=2)
-    runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: .*no user 'nobody-of-this-name'")
+    runner.wait_for("child1.1 FATAL, 2 failures within 20 s; the last: .*no user 'nobody-of-this-name'")
     assert runner.process.wait(10) == 1
 
 
@@ -309,7 +309,7 @@ def test_a_child_that_uses_too_much_memory_is_replaced(supervise: Supervise, tmp
         }
     )
     first = runner.pid_of("child1.1")
-    runner.wait_for(r"child1.1 uses \d+ MiB, more than its memory_max of 72 MiB: replacing the process")
+    runner.wait_for(r"child1.1 uses \d+ MiB, more than its memory_max of 72 MiB; replacing the process")
     runner.pid_of("child1.1", count=2)
     runner.wait_for("child1.1: the old process stopped")
     assert is_gone(first)

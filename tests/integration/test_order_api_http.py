@@ -379,7 +379,7 @@ def test_orders_are_accepted_again_after_a_moment_without_descriptors(monkeypatc
         monkeypatch.setattr("waitress.wasyncore.dispatcher.accept", lambda self: fail(self.socket))
         assert service.order()[0] == 202
     said = [record.getMessage() for record in caplog.records if "ulimit" in record.getMessage()]
-    assert said == ["new connections cannot be accepted, Too many open files (ulimit -n)"]
+    assert said == ["new connections cannot be accepted: Too many open files (ulimit -n)"]
 
 
 def test_a_silent_client_is_disconnected(monkeypatch):

@@ -148,7 +148,7 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
     publish(vhost.url, "pay", many(3))
     code, output = shop.run("purge", "pay", "--yes")
     assert code == 75
-    assert "does not exist, and no message is removed without a note in the order history" in output
+    assert "does not exist, and messages are not removed without a note in the order history" in output
     wait_until(lambda: held(vhost.url, "pay") == [3], 10, "they are requeued")
 
 

@@ -264,7 +264,7 @@ def test_a_stream_keeps_its_name(tmp_path: Path, vhost: Vhost) -> None:
     code, output = shop.run("apply")
     assert code == 3
     assert (
-        "left: queue 'old.name': 'old.name' is a stream, which cannot be moved; list it under 'retire', and" in output
+        "left: queue 'old.name': 'old.name' is a stream, and a stream cannot be moved; list it under 'retire'" in output
     )
 
 

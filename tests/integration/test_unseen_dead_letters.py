@@ -119,6 +119,7 @@ def test_an_unreachable_broker_exits_with_75_and_names_the_waiting_runner(tmp_pa
         for command in (("dlq", "list"), ("plan",), ("apply",)):
             code, output = shop.run(*command)
             assert code == 75
-            said = f"127.0.0.1:{port}: no broker answers, although a supervisor runs in this folder (pid {os.getpid()})"
+            where = f"in this folder (pid {os.getpid()})"
+            said = f"127.0.0.1:{port}: no broker answers, although a supervisor is running {where}"
             assert said in output
             assert "compare RABBITMQ_URL in both environments" in output

@@ -143,7 +143,7 @@ def test_events_that_headers_route_are_reported_as_unknown() -> None:
     )
     assert [*account.entries] == ["tried"]
     assert account.notes == [
-        "headers or a plugin decide which messages are routed here, so only attempted and dead-lettered messages"
+        "the routing to this queue depends on headers or a plugin, so only attempted and dead-lettered messages"
         " count as published"
     ]
 

@@ -109,7 +109,7 @@ def test_a_report_of_a_former_version_gets_the_present_outcome() -> None:
     ],
 )
 def test_a_malformed_report_is_rejected_with_the_wrong_field(wrong: dict[str, Any], word: str) -> None:
-    with pytest.raises(Reject, match=f"message n1: not an attempt report, {word}"):
+    with pytest.raises(Reject, match=f"message n1: not an attempt report: {word}"):
         attempt_row(note(**wrong))
 
 

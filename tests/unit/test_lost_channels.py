@@ -213,7 +213,7 @@ def test_an_event_over_the_broker_s_limit_fails_alone_and_the_others_are_publish
     for size, error in outcomes.items():
         assert type(error) is (EventTooLarge if size > 1022 else BrokerUnreachable)
     assert isinstance(outcomes[max(sizes)], PublishRefused)
-    words = f"event 'paid': the body is too large, {max(sizes) + 2} bytes; allowed: 1024"
+    words = f"event 'paid': the body has {max(sizes) + 2} bytes; allowed: 1024"
     assert str(outcomes[max(sizes)]).startswith(words)
 
 

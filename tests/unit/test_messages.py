@@ -181,7 +181,7 @@ def message(**fields: Any) -> Message:
 
 
 def test_a_message_with_a_bad_body_is_rejected_by_its_id() -> None:
-    with pytest.raises(BadBody, match=r"^message m1: the body cannot be decoded as JSON, NaN is not JSON$"):
+    with pytest.raises(BadBody, match=r"^message m1: the body cannot be decoded as JSON: NaN is not JSON$"):
         message(body=b"NaN").json()
     with pytest.raises(Reject, match=r"^message without id: "):
         message(body=b"", id="").json()

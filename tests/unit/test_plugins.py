@@ -231,11 +231,11 @@ def test_an_installed_plugin_that_is_no_module_or_cannot_be_imported_is_refused(
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("async def handle(message):\n    return None\n", "hook 'handle' is declared with 'async def'; allowed: 'def'"),
-        ("async def handle(message):\n    yield 1\n", "hook 'handle' is declared with 'async def'; allowed: 'def'"),
+        ("async def handle(message):\n    return None\n", "hook 'handle' is declared with 'async def'; use 'def'"),
+        ("async def handle(message):\n    yield 1\n", "hook 'handle' is declared with 'async def'; use 'def'"),
         (
             "def handle(message):\n    yield Event('done', 1)\n",
-            "hook 'handle' contains 'yield'; allowed: 'return'",
+            "hook 'handle' contains 'yield'; use 'return'",
         ),
         ("async def start(context):\n    pass\n", "hook 'start' is declared with 'async def'"),
         ("async def contract():\n    pass\n", "hook 'contract' is declared with 'async def'"),

@@ -103,7 +103,7 @@ def test_five_failures_within_a_minute_are_fatal_with_the_last_reason() -> None:
         life.feed(Exited(1, 0.0)).again()
     life.feed(Exited(SEGFAULT, 0.0))
     assert life.slot.state is SlotState.FATAL
-    assert life.slot.why == "5 failures within 60 s, the last: killed by SIGSEGV"
+    assert life.slot.why == "5 failures within 60 s; the last: killed by SIGSEGV"
     assert (life.slot.deadline, life.slot.pid) == (None, None)
 
 
@@ -382,7 +382,7 @@ def test_starts_that_never_become_ready_are_given_up_after_the_limit_however_lon
     for _ in range(5):
         life.feed(Tick(), after=100).feed(Go(), Spawned(7)).feed(Tick(), after=30).feed(Exited(KILLED, DRAW))
     assert life.slot.state is SlotState.FATAL
-    assert life.slot.why == "5 consecutive starts failed, the last: killed by SIGKILL, not ready within 30 s"
+    assert life.slot.why == "5 consecutive starts failed; the last: killed by SIGKILL, not ready within 30 s"
 
 
 def test_a_process_that_becomes_ready_clears_failed_starts() -> None:

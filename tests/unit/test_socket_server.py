@@ -81,7 +81,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_files_of_a_running_runner_are_created_again(tmp_path: Path, names: list[str], again: list[str]) -> None:
     said = kept(tmp_path, lambda: list(map(os.unlink, [tmp_path / name for name in names])))
-    assert said == [f"{tmp_path / name} was removed and has been recreated" for name in again]
+    assert said == [f"{tmp_path / name} was removed and has been created again" for name in again]
 
 
 def test_the_folder_of_a_running_runner_is_created_again(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def write_short(value: Any) -> bytes:
     else:
         raise Unencodable(f"not a string, {value!r:.60}")
     if len(encoded) > MAX_SHORT:
-        raise Unencodable(f"too long, {len(encoded)} bytes; allowed: {MAX_SHORT}")
+        raise Unencodable(f"has {len(encoded)} bytes; allowed: up to {MAX_SHORT}")
     return bytes((len(encoded),)) + encoded
 
 
@@ -219,7 +219,7 @@ def write_number(kind: bytes, form: struct.Struct, value: Any) -> bytes:
     try:
         return kind + form.pack(value)
     except struct.error:
-        raise Unencodable(f"not a number that fits into {8 * form.size} bits, {value!r:.60}") from None
+        raise Unencodable(f"the number {value!r:.60} does not fit into {8 * form.size} bits") from None
 
 
 def _integer(value: int) -> bytes:
@@ -237,7 +237,7 @@ def _decimal(value: Decimal) -> bytes:
         number = int("".join(map(str, digits))) * (-1 if sign else 1) * 10 ** max(exponent, 0)
         if -(1 << 31) <= number < 1 << 31:
             return b"D" + _DECIMAL.pack(max(-exponent, 0), number)
-    raise Unencodable(f"not a decimal that fits into 32 bits, {value}")
+    raise Unencodable(f"the decimal {value} does not fit into 32 bits")
 
 
 _WRITERS: dict[type, Callable[[Any], bytes]] = {

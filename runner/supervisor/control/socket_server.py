@@ -189,9 +189,9 @@ class Presence:
             if not is_in_place(self._lock, self._folder):
                 self._lock = take_lock(self._folder)
                 self._own.append(self._lock)
-                self._journal.say(f"{self._folder / LOCK} was removed and has been recreated", "warning")
+                self._journal.say(f"{self._folder / LOCK} was removed and has been created again", "warning")
             if self._control.restore():
-                self._journal.say(f"{self._folder / FILE} was removed and has been recreated", "warning")
+                self._journal.say(f"{self._folder / FILE} was removed and has been created again", "warning")
             self._last_problem = ""
         except RunnerError as error:
             self._say_once(str(error))

@@ -78,7 +78,7 @@ class Upkeep:
             if is_due and is_ready and (used := resident(keeper.slot.pid or 0)) > most:
                 self._replaced[keeper.name] = now
                 limit = f"more than its memory_max of {most / 2**20:.0f} MiB"
-                text = f"{keeper.name} uses {used / 2**20:.0f} MiB, {limit}: replacing the process"
+                text = f"{keeper.name} uses {used / 2**20:.0f} MiB, {limit}; replacing the process"
                 self._supervisor.journal.say(text, "warning")
                 service.replace(keeper)
         self._supervisor.advance()
@@ -119,7 +119,8 @@ class Upkeep:
         if settings is None or not service.is_wanted:
             return
         if service.is_failing or not service.is_settled:
-            self._trends.pop(service.name, None)  # more failing instances would not help; changes must not overlap
+            # Do not add instances while instances fail, because they would fail too. Changes must not overlap.
+            self._trends.pop(service.name, None)
             return
         trend, before = self._trends.get(service.name, Trend()), service.instances
         self._trends[service.name], service.instances = follow(settings, trend, before, ready, time.monotonic())

@@ -31,7 +31,7 @@ class Line(NamedTuple):
     time: float
     slot: str
     text: str | bytes
-    #: The log level, or None for a line from a child process, whose text contains the level.
+    #: The log level, or None for a line from a child process, because such a line already contains its level.
     level: str | None = None
 
     @property

@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _end(groups: set[int], name: str, mark: str) -> None:
-    """Terminate all processes, and kill them until none is left.
+    """Terminate all processes, then kill any that remain until none is left.
 
     Known processes are remembered, because a descendant can no longer be found after its parent has exited.
     """

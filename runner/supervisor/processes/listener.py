@@ -43,7 +43,8 @@ class Listeners:
 
     def release(self, service: str) -> None:
         """Keep the sockets of a removed service for the next service that requests the same address."""
-        # Port 0 means any port, so no other service can request the same socket.
+        # A socket that was requested with port 0 is not kept. Port 0 means any free port, so a new socket serves as
+        # well.
         for name, address in [key for key in self._sockets if key[0] == service and key[1][1] != 0]:
             self._sockets["", address] = self._sockets.pop((name, address))
             self._users["", address] = self._users.pop((name, address))

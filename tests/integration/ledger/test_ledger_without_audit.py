@@ -94,5 +94,5 @@ def test_without_attempts_ledger_reports_the_unknown_figures(shop: Shop) -> None
         assert [(one["published"], one["handled"], one["waiting"], one["lost"]) for one in one["events"]] == [
             (1, None, None, 0)
         ]
-        known = "handled messages are unknown: use audit with attempts, or set 'inbox: true' for payment"
+        known = "handled messages are unknown: let audit record attempts, or set 'inbox: true' for payment"
         assert one["note"].startswith(known)
