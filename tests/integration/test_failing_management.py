@@ -145,7 +145,7 @@ def test_a_refusal_is_final(vhost: Vhost, proxy: Proxy, code: int) -> None:
 
 @pytest.mark.parametrize(("failure", "words"), [
     (status(500), "the request failed with HTTP status 500: it 'starts'"),
-    (status(503, b""), "HTTP status 503, an empty answer"),
+    (status(503, b""), "HTTP status 503: an empty answer"),
     (cut_short, "IncompleteRead"), (reset, "closed connection"), (status(200, b"<html>"), "not JSON"),
 ])  # fmt: skip
 def test_a_lasting_failure_is_reported_after_a_bounded_time(
