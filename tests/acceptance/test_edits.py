@@ -231,7 +231,7 @@ def test_a_consumed_queue_is_renamed_under_load_and_each_order_is_paid_once(proj
     wait_until(lambda: len(orders.accepted) > 20, 20, "orders come in")
     topology["queues"]["payments.due"] = topology["queues"].pop(PAYMENT) | {"formerly": PAYMENT}
     shop.save(topology)
-    shop.runner.wait_for(rf"consumes.0: a queue's former name, '{PAYMENT}'; it is 'payments.due' now")
+    shop.runner.wait_for(rf"consumes.0: a queue's former name, '{PAYMENT}'; use the current name 'payments.due'")
     config = project.config()
     config["services"]["payment"]["consumes"] = ["payments.due"]
     project.set_config(config)

@@ -133,7 +133,10 @@ OTHER = DeliveryStore(Storage("sqlite:///none.db", Path(), lambda _: None), inbo
         (returning(Event("unknown", {})), "PluginError: services.stock.publishes: event 'unknown' is missing"),
         (returning(Event("reserved", {"price": float("nan")})), "ValueError"),
         (returning("done"), "BadOutcome: handle: returned 'done'; allowed: an Event"),
-        (lambda *_: OTHER.transact(lambda _: None), "BadOutcome: handle: returned the result of another message's"),
+        (
+            lambda *_: OTHER.transact(lambda _: None),
+            "BadOutcome: handle: returned the store.transact result of another",
+        ),
     ],
     ids=["rejected", "retried", "failed", "not published", "not JSON", "no event", "another store's"],
 )
