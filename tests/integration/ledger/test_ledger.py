@@ -65,7 +65,7 @@ def test_waiting_messages_are_not_lost_but_purged_and_removed_messages_are(
         channel.basic_get(PAYMENT, auto_ack=True)
     output = shop.statement()
     lines = output.splitlines()
-    assert f"queue {PAYMENT}: 1 of 5 missing messages lost, but the ids are unknown" in output
+    assert f"queue {PAYMENT}: 1 of 5 missing messages are lost, but their ids are unknown" in output
     begin = lines.index(f"1 of these 5 messages lost in {PAYMENT}:")
     assert {line.split()[-1] for line in lines[begin + 1 : begin + 6]} == {*orders}
     assert lines[-1] == "1 lost: 20 published = 15 handled + 4 waiting + 1 lost"

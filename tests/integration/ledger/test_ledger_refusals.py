@@ -47,7 +47,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_it_is_in_the_outbox(
     found = of_queue(shop.losing(), PAYMENT)
     assert (found["lost"], len(found["candidates"])) == ([], 8)
     assert row({"queues": [found]}, PAYMENT)[4:6] == (8 - count, count)
-    assert "the queue rejects messages beyond its max-length, so an order with a 503" in found["note"]
+    assert "the queue rejects messages beyond its max-length, so an order that was answered with 503" in found["note"]
 
 
 def test_an_event_that_one_queue_refused_is_not_lost_while_its_message_is_unacked(
