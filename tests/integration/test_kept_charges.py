@@ -63,7 +63,7 @@ def test_a_charge_is_kept_to_the_last_decimal_place(tmp_path: Path, amount: str,
     charge(storage, order("m-2", amount=amount))
     (row,) = storage.get().read(select(CHARGES))
     assert row.ten_thousandths == kept_as
-    with pytest.raises(Reject, match=rf"for another amount, {amount}[.0]* USD"):
+    with pytest.raises(Reject, match=rf"for a different amount: {amount}[.0]* USD"):
         charge(storage, order("m-3", amount=f"{Decimal(amount) + Decimal('0.0001')}"))
     storage.close(5)
 
@@ -84,7 +84,7 @@ def test_of_two_simultaneous_deliveries_with_different_amounts_the_second_is_rej
     payment.handle(order("m-1"), gateway, first)
     payment.handle(order("m-2", amount="99.00"), gateway, second)
     commit(storage, first)
-    with pytest.raises(Reject, match=r"for another amount, 10\.00 USD"):
+    with pytest.raises(Reject, match=r"for a different amount: 10\.00 USD"):
         commit(storage, second)
     storage.close(5)
 

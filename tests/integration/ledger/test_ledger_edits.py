@@ -106,7 +106,7 @@ def test_no_message_is_discarded_without_a_note(shop: Shop, running: Runner) -> 
     shop.vhost.delete_queue(AUDIT)
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--yes")
     assert code == 75
-    assert f"so no message was discarded, queue '{AUDIT}' does not exist" in errors
+    assert f"so no message was discarded: queue '{AUDIT}' does not exist" in errors
     assert dead_letters() >= {*orders}
     assert not [*(shop.project.folder / "var").glob("discarded-*")]
 
