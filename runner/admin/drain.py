@@ -21,6 +21,9 @@ from runner.headers import name_of
 HEADSTART = 1000
 #: Seconds between two progress reports.
 PROGRESS = 1.0
+#: Seconds within which other consumers of an empty source must disappear, and seconds between two counts of them. A
+#: busy broker removes the consumer of a killed process late.
+CONSUMER_TIMEOUT, CONSUMER_INTERVAL = 3.0, 0.2
 
 
 class MessagesDeleted(RunnerError):
@@ -83,6 +86,7 @@ class Drain(Emptier):
         self._target, self._is_aside, self._names = target, is_aside, names or {}
         self._delete = self._is_classic = self._is_deleting = False
         self._enough: int | None = None
+        self._consumer_deadline = 0.0
 
     def run(self, *, delete: bool = False, is_classic: bool = False, enough: int | None = None) -> int:
         """Move all messages. If ``delete`` is True, delete the empty source afterwards.
@@ -118,10 +122,13 @@ class Drain(Emptier):
             # The consumer is already cancelled, so a message that arrives now remains in the queue, and the check
             # before the deletion finds the message.
             self._is_deleting = True
+            self._consumer_deadline = time.monotonic() + CONSUMER_TIMEOUT
             self._check(EMPTY_ANSWERS)
 
     def _check(self, answers: int) -> None:
         """Delete the source if ``answers`` consecutive counts are 0. Otherwise, continue to consume."""
+        if self._session.is_finished:
+            return
 
         def checked(frame: Any) -> None:
             if self._session.is_finished:
@@ -131,6 +138,8 @@ class Drain(Emptier):
                 self._consume()
             elif answers > 1:
                 self._check(answers - 1)
+            elif frame.method.consumer_count and time.monotonic() < self._consumer_deadline:
+                self._session.loop.call_later(CONSUMER_INTERVAL, lambda: self._check(EMPTY_ANSWERS))
             elif frame.method.consumer_count:
                 self._fail("another client consumes the source; stop that client, and try again")
             else:

@@ -177,7 +177,9 @@ class Preparation:
         self._send((self._order, self._memory))
 
     def _converse(self, task: str, arguments: tuple[Any, ...]) -> Any:
-        self._send((task, arguments))
+        # A process that lacks a package exits without reading its task, but it has sent the error before.
+        with contextlib.suppress(BrokenPipeError):
+            self._send((task, arguments))
         while True:
             kind, *rest = pickle.load(self._stream)  # noqa: S301 - from a child process, over a private socket
             if kind == "say":
