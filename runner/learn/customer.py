@@ -14,8 +14,6 @@ from runner.learn.observation import Response
 
 #: Seconds for one response.
 TIMEOUT = 10.0
-#: Seconds for which a refused post is repeated, and the pause between two posts.
-REPEAT_TIME, PAUSE = 20.0, 0.1
 CUSTOMER = "alice@example.com"
 #: The namespace of the idempotency keys.
 KEY_NAMESPACE = uuid.UUID("5d4bb3a9-61b0-5c53-9d0f-0f3a8e5c7b23")
@@ -45,12 +43,7 @@ class Customer:
                 then(response.order)
 
     def _post_one(self, step: GivenStep, group: int, key: str) -> Response:
-        deadline = time.monotonic() + REPEAT_TIME
-        while True:
-            response = self._send(step, group, key)
-            if response.status == 202 or not step.until_accepted or time.monotonic() >= deadline:
-                break
-            time.sleep(PAUSE)
+        response = self._send(step, group, key)
         with self._lock:
             self.responses.append(response)
         return response

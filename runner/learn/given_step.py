@@ -100,7 +100,7 @@ class GivenStep(Vocabulary):
 
     SUBJECTS: ClassVar = {
         "orders": (
-            "amount", "currency", "region", "rate", "same_key", "until_accepted", "followed_by", "background",
+            "amount", "currency", "region", "rate", "same_key", "followed_by", "background",
         ),
         "gateway": (), "save": (), "publish": (), "kill": ("when",), "stop": (), "start": (), "scale": (),
         "replay": (), "fault": ("background",), "wait": ("within",),
@@ -114,7 +114,6 @@ class GivenStep(Vocabulary):
         None, gt=0, description="The number of orders per second; by default, orders are posted as fast as possible."
     )
     same_key: bool = Field(False, description="Post the same order each time, with the same Idempotency-Key.")
-    until_accepted: bool = Field(False, description="Repeat each post with its Idempotency-Key until it is accepted.")
     followed_by: Publication | None = Field(
         None, description="Publish these messages about each accepted order, directly after its response."
     )

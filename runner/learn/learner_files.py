@@ -6,7 +6,6 @@ import difflib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,9 @@ from runner.bounded_file import FileTooLarge, read_bounded
 from runner.config.document import MAX_BYTES, Document
 from runner.config.project import Project, load_project
 from runner.errors import ConfigError
-from runner.invocation import SOURCE
 from runner.learn.evaluation import FilesSeen
 from runner.learn.exercise import Exercise
+from runner.learn.program_run import run_program
 from runner.learn.submitted_file import file_names, file_problem
 from runner.topology.compile import compile_topology
 from runner.topology.offline_routing import OfflineRouter
@@ -99,9 +98,11 @@ class LearnerFiles:
 
     @cached_property
     def _findings(self) -> list[dict[str, str]]:
+        output = self._command("lint", "--json")
         try:
-            return list(json.loads(self._command("lint", "--json")))
+            return list(json.loads(output))
         except ValueError:
+            # Files with errors have no findings. The check reports the errors instead.
             return []
 
     @property
@@ -119,16 +120,10 @@ class LearnerFiles:
         return [f"{one['where']}: {one['reason']}; {one['remedy']}" for one in shown]
 
     def _command(self, *arguments: str) -> str:
-        path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "runner", "--project", str(self.folder), *arguments],
-                env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", timeout=TIMEOUT, check=False,
-            )  # fmt: skip
+            return run_program(self.folder, *arguments, timeout=TIMEOUT).stdout
         except subprocess.TimeoutExpired:
             return ""  # a plugin whose import does not end
-        return done.stdout
 
     def place(self, look: Sequence[str]) -> str:
         """Return a place as ``file:line``. ``look`` is a file and the keys of a setting in it."""

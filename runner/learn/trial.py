@@ -26,10 +26,10 @@ from runner.errors import (
 )
 from runner.history.reader import reading
 from runner.history.records import all_attempts, find_events
-from runner.invocation import SOURCE
 from runner.learn.customer import Customer
 from runner.learn.observation import Observation
 from runner.learn.outbox_marks import OutboxMarks
+from runner.learn.program_run import program_environment, run_program
 from runner.learn.system_log import SystemLog
 from runner.supervisor.control.client import CommandRefused, ask
 from runner.topology.compile import compile_topology
@@ -85,7 +85,7 @@ class Trial:
         with (self.folder / "output.log").open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                env=_environment(),
+                env=program_environment(),
             )  # fmt: skip
         try:
             self.read_files()
@@ -162,11 +162,7 @@ class Trial:
 
     def run_command(self, *arguments: str) -> str:
         """Run a command of the program on this system, and return its output. Raises RunnerError with the output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", "--project", str(self.folder), *arguments],
-            env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=COMMAND_TIMEOUT * 2, check=False,
-        )  # fmt: skip
+        done = run_program(self.folder, *arguments, timeout=COMMAND_TIMEOUT * 2)
         if done.returncode:
             raise RunnerError((done.stderr or done.stdout).strip())
         return done.stdout
@@ -250,9 +246,3 @@ class Trial:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # The messages of a trial are disposable, so its start need not wait until the queues would survive a power cut.
-    return {**os.environ, "PYTHONPATH": path, "FASTCOMMERCE_SETTLE": "0"}
