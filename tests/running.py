@@ -174,10 +174,10 @@ def workers_killed(
 class Project:
     """A folder with topology.yaml, config.yaml and plugins/.
 
-    It has no ``audit``, because most tests need no event history, and start one worker less without it.
+    It has no ``audit`` and no ``dashboard``, because most tests need neither, and start two workers less without them.
     """
 
-    def __init__(self, folder: Path, *, audit: bool = False) -> None:
+    def __init__(self, folder: Path, *, audit: bool = False, dashboard: bool = False) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         for name in ("topology.yaml", "config.yaml"):
@@ -188,6 +188,11 @@ class Project:
         self._runners: list[Runner] = []
         config, topology = self.config(), self.topology()
         config["services"]["order_api"]["options"]["port"] = self.port
+        if dashboard:
+            self.dashboard_port = free_port()
+            config["services"]["dashboard"] = {"options": {"port": self.dashboard_port}}
+        else:
+            del config["services"]["dashboard"]
         if not audit:
             del config["services"]["audit"], topology["queues"]["audit.events"]
         self.set_config(config)

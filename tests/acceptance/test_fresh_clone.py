@@ -34,7 +34,9 @@ def test_make_run_prepares_everything_and_accepts_an_order_and_a_second_run_skip
 ) -> None:
     project = Project(tmp_path / "only-for-its-port")
     config = clone / "config.yaml"
-    config.write_text(config.read_text().replace("port: 8000", f"port: {project.port}"))
+    config.write_text(
+        config.read_text().replace("port: 8000", f"port: {project.port}").replace("port: 8080", "port: 0")
+    )
     outputs = []
     # First a private broker, as in test_own_broker, then a broker that runs already.
     for url in (f"amqp://guest:guest@127.0.0.1:{free_port()}/", vhost.url):

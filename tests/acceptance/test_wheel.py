@@ -84,7 +84,11 @@ class NewProject(Project):
         self.folder, self.port, self._runners = folder, free_port(), []
         config = folder / "config.yaml"
         text = config.read_text()
-        for before, after in (("port: 8000", f"port: {self.port}"), ("failure_rate: 0.1", "failure_rate: 0.0")):
+        for before, after in (
+            ("port: 8000", f"port: {self.port}"),
+            ("port: 8080", "port: 0"),
+            ("failure_rate: 0.1", "failure_rate: 0.0"),
+        ):
             assert text.count(before) == 1
             text = text.replace(before, after)
         config.write_text(text)

@@ -13,7 +13,8 @@ from runner.cli.main import LAZY
 from tests.running import ROOT
 
 #: Names that belong to a convention and may occur in several places: Python's, and the plugin API's model of options.
-SHARED_MODULES = {"__init__", "__main__"}
+# The plugin `dashboard` only serves the package of the same name.
+SHARED_MODULES = {"__init__", "__main__", "dashboard"}
 SHARED_CLASSES = {"Options"}
 FILES = sorted(path for room in ("runner", "plugins") for path in (ROOT / room).rglob("*.py"))
 

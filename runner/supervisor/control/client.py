@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,13 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
                 yield answer
     if has_ended:
         raise EndedMeanwhile(f"the supervisor in {folder.resolve()} exited without a response; check its output")
+
+
+def watch(folder: Path) -> Generator[dict[str, Any]]:
+    """Yield a snapshot of the running system once a second. Raises NoRunner and EndedMeanwhile."""
+    for answer in ask(folder, "watch"):
+        if "snapshot" in answer:
+            yield answer["snapshot"]
 
 
 def _decoded(raw: bytes, folder: Path) -> dict[str, Any]:

@@ -1,0 +1,287 @@
+"""The collector, which builds one frame a second for all pages while at least one page is open."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.admin import queue_counts
+from runner.dashboard.edge_rates import EdgeRates, EdgeRoutes
+from runner.dashboard.live_frame import delta
+from runner.dashboard.page_files import RunningFiles, read_files, stamp_of
+from runner.dashboard.queue_figures import Counts, QueueFigures
+from runner.dashboard.symptom import symptoms_of, title_of
+from runner.errors import RunnerError
+from runner.http.streams import Feed
+from runner.supervisor.control.client import watch
+
+#: Seconds between two frames, and seconds between two attempts to reach the supervisor or the broker.
+INTERVAL, RETRY = 1.0, 1.0
+#: Seconds for which the collector continues after the last request of a page that polls.
+POLLING_SECONDS = 5.0
+#: The maximum number of steps in a frame. Above this number, the page shows rates instead of dots.
+MAX_STEPS = 300
+#: The number of timeline entries that a page gets when it opens.
+MAX_TIMELINE = 500
+
+
+class LiveFeed(Feed):
+    """A feed that reports whether it has subscribers."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_change = on_change
+        self.has_subscribers = False
+
+    def connect(self, wake: Callable[[Feed], None] | None) -> None:
+        """Call ``wake`` for each event from now on. ``wake`` is None when the last subscriber has left."""
+        super().connect(wake)
+        self.has_subscribers = wake is not None
+        self._on_change()
+
+
+class _Over(Exception):
+    """Raised inside the thread of the queue counts when no page is open any more."""
+
+
+class Collector:
+    """The live data of all pages. Its threads run only while a page is open."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.feed = LiveFeed(self._wake_up)
+        self._lock = threading.Condition()
+        self._is_closed = False
+        self._polled_until = 0.0
+        self._frame: dict[str, Any] = _empty_frame()
+        #: The last timeline entries, for pages that open later.
+        self._timeline: deque[dict[str, Any]] = deque(maxlen=MAX_TIMELINE)
+        self._edge_numbers: dict[str, int] = {}
+        self._counts: Counts = {}
+        self._broker_problem: str | None = None
+        self._stamp: tuple[object, ...] = ()
+        self._file_problems: list[dict[str, str]] = []
+        self._versions = {"orders": 0, "services": 0, "letters": 0, "files": 0}
+        self._files = RunningFiles()
+        self._figures: QueueFigures | None = None
+        self._routes, self._rates = EdgeRoutes(None), EdgeRates()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def files(self) -> RunningFiles:
+        """The files of the running system, which are read on first use and again after a reload."""
+        if self._files.project is None and not self._files.problems:
+            self._read_files()
+        return self._files
+
+    def current(self) -> dict[str, Any]:
+        """Return the latest frame as a whole. Start the collector, and keep it running for a page that polls."""
+        with self._lock:
+            self._polled_until = time.monotonic() + POLLING_SECONDS
+        self._wake_up()
+        with self._lock:
+            whole = {**self._frame, "full": True, "timeline": list(self._timeline)}
+            return {**whole, "edge_names": list(self._edge_numbers), "steps": None}
+
+    def next_frame(self, timeout: float) -> dict[str, Any]:
+        """Return the latest frame, after waiting at most ``timeout`` seconds for the first frame of a system."""
+        self.current()
+        with self._lock:
+            self._lock.wait_for(lambda: self._frame["n"] > 0 or self._is_closed, timeout)
+        return self.current()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        with self._lock:
+            self._is_closed = True
+            self._lock.notify_all()
+        for thread in self._threads:
+            thread.join(2 * INTERVAL)
+
+    # The threads.
+
+    @property
+    def _is_needed(self) -> bool:
+        return not self._is_closed and (self.feed.has_subscribers or time.monotonic() < self._polled_until)
+
+    def _wake_up(self) -> None:
+        """Start the threads if a page is open and they are not running."""
+        with self._lock:
+            self._threads = [one for one in self._threads if one.is_alive()]
+            running = {one.name for one in self._threads}
+            if not self._is_needed:
+                return
+            for name, work in (("collector", self._collect), ("queue-counts", self._count)):
+                if name not in running:
+                    self._threads.append(threading.Thread(target=work, name=name, daemon=True))
+                    self._threads[-1].start()
+
+    def _pause(self) -> None:
+        with self._lock:
+            self._lock.wait_for(lambda: self._is_closed, RETRY)
+
+    def _collect(self) -> None:
+        """Read the supervisor's snapshots, and send a frame for each."""
+        while self._is_needed:
+            problem = "no supervisor is running"
+            try:
+                with contextlib.closing(watch(self._folder)) as snapshots:
+                    for snapshot in snapshots:
+                        self._advance(snapshot)
+                        if not self._is_needed:
+                            return
+            except RunnerError as error:
+                problem = str(error)
+            self._advance(None, problem)
+            self._pause()
+
+    def _count(self) -> None:
+        """Read the counts of all queues once a second, over one connection."""
+        while self._is_needed:
+            figures = self._figures
+            project = self.files.project
+            if figures is None or project is None:
+                self._pause()
+                continue
+
+            def counted(counts: dict[str, Any], unknown: dict[str, str], asked: object = figures) -> None:
+                self._counts = counts
+                self._broker_problem = next(iter(unknown.values()), None)
+                if not self._is_needed or self._figures is not asked:
+                    raise _Over
+
+            for url in project.config.broker.url:
+                try:
+                    queue_counts.watch(url, figures.asked, INTERVAL, counted)
+                except _Over:
+                    break
+                except RunnerError as error:
+                    self._counts, self._broker_problem = {}, str(error)
+            else:
+                self._pause()
+
+    # The frame.
+
+    def _advance(self, snapshot: Mapping[str, Any] | None, problem: str = "ok") -> None:
+        """Build the next frame from a snapshot, or from the failure to get one, and send it to all pages."""
+        before = self._frame
+        if snapshot is None:
+            frame = {**before, "n": before["n"] + 1, "time": time.time(), "live": problem, "steps": None}
+            frame |= {"more_steps": 0, "timeline": [], "edge_names": []}
+        else:
+            frame = self._frame_of(snapshot)
+        self._watch_files()
+        frame["file_problems"], frame["broker_problem"] = self._file_problems, self._broker_problem
+        frame["symptoms"], frame["title"] = symptoms_of(frame), title_of(frame)
+        frame["versions"] = dict(self._versions)
+        with self._lock:
+            self._timeline.extend(frame["timeline"])
+            self._frame = frame
+            self._lock.notify_all()
+        self.feed.send(delta(before, frame), "frame")
+
+    def _frame_of(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+        entries = self._new_entries(snapshot.get("timeline", []))
+        if self._figures is None or any(one["kind"] == "reloaded" for one in entries):
+            self._read_files()
+        now, slots = snapshot["time"], snapshot["slots"]
+        steps, more, names = self._steps(snapshot)
+        frame: dict[str, Any] = {
+            "n": self._frame["n"] + 1,
+            "time": now,
+            "live": "ok",
+            "runner": snapshot["runner"],
+            "services": {name: {"instances": count} for name, count in snapshot["services"].items()},
+            "slots": {_key(one): _slot(one, now) for one in slots},
+            "queues": self._figures.of(now, self._counts, slots) if self._figures is not None else {},
+            "edges": self._rates.add(now, slots, self._routes),
+            "steps": steps,
+            "more_steps": more,
+            "edge_names": names,
+            "timeline": entries,
+        }
+        self._bump(frame, bool(snapshot.get("steps")))
+        return frame
+
+    def _new_entries(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the timeline entries that no frame has contained yet. A reconnection sends earlier entries again."""
+        last = self._timeline[-1] if self._timeline else None
+        if last is None or not entries or entries[-1]["time"] < last["time"]:
+            return entries
+        return [one for one in entries if one["time"] > last["time"] or (one["id"] > last["id"])]
+
+    def _steps(self, snapshot: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int, list[str]]:
+        """Return the steps with numbers for orders and edges, the number of further steps, and new edges' names."""
+        steps = snapshot.get("steps", [])
+        more = max(0, len(steps) - MAX_STEPS) + snapshot.get("lost", 0)
+        known = len(self._edge_numbers)
+        orders: dict[str, int] = {}
+        moves: list[list[Any]] = []
+        if not steps or more:
+            return None, more, []
+        began = steps[0][0]
+        for at, slot, kind, other, key, order, attempt in steps:
+            edges = self._routes.of(slot.rpartition(".")[0], kind, other, key)
+            if edges:
+                numbers = [self._edge_numbers.setdefault(one, len(self._edge_numbers)) for one in edges]
+                order_number = orders.setdefault(order, len(orders))
+                moves.append([at - began, order_number, kind, attempt, *numbers])
+        return {"time": began, "orders": list(orders), "moves": moves}, 0, list(self._edge_numbers)[known:]
+
+    def _bump(self, frame: Mapping[str, Any], has_steps: bool) -> None:
+        """Count the changes after which parts of pages must be rendered again."""
+        before = self._frame
+
+        def dead(one: Mapping[str, Any]) -> list[Any]:
+            return [queue.get("dead") for queue in one["queues"].values()]
+
+        self._versions["orders"] += has_steps
+        self._versions["letters"] += dead(before) != dead(frame)
+        self._versions["services"] += before["slots"] != frame["slots"]
+
+    # The files.
+
+    def _read_files(self) -> None:
+        self._stamp = stamp_of(self._folder)
+        files = read_files(self._folder)
+        self._file_problems = files.problems
+        if files.project is not None and files.objects is not None:
+            self._files = files
+            self._figures = QueueFigures(files.project, files.objects)
+            self._routes, self._rates = EdgeRoutes(files.objects), EdgeRates()
+            self._counts = {}
+        elif self._files.project is None:
+            self._files = files
+        self._versions["files"] += 1
+
+    def _watch_files(self) -> None:
+        """Notice an edit of the files. The picture shows the edit only after a reload."""
+        stamp = stamp_of(self._folder)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._file_problems = read_files(self._folder).problems
+            self._versions["files"] += 1
+
+
+def _key(slot: Mapping[str, Any]) -> str:
+    """Return the name of a slot. During a rollout, two processes have the same name."""
+    return str(slot["slot"]) if slot["role"] == "holder" else f"{slot['slot']} ({slot['role']})"
+
+
+def _slot(slot: Mapping[str, Any], now: float) -> dict[str, Any]:
+    # Counters and times that change every second would make each frame large.
+    left_out = ("edges", "handler_time", "queue_time", "since", "uptime", "handled", "published", "unacked")
+    kept = {name: value for name, value in slot.items() if name not in left_out}
+    return kept | {"started": None if slot["uptime"] is None else round(now - slot["uptime"])}
+
+
+def _empty_frame() -> dict[str, Any]:
+    return {
+        "n": 0, "time": 0.0, "live": "connecting", "runner": {}, "services": {}, "slots": {}, "queues": {},
+        "edges": {}, "symptoms": [], "title": "FastCommerce", "versions": {}, "timeline": [],
+    }  # fmt: skip

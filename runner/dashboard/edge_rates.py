@@ -1,0 +1,79 @@
+"""The edges of the picture that the steps of messages use, and the rate of each edge."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from runner.topology.model import Objects
+from runner.topology.offline_routing import OfflineRouter
+
+#: Seconds over which rates are averaged.
+WINDOW = 5.0
+
+
+class EdgeRoutes:
+    """The edges that each step of a message uses in a topology."""
+
+    def __init__(self, objects: Objects | None) -> None:
+        """``objects`` is None if the files cannot be read. Then only the edges of services are known."""
+        self._router = None if objects is None else OfflineRouter(objects)
+        #: The routing of a message depends only on the exchange and the key, unless an exchange reads headers.
+        self._routes = lru_cache(maxsize=4096)(self._route)
+
+    def of(self, service: str, kind: str, other: str, key: str) -> tuple[str, ...]:
+        """Return the ids of the edges that a step uses, in their order."""
+        match kind:
+            case "published":
+                return (f"service {service}>exchange {other}", *self._routes(other, key))
+            case "delivered":
+                return (f"queue {other}>service {service}",)
+            case "retried":
+                return (f"service {service}>retry {other}",)
+            case "dead_lettered" | "rejected":
+                return (f"service {service}>dead {other}",)
+        return ()
+
+    def _route(self, exchange: str, key: str) -> tuple[str, ...]:
+        """Return the edges behind an exchange. Headers of the message are unknown."""
+        if self._router is None:
+            return ()
+        found: dict[str, None] = {}
+        for hop in self._router.route(exchange, key).hops:
+            if hop.type == "headers":
+                continue
+            for one in hop.bindings:
+                found[f"exchange {hop.exchange}>{one.destination_type} {one.destination}"] = None
+            if hop.alternate is not None:
+                found[f"exchange {hop.exchange}>exchange {hop.alternate}"] = None
+        return tuple(found)
+
+
+class EdgeRates:
+    """The rates of all edges, from the counters of the slots."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, dict[str, int]]] = deque()
+
+    def add(self, time: float, slots: Sequence[Mapping[str, Any]], routes: EdgeRoutes) -> dict[str, float]:
+        """Add the counters of all slots at ``time``, in seconds. Return the rate of each used edge per second."""
+        totals: dict[str, int] = {}
+        for slot in slots:
+            for kind, other, key, count, *_ in slot.get("edges", ()):
+                for edge in routes.of(slot["service"], kind, other, key):
+                    totals[edge] = totals.get(edge, 0) + count
+        self._samples.append((time, totals))
+        while len(self._samples) > 2 and self._samples[1][0] <= time - WINDOW:
+            self._samples.popleft()
+        began, before = self._samples[0]
+        span = time - began
+        if span <= 0:
+            return {}
+        # An edge that was first used within the window started from zero.
+        return {
+            edge: round(max(0, count - before.get(edge, 0)) / span, 1)
+            for edge, count in totals.items()
+            if count > before.get(edge, 0)
+        }

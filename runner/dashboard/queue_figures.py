@@ -1,0 +1,96 @@
+"""The figures of each queue in a frame, from the counts of the queues and the counters of the workers."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.admin.queue_counts import QueueCounts
+from runner.config.project import Project
+from runner.queues.overview import names_of, parts_of
+from runner.topology.model import Objects
+from runner.topology.offline_routing import alternates_of
+
+#: Seconds over which the growth of a queue is averaged.
+WINDOW = 5.0
+
+Counts = Mapping[str, QueueCounts | None]
+
+
+class QueueFigures:
+    """The figures of all queues of one topology."""
+
+    def __init__(self, project: Project, objects: Objects) -> None:
+        self._objects = objects
+        self._generated = objects.generated
+        self.names = [name for name in names_of(project) if name not in self._dead_letter_queues()]
+        #: The queues whose counts the broker must report, with the retry queues and the dead-letter queues.
+        self.asked = list(
+            dict.fromkeys([*self.names, *(part for name in self.names for part in parts_of(name, objects))])
+        )
+        self._consumers: dict[str, list[str]] = defaultdict(list)
+        for service, settings in project.config.services.items():
+            for queue in settings.consumes:
+                self._consumers[queue].append(service)
+        alternates = set(alternates_of(objects).values())
+        self._unrouted = {one.destination for one in objects.bindings if one.source in alternates}
+        self._history: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+
+    def of(self, time: float, counts: Counts, slots: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return the figures of each queue. A figure is None if the broker did not report it."""
+        in_progress = _in_progress(slots)
+        return {name: self._figures(name, time, counts, in_progress.get(name, 0)) for name in self.names}
+
+    def _figures(self, name: str, time: float, counts: Counts, unacked: int) -> dict[str, Any]:
+        own = counts.get(name)
+        retry = self._objects.retry_delays.get(name)
+        ready = None if own is None else own.messages
+        services = self._consumers.get(name, [])
+        figures: dict[str, Any] = {
+            "ready": ready,
+            "consumers": None if own is None else own.consumers,
+            "unacked": unacked,
+            "retry": None if retry is None else _total([wait for _, wait in retry.steps], counts),
+            "dead": None if retry is None else _total([retry.dead_letter], counts),
+            "growth": self._growth(name, time, ready),
+        }
+        if name in counts and own is None:
+            figures["missing"] = True
+        if services:
+            figures["consumed_by"] = services
+        elif name in self._unrouted:
+            figures["unrouted"] = ready
+        return figures
+
+    def _growth(self, name: str, time: float, ready: int | None) -> float | None:
+        samples = self._history[name]
+        if ready is None:
+            samples.clear()
+            return None
+        samples.append((time, ready))
+        while len(samples) > 2 and samples[1][0] <= time - WINDOW:
+            samples.popleft()
+        began, before = samples[0]
+        return round((ready - before) / (time - began), 1) if time - began >= 1 else 0.0
+
+    def _dead_letter_queues(self) -> set[str]:
+        return {retry.dead_letter for retry in self._objects.retry_delays.values()}
+
+
+def _total(names: Sequence[str], counts: Counts) -> int | None:
+    """Return the number of messages in queues, or None if a queue did not answer. A missing queue has none."""
+    if any(name not in counts for name in names):
+        return None
+    return sum(found.messages for name in names if (found := counts[name]) is not None)
+
+
+def _in_progress(slots: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the number of unacked messages of each queue whose attempts have begun."""
+    found: dict[str, int] = defaultdict(int)
+    for slot in slots:
+        if slot.get("pid") is None:
+            continue
+        for queue, count in (slot.get("unacked") or {}).items():
+            found[queue] += count
+    return found

@@ -1,0 +1,97 @@
+"""The Flask application of the page: its pages, the live stream, and the actions."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
+
+from runner.dashboard import flow_page
+from runner.dashboard.access_guard import AccessGuard
+from runner.dashboard.page_action import ACTIONS, InvalidField, command_line
+from runner.dashboard.page_job import WAIT_SECONDS, PageJob, TooManyJobs
+from runner.dashboard.page_text import FILTERS, masked
+from runner.http import Problem, stream
+from runner.invocation import invocation
+
+if TYPE_CHECKING:
+    from runner.dashboard.web_server import Dashboard
+
+#: The pages in the order of the navigation: the URL, the name, and the module's blueprint.
+PAGES = (flow_page.BLUEPRINT,)
+NAVIGATION = (("/", "Flow"),)
+
+
+def create_app(dashboard: Dashboard) -> Flask:
+    """Create the application of a dashboard."""
+    app = Flask("runner.dashboard", static_url_path="/static")
+    app.extensions["dashboard"] = dashboard
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    guard = AccessGuard(dashboard.settings)
+    guard.protect(app)
+    for blueprint in PAGES:
+        app.register_blueprint(blueprint)
+    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.filters["masked"] = lambda text: masked(text) if dashboard.settings.mask_personal_data else text
+    app.jinja_env.globals.update(command=invocation, navigation=NAVIGATION)
+
+    @app.context_processor
+    def shared() -> dict[str, Any]:
+        return {"csrf_token": guard.csrf_token, "frame": dashboard.collector.current(), "folder": dashboard.folder}
+
+    _add_live(app, dashboard, guard)
+    _add_actions(app, dashboard)
+    return app
+
+
+def _add_live(app: Flask, dashboard: Dashboard, guard: AccessGuard) -> None:
+    collector = dashboard.collector
+
+    @app.get("/stream")
+    def live_stream() -> Response:
+        return stream(collector.feed)
+
+    @app.get("/live")
+    def live_frame() -> Response:
+        """Return the whole frame, for a page that opens, has lost frames, or polls."""
+        answer = Response(json.dumps({**collector.current(), "csrf": guard.csrf_token}), mimetype="application/json")
+        answer.add_etag()
+        answer.headers["Cache-Control"] = "no-cache"
+        answer.make_conditional(request)
+        return answer
+
+
+def _add_actions(app: Flask, dashboard: Dashboard) -> None:
+    @app.post("/actions/<name>")
+    def act(name: str) -> ResponseReturnValue:
+        """Run an action, and return its job. A job that takes longer than ``WAIT_SECONDS`` continues."""
+        if name not in ACTIONS:
+            raise Problem(404, f"unknown action, {name!r}; allowed: {', '.join(sorted(ACTIONS))}")
+        try:
+            arguments = command_line(name, request.form)
+            job = dashboard.jobs.start([*arguments, *ACTIONS[name].consent], invocation(*arguments))
+        except InvalidField as error:
+            raise Problem(422, str(error)) from None
+        except TooManyJobs:
+            raise Problem(503, "too many commands are running; wait for one of them, or stop it") from None
+        job.wait(0 if "no_wait" in request.form else WAIT_SECONDS)
+        return job.as_json()
+
+    @app.get("/jobs/<id>")
+    def show_job(id: str) -> ResponseReturnValue:
+        return _job(id).as_json()
+
+    @app.post("/jobs/<id>/stop")
+    def stop_job(id: str) -> ResponseReturnValue:
+        job = _job(id)
+        job.interrupt()
+        job.wait(WAIT_SECONDS)
+        return job.as_json()
+
+    def _job(id: str) -> PageJob:
+        job = dashboard.jobs.get(id)
+        if job is None:
+            raise Problem(404, f"unknown command, {id!r}; it was started before the dashboard's last start")
+        return job

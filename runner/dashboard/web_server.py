@@ -1,0 +1,68 @@
+"""The dashboard's web server, and the objects that all pages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+from runner.dashboard.collector import Collector
+from runner.dashboard.page_job import PageJobs
+from runner.http import serve as serve_http
+from runner.http.request_checks import LOCAL
+
+if TYPE_CHECKING:
+    from runner import Context
+
+#: The number of threads that render pages.
+THREADS = 8
+#: The maximum size of a request body in bytes, which limits the edited copy of a dead letter.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class DashboardSettings:
+    """The settings of the dashboard."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    #: The token that a browser must present, or an empty string if every client may use the page.
+    token: str = ""
+    allowed_hosts: tuple[str, ...] = LOCAL
+    #: True if e-mail addresses are masked in all pages.
+    mask_personal_data: bool = False
+
+
+class Dashboard:
+    """The objects that all pages share."""
+
+    def __init__(self, folder: Path, settings: DashboardSettings) -> None:
+        self.folder, self.settings = folder, settings
+        self.collector = Collector(folder)
+        self.jobs = PageJobs(folder)
+
+    def close(self) -> None:
+        """Stop all threads, and interrupt the commands that are still running."""
+        self.collector.close()
+        self.jobs.close()
+
+
+def current_dashboard() -> Dashboard:
+    """Return the dashboard of the current request."""
+    return cast(Dashboard, current_app.extensions["dashboard"])
+
+
+def serve(context: Context, settings: DashboardSettings) -> None:
+    """Serve the page until the service must stop. Raises PluginError or RunnerError if the server cannot listen."""
+    from runner.dashboard.web_app import create_app
+
+    dashboard = Dashboard(Path.cwd(), settings)
+    try:
+        serve_http(
+            create_app(dashboard), context, host=settings.host, port=settings.port, threads=THREADS,
+            allowed_hosts=settings.allowed_hosts, max_body_bytes=MAX_BODY_BYTES, needs_broker=False,
+        )  # fmt: skip
+    finally:
+        dashboard.close()
