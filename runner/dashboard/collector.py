@@ -15,6 +15,7 @@ from runner.dashboard.edge_rates import EdgeRates, EdgeRoutes
 from runner.dashboard.live_frame import delta
 from runner.dashboard.page_files import RunningFiles, read_files, stamp_of
 from runner.dashboard.queue_figures import Counts, QueueFigures
+from runner.dashboard.service_figures import ServiceFigures
 from runner.dashboard.symptom import symptoms_of, title_of
 from runner.errors import RunnerError
 from runner.http.streams import Feed
@@ -70,6 +71,7 @@ class Collector:
         self._files = RunningFiles()
         self._figures: QueueFigures | None = None
         self._routes, self._rates = EdgeRoutes(None), EdgeRates()
+        self._service_figures = ServiceFigures()
         self._threads: list[threading.Thread] = []
 
     @property
@@ -191,15 +193,16 @@ class Collector:
             self._read_files()
         now, slots = snapshot["time"], snapshot["slots"]
         steps, more, names = self._steps(snapshot)
+        edges = self._rates.add(now, slots, self._routes)
         frame: dict[str, Any] = {
             "n": self._frame["n"] + 1,
             "time": now,
             "live": "ok",
             "runner": snapshot["runner"],
-            "services": {name: {"instances": count} for name, count in snapshot["services"].items()},
+            "services": self._service_figures.of(now, snapshot["services"], slots),
             "slots": {_key(one): _slot(one, now) for one in slots},
-            "queues": self._figures.of(now, self._counts, slots) if self._figures is not None else {},
-            "edges": self._rates.add(now, slots, self._routes),
+            "queues": self._figures.of(now, self._counts, slots, edges) if self._figures is not None else {},
+            "edges": edges,
             "steps": steps,
             "more_steps": more,
             "edge_names": names,

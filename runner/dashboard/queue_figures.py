@@ -8,12 +8,15 @@ from typing import Any
 
 from runner.admin.queue_counts import QueueCounts
 from runner.config.project import Project
+from runner.dashboard.page_text import rate
 from runner.queues.overview import names_of, parts_of
 from runner.topology.model import Objects
 from runner.topology.offline_routing import alternates_of
 
 #: Seconds over which the growth of a queue is averaged.
 WINDOW = 5.0
+#: The growth of a queue, in messages per second, from which it is shown.
+LEAST_GROWTH = 0.5
 
 Counts = Mapping[str, QueueCounts | None]
 
@@ -37,23 +40,33 @@ class QueueFigures:
         self._unrouted = {one.destination for one in objects.bindings if one.source in alternates}
         self._history: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
 
-    def of(self, time: float, counts: Counts, slots: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Return the figures of each queue. A figure is None if the broker did not report it."""
-        in_progress = _in_progress(slots)
-        return {name: self._figures(name, time, counts, in_progress.get(name, 0)) for name in self.names}
+    def of(
+        self, time: float, counts: Counts, slots: Sequence[Mapping[str, Any]], edges: Mapping[str, float]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the figures of each queue. A figure is None if the broker did not report it.
 
-    def _figures(self, name: str, time: float, counts: Counts, unacked: int) -> dict[str, Any]:
+        ``edges`` contains the rate of each edge per second.
+        """
+        in_progress = _in_progress(slots)
+        return {name: self._figures(name, time, counts, in_progress.get(name, 0), edges) for name in self.names}
+
+    def _figures(
+        self, name: str, time: float, counts: Counts, unacked: int, edges: Mapping[str, float]
+    ) -> dict[str, Any]:
         own = counts.get(name)
         retry = self._objects.retry_delays.get(name)
         ready = None if own is None else own.messages
         services = self._consumers.get(name, [])
+        growth = self._growth(name, time, ready)
         figures: dict[str, Any] = {
             "ready": ready,
             "consumers": None if own is None else own.consumers,
             "unacked": unacked,
             "retry": None if retry is None else _total([wait for _, wait in retry.steps], counts),
             "dead": None if retry is None else _total([retry.dead_letter], counts),
-            "growth": self._growth(name, time, ready),
+            "growth_rate": growth,
+            "growth": f"{rate(growth)}/s" if growth is not None and growth >= LEAST_GROWTH else 0,
+            "rate": f"{rate(sum(edges.get(f'queue {name}>service {one}', 0.0) for one in services))}/s",
         }
         if name in counts and own is None:
             figures["missing"] = True

@@ -9,8 +9,6 @@ from urllib.parse import quote, urlencode
 
 from runner.invocation import invocation
 
-#: The growth of a queue, in messages per second, from which it is reported.
-LEAST_GROWTH = 0.5
 #: The number of ready messages from which a growing queue is reported.
 LEAST_READY = 10
 
@@ -87,7 +85,7 @@ def _target_of(why: str, otherwise: str) -> str:
 def _queues(frame: Mapping[str, Any]) -> Iterator[Symptom]:
     for name, queue in frame["queues"].items():
         show = f"/?{urlencode({'node': f'queue {name}'})}"
-        ready, growth = queue.get("ready") or 0, queue.get("growth") or 0.0
+        ready, growth = queue.get("ready") or 0, queue.get("growth")
         if queue.get("missing"):
             text = f"does not exist on the broker; see {invocation('plan')}"
             yield Symptom("bad", "fatal", name, text, "/topology", "Show the plan")
@@ -99,8 +97,8 @@ def _queues(frame: Mapping[str, Any]) -> Iterator[Symptom]:
         elif ready and not queue.get("consumers") and queue.get("consumed_by"):
             text = f"has no consumer, and {ready:,} {_messages(ready)} are ready."
             yield Symptom("bad", "grow", name, text, show, "Show")
-        elif growth >= LEAST_GROWTH and ready >= LEAST_READY:
-            text = f"grows by {growth:g} messages a second. {ready:,} are ready."
+        elif growth and ready >= LEAST_READY:
+            text = f"grows by {queue['growth_rate']:g} messages a second, and {ready:,} are ready."
             services = queue.get("consumed_by") or []
             link = f"Scale {services[0]}" if services else "Show"
             yield Symptom("warn", "grow", name, text, show, link)

@@ -1,0 +1,73 @@
+"""The figures of each service in a frame, from the counters of its slots."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runner.dashboard.page_text import duration, rate
+
+#: Seconds over which rates and handler times are averaged.
+WINDOW = 5.0
+#: The states of a slot from the worst to the best. A service shows the worst state of its slots.
+WORST_FIRST = ("FATAL", "BACKOFF", "WAITING", "STARTING", "STOPPING", "RUNNING", "EXITED", "STOPPED")
+#: The counters of one service: handled messages, published events, and the number and the seconds of attempts.
+Counters = tuple[int, int, int, float]
+_NONE: Counters = (0, 0, 0, 0.0)
+
+
+class ServiceFigures:
+    """The figures of all services over the last seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, dict[str, Counters]]] = deque()
+
+    def of(
+        self, time: float, instances: Mapping[str, int], slots: Sequence[Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the figures of each service, as the picture shows them."""
+        by_service = {name: [one for one in slots if one["service"] == name] for name in instances}
+        self._samples.append((time, {name: _counters(found) for name, found in by_service.items()}))
+        while len(self._samples) > 2 and self._samples[1][0] <= time - WINDOW:
+            self._samples.popleft()
+        return {name: self._figures(name, instances[name], found) for name, found in by_service.items()}
+
+    def _figures(self, name: str, instances: int, slots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        began, before = self._samples[0]
+        now, after = self._samples[-1]
+        span = max(1.0, now - began)
+        # A counter is lower than before only after a restart of the supervisor.
+        handled, published, attempts, seconds = (
+            max(0, new - old) for new, old in zip(after[name], before.get(name, _NONE), strict=True)
+        )
+        # A service without queues has only published events.
+        count = handled if after[name][0] or not after[name][1] else published
+        return {
+            "instances": f"\N{MULTIPLICATION SIGN}{instances}",
+            "count": instances,
+            "state": state_of(one["state"] for one in slots).lower(),
+            "rate": f"{rate(count / span)}/s",
+            "handled_rate": round(handled / span, 1),
+            "published_rate": round(published / span, 1),
+            "in_flight": sum(one.get("in_hand") or 0 for one in slots),
+            "handler_time": duration(seconds / attempts) if attempts else duration(None),
+        }
+
+
+def state_of(states: Iterable[str]) -> str:
+    """Return the worst of some states of slots, or ``STOPPED`` if there is no slot."""
+    return min(states, key=WORST_FIRST.index, default="STOPPED")
+
+
+def _counters(slots: Sequence[Mapping[str, Any]]) -> Counters:
+    handled = published = attempts = 0
+    seconds = 0.0
+    for slot in slots:
+        for kind, _, _, count, *_ in slot.get("edges", ()):
+            handled += count if kind == "handled" else 0
+            published += count if kind == "published" else 0
+        for times in (slot.get("handler_time") or {}).values():
+            attempts += times["count"]
+            seconds += times["sum"]
+    return handled, published, attempts, seconds
