@@ -14,6 +14,7 @@ from runner.invocation import invocation
 from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
+from runner.supervisor.timeline import Timeline
 
 #: A function that replaces the running programs. Its callback is called once the new programs are running and all old
 #: processes have exited.
@@ -26,8 +27,9 @@ class Reload:
     Any thread may call the methods. Only one method runs at a time.
     """
 
-    def __init__(self, preparation: Preparation, update: Update, journal: Journal) -> None:
-        self._preparation, self._update, self._journal = preparation, update, journal
+    def __init__(self, preparation: Preparation, update: Update, journal: Journal, timeline: Timeline) -> None:
+        self._preparation, self._update = preparation, update
+        self._journal, self._timeline = journal, timeline
         self._lock = threading.Lock()
         #: The number of updates so far. The callback of an outdated update has no effect.
         self._count = 0
@@ -67,22 +69,27 @@ class Reload:
             try:
                 prepared = self._preparation.reload()
             except BrokerError as error:
-                self._journal.say(f"not reloaded, because the broker is unreachable: {error}", "warning")
+                text = f"not reloaded, because the broker is unreachable: {error}"
+                self._journal.say(text, "warning")
+                self._timeline.add("refused", "files", text)
                 return EXIT_BROKER
             except RunnerError as error:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
                 self._journal.say("not reloaded; all services keep running unchanged", "warning")
+                self._timeline.add("refused", "files", f"not reloaded: {error}")
                 return error.exit_code
             except Exception as error:  # noqa: BLE001 - a bug must not stop the file watcher
                 for line in "".join(traceback.format_exception(error)).splitlines():
                     self._journal.say(line, "error")
+                self._timeline.add("refused", "files", f"not reloaded: {type(error).__name__}: {error}")
                 return EXIT_FAILURE
             for line in prepared.left:
                 self._journal.say(line, "error")
             self._apply(prepared)
             rest = ", except for the changes above" if prepared.left else ""
             self._journal.say(f"files reloaded{rest}")
+            self._timeline.add("reloaded", "files", f"files reloaded{rest}")
             return EXIT_OK
 
 

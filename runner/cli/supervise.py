@@ -75,7 +75,7 @@ def _supervise(
         reload.prepare()
 
     supervisor = Supervisor(programs, prepare, journal, listeners, exits_on_fatal=settings.exits_on_fatal)
-    reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()
+    reload, sampler = Reload(preparation, supervisor.update, journal, supervisor.timeline), Sampler()
     commands = Commands(supervisor, sampler, reload.run)
     supervisor.attach(Upkeep(supervisor, sampler, preparation.ready_messages).begin)
     control = Control(var, commands, journal)

@@ -1,5 +1,7 @@
 """Memory that a worker shares with its supervisor: counters, and the ids of the messages that handlers are processing.
 
+A second part contains the steps of messages (see ``runner.ipc.step_memory``).
+
 A worker updates the memory without system calls. The supervisor can read the memory even after a crash of the worker.
 """
 
@@ -9,6 +11,9 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass
+
+from runner.ipc import step_memory
+from runner.ipc.step_memory import StepMemory, StepReader
 
 #: The environment variable with the number of the inherited file descriptor. Not set in a process that was started by
 #: hand.
@@ -24,7 +29,9 @@ _LENGTHS = struct.Struct("=IHH")
 _SHORT = 255
 _ENTRY = _LENGTHS.size + 2 * _SHORT
 _ENTRIES_AT = 64
-_SIZE = _ENTRIES_AT + MAX_HANDLERS * _ENTRY
+#: The position of the second part, which begins with a new page.
+_STEPS_AT = (_ENTRIES_AT + MAX_HANDLERS * _ENTRY + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+_SIZE = _STEPS_AT + step_memory.SIZE
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class SharedMemory:
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
+        self.steps = StepMemory(memory, _STEPS_AT)
 
     @classmethod
     def inherited(cls) -> SharedMemory:
@@ -102,6 +110,7 @@ class SharedMemoryFile:
         self.descriptor = os.memfd_create(name)
         os.ftruncate(self.descriptor, _SIZE)
         self._memory = mmap.mmap(self.descriptor, _SIZE, prot=mmap.PROT_READ)
+        self.steps = StepReader(self._memory, _STEPS_AT)
 
     def read(self) -> WorkerCounters:
         """Return the current counters of the worker."""

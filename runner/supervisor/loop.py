@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.supervisor.after_update import AfterUpdate
+from runner.supervisor.live_steps import LiveSteps
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.processes.guard import Guard
 from runner.supervisor.processes.listener import Listeners
@@ -20,6 +21,7 @@ from runner.supervisor.signals import Signals
 from runner.supervisor.slot_keeper import Keeper, Means
 from runner.supervisor.slot_lifecycle import SlotState
 from runner.supervisor.start_gate import Gate, may_stop, verdict, waits_for
+from runner.supervisor.timeline import Timeline
 from runner.supervisor.transition_report import Listener, Transition, words
 
 
@@ -39,7 +41,8 @@ class Supervisor:
         self.loop = self._runner.get_loop()
         self.journal = journal
         self._programs, self._prepare = programs, prepare
-        self._listeners = [self._report, *listeners]
+        self.timeline, self.steps = Timeline(), LiveSteps()
+        self._listeners = [self._report, self.timeline.add_transition, *listeners]
         self._exits_on_fatal = exits_on_fatal
         self.services: dict[str, Service] = {}
         self.after_update = AfterUpdate(self.loop, self.advance)
@@ -101,7 +104,7 @@ class Supervisor:
         self._sockets = Listeners()
         self._means = Means(
             self.loop, self.journal, self._guard, self._sockets,
-            self._on_transition, self.advance, self._on_exit, mark, itertools.count(1),
+            self._on_transition, self.advance, self._on_exit, self.steps, mark, itertools.count(1),
         )  # fmt: skip
         endings = [begin() for begin in self._extras]
         for program in self._programs:
@@ -129,6 +132,7 @@ class Supervisor:
             if name in self._leaving and not service.all_keepers():
                 self._leaving.discard(name)
                 self.services.pop(name).close()
+                self.steps.forget(name)
         if self.is_stopping:
             self._advance_stop()
         else:
@@ -180,7 +184,10 @@ class Supervisor:
         new = {program.service: program for program in programs}
         self.after_update.set(then, new)
         old = {name: one.program for name, one in self.services.items() if one.program.after_prepare}
-        self.journal.say(f"services: {differences(old, new)}")
+        changes = differences(old, new)
+        self.journal.say(f"services: {changes}")
+        if changes != "no change":
+            self.timeline.add("reloaded", "services", changes)
         for name, service in self.services.items():
             if name not in new and service.program.after_prepare:
                 self._leaving.add(name)
@@ -254,7 +261,10 @@ class Supervisor:
             if waiting and self._said_waiting != self._gate.reason:
                 self.journal.say(f"{', '.join(waiting)} WAITING for the broker: {self._gate.reason}", "warning")
                 self._said_waiting = self._gate.reason
+                self.timeline.add("broker", "broker", f"{', '.join(waiting)} WAITING: {self._gate.reason}")
         else:
+            if self._said_waiting:
+                self.timeline.add("broker", "broker", "the topology is declared, and services can start")
             self._said_waiting = self._said_refused = ""
             self.advance()
 
@@ -263,6 +273,7 @@ class Supervisor:
             self._said_refused = str(error)
             for line in str(error).splitlines():
                 self.journal.say(line, "error")
+            self.timeline.add("broker", "broker", f"the topology cannot be declared: {error}")
         keepers = [keeper for keeper in self.keepers() if keeper.program.after_prepare]
         if all(keeper.slot.restarts == 0 and keeper.slot.pid is None for keeper in keepers):
             self.stop("the topology cannot be declared", error.exit_code)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from runner.supervisor.crash_blame import CrashTracker, Death
+from runner.supervisor.live_steps import LiveSteps
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.processes.child import Child
 from runner.supervisor.processes.guard import Guard
@@ -54,6 +55,7 @@ class Means:
     on_change: Callable[[], None]
     #: The function to call with the exit code of each process.
     on_exit: Callable[[Keeper, int], None]
+    steps: LiveSteps
     #: The prefix of all instance names.
     mark: str
     serials: itertools.count[int]
@@ -212,6 +214,7 @@ class Keeper:
         is_oom, is_leaving = kills() > self._kills, self.child.is_leaving
         death = Death(self.slot, code, self.is_over_memory, is_oom, is_leaving)
         is_known = self._crashes.blame(death, self.child.messages())
+        self._means.steps.end(self.name, self.child.steps)
         self.child, self.started_at, self.status, self.problem, self._addresses = None, None, "", "", set()
         self._feed(Exited(code, random.random(), is_known))
         if self._socket_timer is None:

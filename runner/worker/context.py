@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runner.amqp.publisher import Publisher
@@ -16,6 +17,7 @@ from runner.ipc.lifeline import Lifeline
 from runner.ipc.shared_memory import SharedMemory
 from runner.messages import Event, random_id
 from runner.worker.event_routing import EventRouter
+from runner.worker.step_recorder import StepRecorder
 from runner.worker.storage import Storage
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class WorkerContext:
         stopping: threading.Event,
         lifeline: Lifeline,
         memory: SharedMemory,
+        steps: StepRecorder,
         stop_timeout: float,
         storage: Storage,
         order_history: Callable[[str], dict[str, Any] | None] | None,
@@ -44,7 +47,7 @@ class WorkerContext:
         """``order_history`` is a function that returns an order's history, or None if no service records events."""
         self.service, self.slot, self.log, self.stop_timeout = service, slot, log, stop_timeout
         self._publisher, self._router, self._on_ready, self._stopping = publisher, router, on_ready, stopping
-        self._lifeline, self._memory, self._storage = lifeline, memory, storage
+        self._lifeline, self._memory, self._steps, self._storage = lifeline, memory, steps, storage
         self._order_history, self.has_history = order_history, order_history is not None
         self._outbox: EventOutbox | None = None
         self._lock, self._outbox_lock = threading.Lock(), threading.Lock()
@@ -61,9 +64,9 @@ class WorkerContext:
             self._open += 1
             self._memory.in_hand(self._open)
         try:
-            return self._publisher.publish(routed, self._done)
+            return self._publisher.publish(routed, partial(self._done, routed, time.time_ns()))
         except BaseException as error:
-            self._done(error)  # the event could not be encoded, so it was not sent
+            self._done(routed, 0, error)  # the event could not be encoded, so it was not sent
             raise
 
     def routed(self, event: Event) -> Event:
@@ -144,7 +147,9 @@ class WorkerContext:
             return None
         return f"the plugin's loop has not called wait_stop for {now - since:.1f} s"
 
-    def _done(self, error: BaseException | None) -> None:
+    def _done(self, event: Event, sent_at: int, error: BaseException | None) -> None:
+        if error is None:
+            self._steps.published(event, sent_at)
         with self._lock:
             self._open -= 1
             self._memory.in_hand(self._open)

@@ -24,13 +24,15 @@ class HandlerTimes:
         self._running: dict[int, tuple[Message, float, float]] = {}
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler whose message is recorded while the handler is running."""
+        """Return a handler whose message is recorded while the handler is running, and whose duration is measured."""
 
         def timed(one: DeliveryLifecycle) -> DeliveryEvent:
-            self._running[one.thread] = (one.message, one.received_at, self._monotonic())
+            since = self._monotonic()
+            self._running[one.thread] = (one.message, one.received_at, since)
             try:
                 return handler(one)
             finally:
+                one.handler_time = self._monotonic() - since
                 del self._running[one.thread]
 
         return timed

@@ -31,6 +31,7 @@ from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
 from runner.worker.runtime import Runtime
 from runner.worker.spec import WorkerSpec
+from runner.worker.step_recorder import StepRecorder
 from runner.worker.storage import DeliveryStore, Storage
 from runner.worker.watchdog import Check, WatchdogPings
 
@@ -104,12 +105,13 @@ class Worker:
         if spec.history != spec.store:
             recorded = Storage(spec.history, Path(spec.folder), lambda _: None)
         self._storages = {self._storage, recorded}
+        steps = StepRecorder(memory.steps, spec.quiet_queue)
         order_history = None
         if history is not None and spec.history:
             order_history = lambda order_id: history.order(recorded.get(), order_id)  # noqa: E731 - used once
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
-            lifeline, memory, spec.stop_timeout, self._storage, order_history,
+            lifeline, memory, steps, spec.stop_timeout, self._storage, order_history,
         )  # fmt: skip
         self._deduplication = Deduplication(spec.service, self._storage, spec.inbox, router, spec.formerly)
         self._times = HandlerTimes(time.monotonic)
@@ -121,7 +123,7 @@ class Worker:
                 DeliveryLog(log, spec.quiet_queue), faults,
             ),
             partial(self._publisher.send, timeout=CONFIRM_PATIENCE), Retries(spec.service, spec.retry_delays), recorder,
-            memory, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
+            memory, steps, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
         )  # fmt: skip
         self._consumer: Consumer | None = None
         if spec.consumes:

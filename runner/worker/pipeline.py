@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
+from time import time_ns
 from typing import Any, Protocol
 
 from runner.amqp.consumer import Delivery
@@ -21,6 +22,7 @@ from runner.worker.handler import Handler
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
 from runner.worker.runtime import Runtime
+from runner.worker.step_recorder import StepRecorder
 
 #: Seconds between attempts while the broker or the database is unreachable. While the broker is unreachable, the delay
 #: doubles after each attempt, up to ``LONGEST_DELAY``.
@@ -53,13 +55,15 @@ class Pipeline:
         retries: Retries,
         recorder: AttemptRecorder | None,
         memory: SharedMemory,
+        steps: StepRecorder,
         runtime: Runtime,
         on_missing: Callable[[str], None],
         log: logging.Logger,
     ) -> None:
         """``on_missing`` is called with an error message if a retry queue or dead-letter queue does not exist."""
         self._handler, self._send, self._retries, self._recorder = handler, send, retries, recorder
-        self._memory, self._runtime, self._on_missing = memory, runtime, on_missing
+        self._memory, self._steps = memory, steps
+        self._runtime, self._on_missing = runtime, on_missing
         self._unpublished, self._paused = (Repeated(log, runtime.monotonic) for _ in range(2))
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
@@ -128,6 +132,9 @@ class Pipeline:
 
     def _handle(self, one: DeliveryLifecycle) -> None:
         one.message = one.delivery.message()
+        if not one.is_begun:
+            one.is_begun = True
+            self._steps.delivered(one.message)
         if (problem := one.delivery.problem) is not None:
             one.problem = Reject(problem)
             self._feed(one, DeliveryEvent.FAILED)
@@ -176,11 +183,14 @@ class Pipeline:
         outgoing = one.publish()
         if not outgoing:
             self._feed(one, DeliveryEvent.CONFIRMED)
+        one.sent_at = time_ns()
         answered = partial(self._answered, one)
         for encoded in outgoing:
             self._send(encoded, answered, may_wait=may_wait)
 
     def _answered(self, one: DeliveryLifecycle, encoded: Encoded, error: BrokerError | None) -> None:
+        if error is None and one.state is DeliveryState.PUBLISHING:
+            self._steps.published(encoded.event, one.sent_at, one.message.attempt)
         if one.unanswered == 1:
             event = one.answered(encoded, error)  # this is the last answer, so no other thread calls this method
         else:
@@ -213,6 +223,7 @@ class Pipeline:
         if one.failure is not None:
             one.failure.report(self._log, one.message)
         one.delivery.ack()
+        self._steps.finished(one)
         self._close(one, is_handled=True)
 
     def _reject(self, one: DeliveryLifecycle) -> None:
@@ -220,6 +231,7 @@ class Pipeline:
         if one.failure is not None:
             one.failure.report(self._log, one.message, no_copy=one.problem)
         one.delivery.reject()
+        self._steps.rejected(one)
         self._close(one, is_handled=True)
 
     def _report_missing(self, one: DeliveryLifecycle) -> None:

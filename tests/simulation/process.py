@@ -21,6 +21,7 @@ from runner.worker.handler import PluginHandler, surrounded
 from runner.worker.pipeline import Pipeline
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
+from runner.worker.step_recorder import StepRecorder
 from tests.simulation.broker import EVENTS
 from tests.simulation.clock import EPOCH
 from tests.simulation.connection import Connection
@@ -78,7 +79,8 @@ class Process:
         self.pipeline = Pipeline(
             surrounded(plugin, self.deduplication, recorder, protection),
             partial(self.publisher.send, timeout=scenario.confirm_timeout),
-            Retries(SERVICE, {QUEUE: simulation.retry_delays}), recorder, self.record, runtime, self._missing, log,
+            Retries(SERVICE, {QUEUE: simulation.retry_delays}), recorder, self.record,
+            StepRecorder(self.record.steps, NOTES), runtime, self._missing, log,
         )  # fmt: skip
         self.consumer = Consumer(
             io, URLS, self.name, [QUEUE], scenario.prefetch, self.pipeline.submit, self._ignore, self._missing,

@@ -59,7 +59,7 @@ def test_every_event_and_every_action_has_its_place() -> None:
     assert {action for _, action in TRANSITIONS.values()} == set(A)
     runtime = Runtime(lambda *_: None, lambda: None, logging.getLogger())
     nothing: Any = None
-    pipeline = Pipeline(nothing, nothing, nothing, None, nothing, runtime, nothing, logging.getLogger())
+    pipeline = Pipeline(nothing, nothing, nothing, None, nothing, nothing, runtime, nothing, logging.getLogger())
     assert pipeline._perform.keys() == set(A), "the pipeline performs each of them"
 
 

@@ -41,15 +41,16 @@ class Worker:
         self.crashes: list[BaseException] = []
         retries: Any = parts.get("retries")
         record: Any = SimpleNamespace(in_hand=accept, handled=accept)
+        steps: Any = SimpleNamespace(delivered=accept, published=accept, finished=accept, rejected=accept)
         runtime = Runtime(parts.get("call_later", accept), accept, logging.getLogger())
         runtime.crash = self.crash  # type: ignore[method-assign]
         self.pipeline = Pipeline(
-            handle, self.send, retries, parts.get("recorder"), record, runtime, accept,
+            handle, self.send, retries, parts.get("recorder"), record, steps, runtime, accept,
             logging.getLogger(),
         )  # fmt: skip
         delivery: Any = SimpleNamespace(
-            is_alive=True, problem=None, message=lambda: SimpleNamespace(queue="q"), ack=parts.get("ack", accept),
-            reject=accept,
+            is_alive=True, problem=None, message=lambda: SimpleNamespace(queue="q", attempt=1),
+            ack=parts.get("ack", accept), reject=accept,
         )  # fmt: skip
         self.pipeline.submit(delivery)
         self.pipeline._queue.put(None)

@@ -13,6 +13,7 @@ from runner.errors import EXIT_OK, BrokerUnreachable, ConfigError, RunnerError, 
 from runner.preparation.preparation_client import Preparation, PreparedPrograms
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
+from runner.supervisor.timeline import Timeline
 from tests.rabbit import wait_until
 
 
@@ -28,7 +29,7 @@ class Order:
         self.then: list[Callable[[], None] | None] = []
         self.is_unfinished = self.is_away = False
         self.is_preparing, self.may_return = threading.Event(), threading.Event()
-        self.reloads = Reload(cast(Preparation, self), self.update, Journal())
+        self.reloads = Reload(cast(Preparation, self), self.update, Journal(), Timeline())
 
     def prepare(self) -> PreparedPrograms | None:
         self.is_preparing.set()

@@ -19,6 +19,8 @@ from runner.supervisor.control import FILE, VERSION, socket_path
 
 #: Seconds to wait for a connection, and seconds to wait for a supervisor to exit after its last response.
 CONNECT_TIME, END_TIME = 5.0, 10.0
+#: Seconds to wait for the next snapshot of a running system, and seconds to wait for the acceptance of a note.
+WATCH_PATIENCE, NOTE_TIME = 10.0, 0.1
 #: The maximum size of a response in bytes.
 MAX_ANSWER = 64 * 1024 * 1024
 
@@ -62,10 +64,28 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
 
 
 def watch(folder: Path) -> Generator[dict[str, Any]]:
-    """Yield a snapshot of the running system once a second. Raises NoRunner and EndedMeanwhile."""
-    for answer in ask(folder, "watch"):
-        if "snapshot" in answer:
-            yield answer["snapshot"]
+    """Yield a snapshot of the running system, and then one snapshot per second.
+
+    Close the iterator to end the stream. Raises the errors of ``ask``. If the supervisor exits, EndedMeanwhile is
+    raised.
+    """
+    for answer in ask(folder, "watch", patience=WATCH_PATIENCE):
+        yield answer["snapshot"]
+
+
+def post_note(folder: Path, kind: str, subject: str, text: str) -> None:
+    """Add a note to the supervisor's timeline, for a command that acts outside the supervisor.
+
+    ``kind`` is ``command`` or ``fault``. A note must not delay a command or make it fail. The note is therefore lost if
+    no supervisor is running, or if the supervisor does not accept the note within ``NOTE_TIME`` seconds.
+    """
+    request = {"version": VERSION, "command": "note", "kind": kind, "subject": subject, "text": text}
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(NOTE_TIME)
+        with socket_path(folder / "var") as path:
+            connection.connect(path)
+        # The supervisor reads the request even if the client has already disconnected.
+        connection.sendall(json.dumps(request).encode() + b"\n")
 
 
 def _decoded(raw: bytes, folder: Path) -> dict[str, Any]:

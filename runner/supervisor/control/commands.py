@@ -11,7 +11,9 @@ from typing import Any
 from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.supervisor.control.follow import Answer, Followed, Send, line_object
+from runner.supervisor.control.note import add_note
 from runner.supervisor.control.status_report import status_of
+from runner.supervisor.control.watch import Watchers
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.output.line import HOLD, Line
 from runner.supervisor.processes.usage import Sampler
@@ -46,6 +48,7 @@ class Commands:
 
     def __init__(self, supervisor: Supervisor, sampler: Sampler, reload: Callable[[], int]) -> None:
         self._supervisor, self._sampler, self._reload = supervisor, sampler, reload
+        self._watchers = Watchers(supervisor, sampler)
 
     async def run(self, request: Request, send: Send) -> Answer:
         """Execute a request, and return the last response. Raises CommandFailed with the reason."""
@@ -54,6 +57,10 @@ class Commands:
                 return status_of(self._supervisor, self._sampler)
             case "logs":
                 return await self._logs(request, send)
+            case "watch":
+                await self._watchers.serve(send)
+            case "note":
+                return self._note(request)
             case "start" | "stop" | "restart" | "scale" | "reload" | "down" as name:
                 if self._supervisor.is_stopping and name != "down":
                     raise CommandFailed("the supervisor is stopping; wait for its exit, and start it again")
@@ -62,6 +69,17 @@ class Commands:
         raise CommandFailed(
             f"unknown command, {request.get('command')!r}; restart the supervisor, which runs another version"
         )
+
+    def _note(self, request: Request) -> Answer:
+        try:
+            add_note(self._supervisor.timeline, request)
+        except ValueError as error:
+            raise CommandFailed(str(error)) from None
+        return {}
+
+    def _did(self, command: str, subject: object) -> None:
+        """Add a command to the timeline. Called when the command begins to change the system."""
+        self._supervisor.timeline.add("command", str(subject), command)
 
     async def _change(self, name: str, request: Request) -> Answer:
         match name:
@@ -75,12 +93,14 @@ class Commands:
                 return await self._scale(request)
             case "reload":
                 return await self._apply_files()
+        self._did("down", "supervisor")
         self._supervisor.stop_as_asked("requested by 'down'")
         await asyncio.Event().wait()  # the supervisor closes the connection when it exits
         return {}
 
     async def _start(self, request: Request) -> Answer:
         service, keepers = self._target(request)
+        self._did(f"start {request['target']}", request["target"])
         service.start(keepers)
         self._supervisor.advance()
         await self._until_running(service, keepers)
@@ -89,6 +109,7 @@ class Commands:
 
     async def _stop(self, request: Request) -> Answer:
         service, keepers = self._target(request)
+        self._did(f"stop {request['target']}", request["target"])
         if keepers == list(service.keepers.values()):
             service.stop()
         for keeper in keepers:
@@ -100,6 +121,7 @@ class Commands:
 
     async def _restart(self, request: Request) -> Answer:
         service, keepers = self._target(request)
+        self._did(f"restart {request['target']}", request["target"])
         numbers = [keeper.number for keeper in keepers]
         for keeper in keepers:
             service.replace(keeper)
@@ -122,7 +144,10 @@ class Commands:
             raise CommandFailed(
                 f"{service.name} is scaled automatically, from {limits}; change autoscale in config.yaml"
             )
+        self._did(f"scale {service.name} {count}", service.name)
         before, service.instances, service.problem = service.instances, count, ""
+        if count != before:
+            self._supervisor.timeline.add("scaled", service.name, f"scaled from {before} to {count}")
         self._supervisor.advance()
         await self._until_settled([service])
         await self._until_running(service, [one for one in service.keepers.values() if one.slot.wanted])
@@ -130,6 +155,7 @@ class Commands:
 
     async def _apply_files(self) -> Answer:
         before = {one.name for one in self._failing()}
+        self._did("reload", "files")
         if (code := await _on_thread(self._reload)) != EXIT_OK:
             raise CommandFailed("not reloaded", code)
         await self._until_settled(list(self._supervisor.services.values()))

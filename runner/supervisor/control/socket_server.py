@@ -28,6 +28,8 @@ from runner.supervisor.output.journal import Journal
 INTERVAL = 1.0
 #: Seconds for a client to send its request, and seconds for a client to read a response.
 REQUEST_TIME, READ_TIME = 5.0, 30.0
+#: The keys of responses that a command sends again and again.
+_STREAMED = {"line", "dropped", "snapshot"}
 
 
 class Control:
@@ -112,9 +114,9 @@ class Control:
 
         async def send(answer: Answer) -> None:
             writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-            # A client that follows log lines may pause. Only a limited number of lines wait, and dropped lines are
-            # counted.
-            async with asyncio.timeout(None if "line" in answer or "dropped" in answer else READ_TIME):
+            # A client that follows log lines or watches the system may pause. Only a limited number of lines and steps
+            # wait, and dropped lines and steps are counted.
+            async with asyncio.timeout(None if answer.keys() & _STREAMED else READ_TIME):
                 await writer.drain()
 
         try:

@@ -80,6 +80,7 @@ class Upkeep:
                 limit = f"more than its memory_max of {most / 2**20:.0f} MiB"
                 text = f"{keeper.name} uses {used / 2**20:.0f} MiB, {limit}; replacing the process"
                 self._supervisor.journal.say(text, "warning")
+                self._supervisor.timeline.add("restarting", keeper.name, text.removeprefix(keeper.name).lstrip())
                 service.replace(keeper)
         self._supervisor.advance()
 
@@ -129,4 +130,5 @@ class Upkeep:
             change = f"scaled {direction} from {before} to {service.instances} after {pace:g} s"
             why = f"{ready} ready messages, {settings.messages_per_instance} per instance"
             self._supervisor.journal.say(f"{service.name} {change}: {why}")
+            self._supervisor.timeline.add("scaled", service.name, f"{change}: {why}")
             self._supervisor.advance()

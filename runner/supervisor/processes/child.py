@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from runner.ipc.shared_memory import CurrentMessage, WorkerCounters
+from runner.ipc.step_memory import StepReader
 from runner.supervisor.processes.process import Process
 from runner.supervisor.program import Program
 
@@ -143,6 +144,11 @@ class Child:
     def messages(self) -> list[CurrentMessage]:
         """Return the messages that the process's handlers are processing, or were processing at its exit."""
         return self._process.record.messages()
+
+    @property
+    def steps(self) -> StepReader:
+        """The steps of the worker since its start. They can be read even after the exit of the process."""
+        return self._process.record.steps
 
     @property
     def is_leaving(self) -> bool:
