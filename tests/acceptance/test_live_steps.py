@@ -46,7 +46,7 @@ class Watching:
         wait_until(lambda: self.snapshots, 10, "the first snapshot")
 
     def _run(self, folder: Path) -> None:
-        with contextlib.closing(watch(folder)) as snapshots:  # type: ignore[type-var]
+        with contextlib.closing(watch(folder)) as snapshots:
             for one in snapshots:
                 self.snapshots.append(one)
                 if self._is_over.is_set():
