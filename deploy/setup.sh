@@ -131,6 +131,13 @@ install_project() {
 has_postgresql() {
     PATH="$PATH:$(printf %s: /usr/lib/postgresql/*/bin)" command -v initdb >/dev/null 2>&1
 }
+# The names are those of tests/browser/chromium.py.
+has_chromium() {
+    for name in chromium chromium-browser google-chrome-stable google-chrome; do
+        if command -v $name >/dev/null 2>&1; then return; fi
+    done
+    return 1
+}
 has_rabbitmq() {
     PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin" command -v rabbitmq-server >/dev/null 2>&1
 }
@@ -188,6 +195,10 @@ install_postgresql() {
     say "installing PostgreSQL for the tests: apt-get install postgresql; this takes a minute"
     without_services apt_install postgresql
 }
+install_chromium() {
+    say "installing Chromium for the tests: apt-get install chromium; with its libraries about 400 MB"
+    apt_install chromium
+}
 install_rabbitmq() {
     say "installing RabbitMQ: apt-get install rabbitmq-server, with Erlang about 100 MB; this takes a minute or two"
     without_services apt_install rabbitmq-server
@@ -232,6 +243,10 @@ test | matrix | bench)
     if [ "$purpose" != bench ] && ! has_postgresql; then
         can_install || fail "the tests need PostgreSQL's programs" "install them as root: apt-get install postgresql"
         install_postgresql
+    fi
+    if [ "$purpose" = test ] && ! has_chromium; then
+        can_install || fail "the tests need Chromium" "install it as root: apt-get install chromium"
+        install_chromium
     fi
     if [ "$purpose" = bench ]; then install_measures; fi
     if [ "$purpose" = matrix ] && ! command -v debootstrap >/dev/null 2>&1 && can_install; then

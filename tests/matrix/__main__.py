@@ -50,7 +50,7 @@ def release_with_broker(suite: str) -> Debian:
     """Return the folder of a release with RabbitMQ and the packages with which its Python can run the suite."""
     found = Debian(cache_folder() / f"{suite}-rabbitmq")
     if not found.is_made:
-        found.make_from(release(suite), ["rabbitmq-server", "postgresql", "python3-venv", "procps"], say)
+        found.make_from(release(suite), ["rabbitmq-server", "postgresql", "chromium", "python3-venv", "procps"], say)
     return found
 
 

@@ -1,4 +1,4 @@
-"""``deploy/setup.sh`` finds a supported Python among any others, or names the versions that it found."""
+"""``deploy/setup.sh`` finds a supported Python and a browser, or names the versions of Python that it found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.chromium import NAMES
 from tests.running import ROOT
 
 #: A program that claims to be another version of Python, and cannot create an environment.
@@ -69,6 +70,17 @@ def test_the_newest_supported_python_is_used_unless_another_one_is_named(
     assert code != 0
     assert said.format(bin=tmp_path / "bin") in output
     assert output.count("\n") == (1 if "making" in said else 3)
+
+
+@pytest.mark.parametrize("name", ["", *NAMES])
+def test_each_browser_that_the_tests_use_counts_as_installed(tmp_path: Path, name: str) -> None:
+    script = (ROOT / "deploy/setup.sh").read_text()
+    (function,) = re.findall(r"^has_chromium\(\) \{\n.*?^\}\n", script, flags=re.MULTILINE | re.DOTALL)
+    if name:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    shell = [str(shutil.which("sh")), "-c", f"{function}has_chromium"]
+    assert (subprocess.run(shell, env={"PATH": str(tmp_path)}, check=False).returncode == 0) == bool(name)
 
 
 def test_each_name_that_its_own_python_code_imports_exists() -> None:

@@ -1,0 +1,57 @@
+"""The errors of a page: lines on its console, failed requests, and requests to other machines."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Request, WebError
+
+#: The hosts that a page of the product may use.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+#: A request that the page itself ended, for example a stream when the page is left (Chromium: net_error_list.h).
+ABORTED = "net::ERR_ABORTED"
+
+
+class PageErrors:
+    """All errors of the pages of a test. A test names the errors that it causes."""
+
+    def __init__(self) -> None:
+        #: The errors until now, each as one line.
+        self.found: list[str] = []
+        self._expected: list[str] = []
+
+    def watch(self, context: BrowserContext) -> None:
+        """Collect the errors of all pages of a context."""
+        context.on("console", self._on_console)
+        context.on("weberror", self._on_error)
+        context.on("request", self._on_request)
+        context.on("requestfailed", self._on_failure)
+
+    def expect(self, pattern: str) -> None:
+        """Require an error that contains ``pattern``, and accept every such error."""
+        self._expected.append(pattern)
+
+    def check(self) -> None:
+        """Raise AssertionError with all errors that no pattern matches, and all patterns without an error."""
+        unexpected = [one for one in self.found if not any(re.search(pattern, one) for pattern in self._expected)]
+        absent = [pattern for pattern in self._expected if not any(re.search(pattern, one) for one in self.found)]
+        words = [*unexpected, *(f"no error contains {pattern!r}" for pattern in absent)]
+        assert not words, "the page has errors:\n" + "\n".join(f"  {one}" for one in words)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            place = message.location.get("url", "")
+            self.found.append(f"console {message.type}: {message.text} ({place})")
+
+    def _on_error(self, error: WebError) -> None:
+        self.found.append(f"uncaught: {error.error.message}")
+
+    def _on_request(self, request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme not in ("about", "blob", "data") and address.hostname not in LOOPBACK:
+            self.found.append(f"request to another machine: {request.method} {request.url}")
+
+    def _on_failure(self, request: Request) -> None:
+        if request.failure != ABORTED:
+            self.found.append(f"failed request: {request.method} {request.url}, {request.failure}")
