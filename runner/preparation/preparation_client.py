@@ -127,6 +127,12 @@ class Preparation:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        # A task that is still running closes the stream itself, because the process has exited.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._forget()
+            finally:
+                self._lock.release()
 
     def _call(self, task: str, *arguments: Any) -> Any:
         with self._lock:
