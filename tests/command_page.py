@@ -25,8 +25,8 @@ page, which `make schema` generates from the commands.
 
 - Commands such as `plan`, `apply`, `queues`, `dlq` and `ledger` use the broker that answers. If no broker answers,
   these commands run the private RabbitMQ until they finish.
-- `check`, `lint`, `route`, `render`, `graph` and `schema` need no broker. `events` and `order history` need only the
-  database.
+- `check`, `lint`, `route`, `render`, `graph` and `schema` need no broker. `events`, `order list` and `order history`
+  need only the database.
 - `status`, `logs`, `start`, `stop`, `restart`, `scale`, `reload` and `down` need the running supervisor of the folder.
 - Commands that delete messages ask for confirmation, and write the messages to a file. In a script, use `--yes`.
 
@@ -91,6 +91,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "dlq export": (("dlq export --file dead-letters.jsonl", "all of them"),),
     "events": (("events --type payment.failed --since 1h", "declined orders of the last hour"),),
+    "order list": (
+        ("order list --status failed --since 1h", "orders of the last hour without a decision, but with a dead letter"),
+        ("order list --email alice@example.com", "all orders of one customer"),
+    ),
     "order history": (("order history 4240e46b", "the order whose id begins so"),),
     "ledger": (("ledger --since 1h", "only the last hour"),),
     "fault": (("fault kill payment", "ends one process"), ("fault slow payment 2s --for 30s", "delays each handler")),

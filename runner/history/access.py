@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -30,6 +30,8 @@ UNTRACED = (
     "only events are recorded, not attempts; to record attempts, add a service such as audit without the option"
     " 'attempts: false', and restart"
 )
+#: The minimum length of an order id in a table. If two ids share a prefix of this length, more characters are shown.
+SHORTEST = 8
 
 
 class Recorded:
@@ -116,3 +118,16 @@ def clock(milliseconds: int, form: str = "%H:%M:%S") -> str:
         return f"{datetime.fromtimestamp(milliseconds // 1000).strftime(form)}.{milliseconds % 1000:03}"
     except (ValueError, OverflowError, OSError):
         return str(milliseconds)
+
+
+def clock_form(times: Iterable[int]) -> str:
+    """Return the form for ``clock`` that shows these times in a table. The form omits the date if all are of today."""
+    today = str(datetime.now().date())
+    is_today = all(clock(one, "%Y-%m-%d")[:10] == today for one in times)
+    return "%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S"
+
+
+def prefix_length(orders: Collection[str]) -> int:
+    """Return the shortest prefix length that distinguishes all order ids, at least ``SHORTEST``."""
+    longest = max((len(one) for one in orders), default=SHORTEST)
+    return next((n for n in range(SHORTEST, longest) if len({one[:n] for one in orders}) == len(set(orders))), longest)

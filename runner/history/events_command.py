@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ import click
 from runner.cli.terminal import has_colour
 from runner.errors import RunnerError
 from runner.escape import json_text, one_line
-from runner.history.access import OFF, clock, opened, order_named, width_of
+from runner.history.access import OFF, clock, clock_form, opened, order_named, prefix_length, width_of
 from runner.history.entries import causal_order
 from runner.history.order_history import moment
 from runner.history.records import EventRow, find_events
 
 #: The default of ``--limit``.
 LIMIT = 50
-#: The minimum length of an order id in the table. If two ids share a prefix of this length, more characters are shown.
-SHORTEST = 8
 _HEAD = ("TIME", "TYPE", "ORDER", "BY", "BODY")
 _COLOURS = {"created": "cyan", "success": "green", "failed": "red"}
 
@@ -105,9 +102,7 @@ def _as_json(one: EventRow) -> dict[str, Any]:
 
 
 def _table(found: Sequence[EventRow]) -> list[str]:
-    today = datetime.now().date()
-    is_today = all(clock(one.published_at, "%Y-%m-%d")[:10] == str(today) for one in found)
-    form, length = "%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", _length({one.order_id or "" for one in found})
+    form, length = clock_form(one.published_at for one in found), prefix_length({one.order_id or "" for one in found})
     rows = [
         (
             clock(one.published_at, form),
@@ -160,9 +155,3 @@ def _cut(text: str, room: int | None) -> str:
             break
         shown += one
     return f"{shown}…" if room else ""
-
-
-def _length(orders: set[str]) -> int:
-    """Return the shortest prefix length that distinguishes all ids."""
-    longest = max((len(one) for one in orders), default=SHORTEST)
-    return next((n for n in range(SHORTEST, longest) if len({one[:n] for one in orders}) == len(orders)), longest)

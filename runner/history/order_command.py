@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
-from runner.cli.terminal import has_colour, wrapped
+from runner.cli.table_columns import GAP, fitting_columns, no_room
+from runner.cli.terminal import has_colour, terminal_width, wrapped
 from runner.config.error_detail import unknown
 from runner.errors import RunnerError
 from runner.escape import json_text, one_line
-from runner.history.access import UNTRACED, clock, opened, order_named
+from runner.history.access import OFF, UNTRACED, clock, clock_form, opened, order_named, prefix_length, width_of
 from runner.history.entries import duration
+from runner.history.events_command import LIMIT, time_ago
 from runner.history.order_history import OrderHistory, as_json, read_history
+from runner.history.order_list import OrderFilter, known_statuses, list_orders
+from runner.history.order_summary import OrderSummary, open_work, summary_json
 from runner.history.records import DEAD_LETTERED
 from runner.invocation import invocation
 from runner.messages import ACCEPTED, FAILED
@@ -40,9 +45,70 @@ class OrderGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=OrderGroup, short_help="Show the history of an order.")
+@click.group(cls=OrderGroup, short_help="List orders, or show the history of one order.")
 def order() -> None:
-    """Show the history of an order."""
+    """List orders, or show the history of one order."""
+
+
+def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    # The command line accepts bytes that are not text, and no recorded address contains such bytes.
+    if value is not None and not (value.isprintable() and "@" in value.strip()):
+        raise click.BadParameter(f"not an e-mail address, {value!r}; allowed: an address, such as alice@example.com")
+    return value if value is None else value.strip()
+
+
+@order.command("list", short_help="List the latest orders.")
+@click.option("--status", metavar="STATUS", help="List only orders with this status, such as paid or failed.")
+@click.option(
+    "--email",
+    metavar="ADDRESS",
+    callback=_address,
+    help="List only orders of the customer with this address. Upper and lower case are equal.",
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=time_ago,
+    help="List only orders that started in the last TIME, such as 30s, 10m, 1h or 2d.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=LIMIT,
+    show_default=True,
+    help="List at most this number of orders.",
+)
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def list_command(
+    folder: Path, status: str | None, email: str | None, since: int | None, limit: int, is_json: bool
+) -> None:
+    """List the latest orders, newest last, with their statuses and customers.
+
+    The command reads the database of the audit service, and needs neither a broker nor a running supervisor. An order
+    starts with its first recorded event, whose body contains the amount, the currency and the customer's address. Times
+    are in local time, or in UTC with --json.
+    """
+    with opened(folder) as (read, recorded):
+        if status is not None and status not in (known := known_statuses(read)):
+            raise click.BadParameter(unknown("status", status, known), param_hint="--status")
+        wanted = OrderFilter(status=status, email=email, since=since)
+        # A person waits for the complete answer, so the number of read events has no limit.
+        found = list_orders(read, wanted, limit=limit, most_searched=math.inf)
+    if not found.orders and not recorded.has_events:
+        raise RunnerError(OFF)
+    orders = found.orders[::-1]
+    if is_json:
+        click.echo(json_text({"orders": list(map(summary_json, orders)), "more": found.older is not None}, indent=2))
+        return
+    if not orders:
+        click.echo("no such orders" if status or email or since is not None else "no orders yet")
+        return
+    if found.older is not None:
+        note = f"older orders are omitted; use --limit {2 * limit} to show more"
+        click.secho(note, err=True, dim=sys.stderr.isatty())
+    for line in _table(orders):
+        click.echo(line)
 
 
 @order.command(short_help="Show the history of one order.")
@@ -68,6 +134,30 @@ def history(folder: Path, id: str, is_json: bool) -> None:
         click.secho(UNTRACED, err=True, dim=sys.stderr.isatty())
 
 
+def _table(orders: Sequence[OrderSummary]) -> Iterator[str]:
+    form, length = clock_form(one.started for one in orders), prefix_length([one.order_id for one in orders])
+    head = ("STARTED", "ORDER", "STATUS", "DECIDED AFTER", "AMOUNT", "E-MAIL", "OPEN")
+    rows = [head, *(tuple(map(one_line, _cells(one, form, length))) for one in orders)]
+    widths = [max(width_of(row[column]) for row in rows) for column in range(len(head))]
+    shown, left_out = fitting_columns(head, widths, terminal_width(), ("DECIDED AFTER", "AMOUNT", "E-MAIL", "OPEN"))
+    for number, row in enumerate(rows):
+        cells = {column: row[column] + " " * (widths[column] - width_of(row[column])) for column in shown}
+        if has_colour():
+            style = {"fg": _status_colour(orders[number - 1])} if number else {"bold": True}
+            cells[2] = click.style(cells[2], **style)
+        yield GAP.join(cells.values()).rstrip()
+    if left_out:
+        yield no_room(left_out)
+
+
+def _cells(one: OrderSummary, form: str, length: int) -> tuple[str, ...]:
+    decided = "-" if one.decided is None else duration(one.decided)
+    amount = " ".join(text for text in (one.amount, one.currency) if text) or "-"
+    return (
+        clock(one.started, form), one.order_id[:length], one.status, decided, amount, one.email or "-", open_work(one)
+    )  # fmt: skip
+
+
 def _lines(found: OrderHistory) -> Iterator[str]:
     status = click.style(found.status, fg=_status_colour(found), bold=True) if has_colour() else found.status
     begin = found.entries[0].at
@@ -89,7 +179,7 @@ def _lines(found: OrderHistory) -> Iterator[str]:
     yield wrapped(_totals(found))
 
 
-def _status_colour(found: OrderHistory) -> str:
+def _status_colour(found: OrderHistory | OrderSummary) -> str:
     # By convention, event types for failures end with .failed.
     decided = "yellow" if (found.decided_by or "").endswith(".failed") else "green"
     return _STATUS_COLOURS.get(found.status, decided)

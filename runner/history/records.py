@@ -123,6 +123,30 @@ def attempts_of(read: Read, order: str) -> list[AttemptRow]:
     return _attempts(read(statement, {"order": order}))
 
 
+def unbodied_events(read: Read, orders: Sequence[str]) -> list[EventRow]:
+    """Return all events of several orders with empty headers and bodies, oldest first."""
+    columns = _EVENT.replace("headers, body", "'{}', ''")
+    ids = _ids(orders)
+    statement = f"SELECT {columns} FROM events WHERE order_id IN ({_names(ids)}) ORDER BY published_at, id"  # noqa: S608
+    return [_event(one) for one in read(statement, ids)]
+
+
+def attempts_of_orders(read: Read, orders: Sequence[str]) -> list[AttemptRow]:
+    """Return all attempts on the messages of several orders, oldest first."""
+    ids = _ids(orders)
+    statement = f"SELECT {_ATTEMPT} FROM attempts WHERE order_id IN ({_names(ids)}) ORDER BY began_at, id"  # noqa: S608
+    return _attempts(read(statement, ids))
+
+
+def _ids(orders: Sequence[str]) -> dict[str, str]:
+    # The name of a parameter contains no digits, see ``reader``.
+    return {f"id{chr(97 + number // 26)}{chr(97 + number % 26)}": order for number, order in enumerate(orders)}
+
+
+def _names(parameters: Mapping[str, str]) -> str:
+    return ", ".join(f":{name}" for name in parameters) or "NULL"
+
+
 def all_attempts(read: Read) -> list[AttemptRow]:
     """Return all attempts on all messages, oldest first. The database must be small."""
     return _attempts(read(f"SELECT {_ATTEMPT} FROM attempts ORDER BY began_at, id", {}))  # noqa: S608
