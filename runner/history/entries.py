@@ -37,6 +37,8 @@ class HistoryEntry:
     type: str
     #: The facts in ``what`` by name, with durations in seconds.
     details: dict[str, Any] = field(default_factory=dict)
+    #: The row from which the entry was made. A replay has the row of the first attempt after the replay.
+    row: EventRow | AttemptRow | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_published(self) -> bool:
@@ -130,7 +132,7 @@ def _publish_entry(event: EventRow) -> HistoryEntry:
         "causation_id": event.causation_id,
     }
     return HistoryEntry(
-        event.published_at, "published", f"{event.type or 'an event'} published{by}", event.type, details
+        event.published_at, "published", f"{event.type or 'an event'} published{by}", event.type, details, event
     )
 
 
@@ -139,7 +141,7 @@ def _replay_entry(one: AttemptRow) -> HistoryEntry:
     again = "" if one.replays == 1 else f", for the {_ordinal(one.replays)} time"
     what = f"{one.message_type or 'a message'} replayed to {one.queue}{again}"
     details = {"message_id": one.message_id, "queue": one.queue, "replays": one.replays}
-    return HistoryEntry(at, "replayed", what, one.message_type, details)
+    return HistoryEntry(at, "replayed", what, one.message_type, details, one)
 
 
 def _attempt_entry(one: AttemptRow) -> HistoryEntry:
@@ -162,6 +164,7 @@ def _attempt_entry(one: AttemptRow) -> HistoryEntry:
         "message_id": one.message_id,
         "service": one.service,
         "instance": one.instance,
+        "pid": one.pid,
         "queue": one.queue,
         "attempt": one.attempt,
         "redelivered": one.redelivered,
@@ -174,7 +177,7 @@ def _attempt_entry(one: AttemptRow) -> HistoryEntry:
         details["error"] = one.error
     if one.outcome == "retried":
         details["again_in"] = (one.delay or 0) / 1000
-    return HistoryEntry(one.ended_at, one.outcome, what, one.message_type, details)
+    return HistoryEntry(one.ended_at, one.outcome, what, one.message_type, details, one)
 
 
 def _delay(milliseconds: int) -> str:

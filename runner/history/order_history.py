@@ -64,6 +64,9 @@ class OrderHistory:
     dead_lettered: Sequence[DeadLetteredDelivery]
     waiting: Sequence[WaitingDelivery]
     totals: Totals
+    #: The rows from which the history was built.
+    events: Sequence[EventRow] = ()
+    attempts: Sequence[AttemptRow] = ()
 
 
 def read_history(read: Read, order: str) -> OrderHistory | None:
@@ -95,7 +98,8 @@ def build_history(
     decision, status = decisions[-1] if decisions else (None, FAILED if is_failed else ACCEPTED)
     decided = max(0, decisions[0][0].at - begun[0].at) if begun and decisions else None
     decided_by = None if decision is None else decision.type
-    return OrderHistory(order, status, decided_by, entries, dead_lettered, waiting, _totals(decided, attempts))
+    totals = _totals(decided, attempts)
+    return OrderHistory(order, status, decided_by, entries, dead_lettered, waiting, totals, events, attempts)
 
 
 def as_json(found: OrderHistory) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class AttemptReport(BaseModel):
     ended_at: Milliseconds
     redelivered: bool
     replayed_at: Milliseconds | None
+    #: Workers of an earlier version do not report their process ids.
+    pid: Count | None = None
 
 
 def record_message(message: Message, store: MessageStore) -> None:

@@ -34,7 +34,7 @@ DEAD_LETTERED, _FORMER_DEAD_LETTERED = "dead_lettered", "parked"
 _EVENT = "id, type, order_id, published_at, exchange, routing_key, app_id, causation_id, content_type, headers, body"
 _ATTEMPT = (
     "order_id, message_id, message_type, queue, service, instance, attempt, replays, outcome, error, delay, sent_at,"
-    " began_at, ended_at, redelivered, replayed_at"
+    " began_at, ended_at, redelivered, replayed_at, pid"
 )
 
 
@@ -75,6 +75,8 @@ class AttemptRow:
     ended_at: int
     redelivered: bool
     replayed_at: int | None
+    #: The process id of the instance, or None if it is unknown.
+    pid: int | None = None
 
 
 #: The kind of each column, by the type annotation of the corresponding field.

@@ -62,5 +62,7 @@ attempts = Table(
     Column("redelivered", Boolean, nullable=False),
     #: The time of the latest replay.
     Column("replayed_at", BigInteger),
+    #: The process id of the instance. NULL for a discarded message, and for attempts that earlier versions recorded.
+    Column("pid", Integer),
     Index("attempts_by_order", "order_id", "began_at"),
 )

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 #: The latest migration, defined here because ``runner.history.reader`` must not import SQLAlchemy.
-REVISION = "0004"
+REVISION = "0005"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -72,6 +73,7 @@ class AttemptRecorder:
             "ended_at": times[1],
             "redelivered": message.redelivered,
             "replayed_at": milliseconds_of(message.headers.get(REPLAYED_AT)),
+            "pid": os.getpid(),
         }
         # Each run of the handler is a separate attempt, even for the same delivery.
         which = f"{message.queue}/{message.id}/{self._instance}/{times[0]}"

@@ -24,7 +24,7 @@ def place(
     engine: Engine, order: str, at: int, body: Any, *types: str, causes: bool = True, outcome: str | None = None
 ) -> None:
     """Write an order that began ``at`` ms after the others, with the events ``types`` and one attempt."""
-    about = {"order_id": order, "content_type": None, "headers": {}, "exchange": "x", "app_id": "shop"}
+    about: dict[str, Any] = {"order_id": order, "content_type": None, "headers": {}, "exchange": "x", "app_id": "shop"}
     rows = [
         {
             **about, "id": f"{order}-{number}", "type": kind, "published_at": T0 + at + number, "routing_key": kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -87,7 +88,7 @@ def test_a_report_becomes_the_row_of_an_attempt() -> None:
         "id": "n1", "order_id": "o1", "message_id": "m1", "message_type": "order.created", "queue": "audit.events",
         "service": "payment", "instance": "payment.1", "attempt": 1, "replays": 0, "outcome": "retried",
         "error": "why", "delay": 1000, "sent_at": 5, "began_at": 10, "ended_at": 20, "redelivered": False,
-        "replayed_at": None,
+        "replayed_at": None, "pid": os.getpid(),
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ EVENT = {
 ATTEMPT = {
     "order_id": "o", "message_id": "m", "message_type": "t", "queue": "q", "service": "s", "instance": "s.1",
     "attempt": 1, "replays": 0, "outcome": "handled", "error": None, "delay": None, "sent_at": None, "began_at": 1,
-    "ended_at": 2, "redelivered": 0, "replayed_at": None,
+    "ended_at": 2, "redelivered": 0, "replayed_at": None, "pid": None,
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_an_event_with_a_wrong_type_is_named_with_its_column(column: str, value:
     ("column", "value"),
     [
         ("attempt", "x"), ("began_at", None), ("ended_at", 1e300), ("delay", "a"), ("replays", b""), ("queue", 5),
-        ("outcome", "nope"), ("outcome", 5), ("redelivered", "no"), ("replayed_at", 0.5),
+        ("outcome", "nope"), ("outcome", 5), ("redelivered", "no"), ("replayed_at", 0.5), ("pid", "x"),
     ],
 )  # fmt: skip
 def test_an_attempt_with_a_wrong_type_is_named_with_its_column(column: str, value: Any) -> None:
