@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -160,6 +161,8 @@ def take_foreground() -> None:
 
 #: The minimum number of messages for a progress bar.
 LONG = 5000
+#: Seconds between two progress lines.
+LINE_INTERVAL = 1.0
 
 
 def warn(text: str) -> None:
@@ -168,17 +171,46 @@ def warn(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str, total: int, *, is_long: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(
+    label: str, total: int, *, is_long: bool = False, is_asked: bool = False
+) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on standard error. Yield a function to call with the number of finished items.
 
-    No bar is shown if standard error is not a terminal or the number of items is small.
+    If standard error is not a terminal, lines such as ``replaying: 54 of 84`` replace the bar, but only if ``is_asked``
+    is true. Nothing is shown if the number of items is small, unless ``is_long`` or ``is_asked`` is true.
     """
-    if not sys.stderr.isatty() or (total < LONG and not is_long):
+    if not sys.stderr.isatty() and is_asked:
+        yield from _progress_lines(label, total)
+        return
+    if not sys.stderr.isatty() or (total < LONG and not is_long and not is_asked):
         yield lambda _: None
         return
     steps = max(1, total // 200)
     with click.progressbar(length=total, label=label, file=sys.stderr, show_pos=True, update_min_steps=steps) as bar:
         yield lambda done: bar.update(max(0, min(done, total) - bar.pos))
+
+
+def _progress_lines(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Print a line at the start and at the end, and a line each LINE_INTERVAL between them if the number changes."""
+    done, printed, printed_at = 0, -1, 0.0
+
+    def report() -> None:
+        nonlocal printed, printed_at
+        if printed != done:
+            printed, printed_at = done, time.monotonic()
+            click.echo(f"{label}: {done} of {total}", err=True)
+
+    def show(number: int) -> None:
+        nonlocal done
+        done = max(done, min(number, total))
+        if time.monotonic() - printed_at >= LINE_INTERVAL:
+            report()
+
+    report()
+    try:
+        yield show
+    finally:
+        report()
 
 
 class StopRequest:

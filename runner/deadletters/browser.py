@@ -1,4 +1,4 @@
-"""Readers of a dead-letter queue. A browser only reads messages. A remover removes messages with known fingerprints.
+"""Readers of a dead-letter queue. A browser only reads messages. A remover removes known messages.
 
 A reader receives messages without acknowledging them. When the reader's channel closes, the broker requeues every
 unacked message at its original position.
@@ -19,7 +19,7 @@ from runner.amqp.ack_batching import AckBatch
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
 from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
-from runner.deadletters.json_record import fingerprint
+from runner.deadletters.json_record import digest
 from runner.errors import RunnerError
 
 #: The prefetch count of a consumer. This is AMQP's maximum, because quorum queues replace 0 (no limit) with 2000.
@@ -213,7 +213,7 @@ class Browser(Reader):
 
 
 class Remover(Reader):
-    """A reader that removes messages by fingerprint. ``known`` contains the number of messages per fingerprint."""
+    """A reader that removes messages by digest. ``known`` contains the number of messages per digest."""
 
     def __init__(self, url: str, queue: str, known: Counter[bytes], on_removed: Callable[[int], None]) -> None:
         super().__init__(url, queue)
@@ -226,7 +226,7 @@ class Remover(Reader):
         return self.seen - self.answered + self._acks.waiting
 
     def _on_message(self, tag: int, message: DeadLetter) -> None:
-        mark = fingerprint(message)
+        mark = digest(message)
         if not self._known[mark]:
             return
         self._known[mark] -= 1

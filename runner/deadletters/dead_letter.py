@@ -11,6 +11,7 @@ import pika
 
 from runner.amqp.properties import PROPERTIES
 from runner.headers import (
+    ATTEMPT,
     DEATH,
     FAILED_AT,
     FIRST_DEATH_REASON,
@@ -90,13 +91,16 @@ class DeadLetter:
         return bool(self.deaths) or (FIRST_DEATH_REASON in self.headers and FAILED_AT not in self.headers)
 
     @property
+    def broker_reason(self) -> str:
+        """The broker's word for its reason, such as ``expired``, or an empty string if the header is missing."""
+        return text_of(self.deaths[0].get("reason") if self.deaths else self.headers.get(FIRST_DEATH_REASON))
+
+    @property
     def error(self) -> str:
         """The reason why the message was dead-lettered, as text."""
         if self.is_dead_lettered_by_broker:
-            reason = self.deaths[0].get("reason") if self.deaths else self.headers[FIRST_DEATH_REASON]
-            return (
-                f"dead-lettered by the broker: {_BROKER_REASONS.get(text_of(reason)) or text_of(reason) or NO_REASON}"
-            )
+            reason = self.broker_reason
+            return f"dead-lettered by the broker: {_BROKER_REASONS.get(reason) or reason or NO_REASON}"
         return text_of(self.headers.get(LAST_ERROR)) or NO_REASON
 
     @property
@@ -121,6 +125,11 @@ class DeadLetter:
         if isinstance(keys, list) and keys:
             return text_of(first.get("exchange")), text_of(keys[0])
         return "", None
+
+    @property
+    def attempts(self) -> int:
+        """The number of the last attempt, or 0 if no attempt is known."""
+        return count_of(self.trusted_headers.get(ATTEMPT))
 
     @property
     def replays(self) -> int:

@@ -21,9 +21,9 @@ from runner.cli.export_file import ExportFile, in_a_folder, named_by_time
 from runner.cli.terminal import progress, warn
 from runner.deadletters.browser import Remover
 from runner.deadletters.dead_letter import DeadLetter
-from runner.deadletters.json_record import fingerprint, record_of
+from runner.deadletters.json_record import digest, record_of
 from runner.deadletters.open_queues import OpenQueues, opened
-from runner.deadletters.selection import check_selection, nothing, selecting, selection_of
+from runner.deadletters.selection import PROGRESS, check_selection, nothing, selecting, selection_of
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, BrokerRefused
 from runner.escape import json_text
 from runner.headers import ATTEMPT, count_of, name_of
@@ -43,28 +43,31 @@ DISCARDED_BY = "desk"
     help="Write to this new file instead of var/discarded-TIME.jsonl.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@PROGRESS
 @click.pass_obj
 def discard(
     folder: Path,
     queue: str | None,
     match: str | None,
+    fingerprint: str | None,
     ids: tuple[str, ...],
     everything: bool,
     path: Path | None,
     yes: bool,
+    shows_progress: bool,
 ) -> None:
     """Write dead letters to a file as JSON lines, ask for confirmation, and remove the messages from their queues.
 
     Messages are removed only after the file has been written to disk. If a service records attempts, a note about each
     discarded message is first added to the order history.
     """
-    check_selection(queue, match, ids, everything)
+    check_selection(queue, match, fingerprint, ids, everything)
     if not yes and not sys.stdin.isatty():
         raise click.UsageError(
             "standard input is not a terminal, so the command cannot ask for confirmation; use --yes"
         )
     with opened(folder, queue) as there:
-        selection = selection_of(there, match, ids)
+        selection = selection_of(there, match, fingerprint, ids)
         file = ExportFile(path or named_by_time(there.project.var, "discarded"))
         written: dict[str, Counter[bytes]] = {}
         notes = _Notes()
@@ -72,7 +75,7 @@ def discard(
         def keep(message: DeadLetter, origin: str | None) -> None:
             if selection.matches(message, origin):
                 file.write(json_text(record_of(message, origin)))
-                written.setdefault(message.queue, Counter())[fingerprint(message)] += 1
+                written.setdefault(message.queue, Counter())[digest(message)] += 1
 
         try:
             there.read(keep, "writing")
@@ -97,7 +100,7 @@ def discard(
             click.echo(nothing(there, "discarded", selection))
             sys.exit(EXIT_FAILURE if there.hidden else 0)
         removed = 0
-        with progress("discarding", total) as show_done:
+        with progress("discarding", total, is_asked=shows_progress) as show_done:
             for name, marks in written.items():
                 before = removed
                 remover = Remover(there.url, name, marks, partial(_show_beyond, show_done, before))

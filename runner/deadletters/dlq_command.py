@@ -11,12 +11,14 @@ from runner.cli.export_file import ExportFile, in_a_folder
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.discard_command import discard
 from runner.deadletters.grouping import GroupedDeadLetters
-from runner.deadletters.json_record import iso, record_of
+from runner.deadletters.json_record import group_record, record_of
 from runner.deadletters.message_text import table, whole
 from runner.deadletters.open_queues import opened
 from runner.deadletters.replay_command import replay
 from runner.deadletters.selection import (
+    FINGERPRINT,
     QUEUE,
+    Selection,
     begins,
     empty,
     nothing,
@@ -46,29 +48,25 @@ dlq.add_command(replay)
 dlq.add_command(discard)
 
 
-@dlq.command("list", short_help="List dead letters by queue and error.")
+@dlq.command("list", short_help="List dead letters by queue and cause.")
+@FINGERPRINT
 @QUEUE
 @_json
 @click.pass_obj
-def list_(folder: Path, queue: str | None, as_json: bool) -> None:
-    """List dead letters by queue and error, with counts and the times of the first and last message.
+def list_(folder: Path, fingerprint: str | None, queue: str | None, as_json: bool) -> None:
+    """List dead letters in groups by queue, exception and the line of the plugin that raised the exception.
 
-    The QUEUE column shows the queue in which the messages failed. Errors that differ only in ids or numbers form one
-    group, with the latest error as the example. Exits with 1 if no dead letter is visible but another consumer may have
-    unacked messages.
+    The QUEUE column shows the queue in which the messages failed. The FINGERPRINT column identifies the group in other
+    commands. If no line of a plugin is known, errors that differ only in ids or numbers form one group. Each group
+    shows its latest error. Exits with 1 if no dead letter is visible but another consumer may have unacked messages.
     """
     grouped = GroupedDeadLetters()
     with opened(folder, queue) as there:
-        there.read(grouped.add)
+        selection = Selection(None, None, there.origin, fingerprint)
+        there.read(lambda message, origin: grouped.add(message, origin) if selection.matches(message, origin) else None)
     groups = grouped.groups()
     if as_json:
-        found = [
-            {
-                "queue": one.queue, "origin": one.origin, "error": one.error, "count": one.count,
-                "first": iso(one.first), "last": iso(one.last), "latest_id": one.example,
-            }
-            for one in groups
-        ]  # fmt: skip
+        found = [group_record(one) for one in groups]
         click.echo(json_text({"messages": grouped.count, "groups": found}, indent=2))
     if not groups and there.hidden:
         for line in unseen(there):
@@ -77,7 +75,7 @@ def list_(folder: Path, queue: str | None, as_json: bool) -> None:
     if as_json:
         return
     if not groups:
-        click.echo(empty(there))
+        click.echo(empty(there) if fingerprint is None else f"no dead letters with the fingerprint {fingerprint}")
         return
     for line in table(groups, grouped.prefixes([one.example for one in groups])):
         click.echo(line)
@@ -116,11 +114,18 @@ def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None
     help="Write to this new file instead of standard output.",
 )  # fmt: skip
 @click.pass_obj
-def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, ...], path: Path | None) -> None:
+def export(
+    folder: Path,
+    queue: str | None,
+    match: str | None,
+    fingerprint: str | None,
+    ids: tuple[str, ...],
+    path: Path | None,
+) -> None:
     """Export all or selected dead letters as JSON lines. The messages remain in their queues."""
     file, count = (ExportFile(path) if path is not None else None), 0
     with opened(folder, queue) as there:
-        selection = selection_of(there, match, ids)
+        selection = selection_of(there, match, fingerprint, ids)
 
         def keep(message: DeadLetter, origin: str | None) -> None:
             nonlocal count

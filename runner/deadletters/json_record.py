@@ -7,11 +7,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from runner.deadletters.dead_letter import DeadLetter, text_of
+from runner.deadletters.grouping import DeadLetterGroup
 from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, Timestamp, Undecoded, seconds_of
 
 _COUNTERS = (DELIVERY_COUNT, ACQUIRED_COUNT)
@@ -63,7 +65,28 @@ def record_of(message: DeadLetter, origin: str | None) -> dict[str, Any]:
     }
 
 
-def fingerprint(message: DeadLetter) -> bytes:
+def group_record(group: DeadLetterGroup) -> dict[str, Any]:
+    """Return a group of dead letters as JSON. Spans of numbers are lists of the smallest and the largest number."""
+    frame = group.cause.frame
+    return {
+        "queue": group.queue,
+        "origin": group.origin,
+        "error": group.error,
+        "count": group.count,
+        "first": iso(group.first),
+        "last": iso(group.last),
+        "latest_id": group.example,
+        "fingerprint": group.cause.fingerprint,
+        "exception": group.cause.exception or None,
+        "frame": None if frame is None else asdict(frame),
+        "kinds": len(group.kinds),
+        "attempts": group.attempts,
+        "replays": group.replays,
+        "last_hour": group.last_hour,
+    }
+
+
+def digest(message: DeadLetter) -> bytes:
     """Return a hash that does not change when the message is read again. Different messages have different hashes."""
     # A quorum queue adds delivery counts to a redelivered message, and may reorder its headers.
     headers = {name: value for name, value in message.headers.items() if name not in _COUNTERS}

@@ -14,6 +14,7 @@ import click
 from runner import escape
 from runner.cli.terminal import has_colour
 from runner.deadletters.dead_letter import DeadLetter, text_of
+from runner.deadletters.fingerprint import cause_of
 from runner.deadletters.grouping import DeadLetterGroup
 from runner.deadletters.json_record import plain
 from runner.escape import json_text
@@ -37,9 +38,14 @@ from runner.topology.plan import counted
 MOST_GROUPS = 50
 #: The minimum terminal width for the FIRST column. On a narrower terminal, the error is more useful than this column.
 NARROW = 110
-#: The minimum width of the error. If less room remains, the FIRST column is omitted, and then the LAST column.
+#: The minimum width of the error on a terminal. A column in _OPTIONAL is omitted if less room would remain.
 LEAST_ERROR = 20
-_HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
+_HEAD = (
+    "QUEUE", "COUNT", "ATTEMPTS", "REPLAYS", "FIRST", "LAST", "LATEST ID", "FINGERPRINT", "RAISED AT", "ERROR",
+)  # fmt: skip
+#: The columns that a narrow terminal may omit, the most useful column first.
+_OPTIONAL = ("FINGERPRINT", "RAISED AT", "LAST", "ATTEMPTS", "REPLAYS", "FIRST")
+_NUMBERS = frozenset({"COUNT", "ATTEMPTS", "REPLAYS"})
 _UNKNOWN = "(unknown)"
 
 
@@ -65,7 +71,7 @@ def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[st
     columns = _columns(widths, room)
     lines = []
     for number, row in enumerate(rows):
-        cells = [row[at].rjust(widths[at]) if _HEAD[at] == "COUNT" else row[at].ljust(widths[at]) for at in columns]
+        cells = [row[at].rjust(widths[at]) if _HEAD[at] in _NUMBERS else row[at].ljust(widths[at]) for at in columns]
         line = "  ".join([*cells, row[-1]])
         line = line if room is None else cut(line, room)
         lines.append(click.style(line, bold=True) if number == 0 and has_colour() else line)
@@ -77,19 +83,31 @@ def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[st
 
 def _columns(widths: Sequence[int], room: int | None) -> list[int]:
     """Return the indexes of the columns that are shown before the error."""
-    columns = list(range(len(widths)))
-    for name, least in (("FIRST", NARROW), ("LAST", 0)):
-        if room is not None and (room < least or room - sum(widths[at] + 2 for at in columns) < LEAST_ERROR):
-            columns.remove(_HEAD.index(name))
-    return columns
+    if room is None:
+        return list(range(len(widths)))
+    columns = [at for at in range(len(widths)) if _HEAD[at] not in _OPTIONAL]
+    for name in _OPTIONAL:
+        more = [*columns, _HEAD.index(name)]
+        if room - sum(widths[at] + 2 for at in more) >= LEAST_ERROR and (name != "FIRST" or room >= NARROW):
+            columns = more
+    return sorted(columns)
 
 
 def _row(group: DeadLetterGroup, prefix: str) -> tuple[str, ...]:
     origin = group.origin or f"{group.queue} {_UNKNOWN}"
     return (
-        one_line(origin), str(group.count), moment(group.first), moment(group.last), one_line(prefix),
+        one_line(origin), str(group.count), span(group.attempts), span(group.replays), moment(group.first),
+        moment(group.last), one_line(prefix), group.cause.fingerprint, one_line(group.cause.frame or "-"),
         one_line(group.error),
     )  # fmt: skip
+
+
+def span(numbers: tuple[int, int] | None) -> str:
+    """Return two numbers as text, such as ``4-8``, or as ``4`` if the numbers are equal. Return ``-`` for None."""
+    if numbers is None:
+        return "-"
+    least, most = numbers
+    return str(least) if least == most else f"{least}-{most}"
 
 
 def cut(text: str, width: int) -> str:
@@ -135,6 +153,7 @@ def _facts(message: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
     replays = None
     if message.replays:
         replays = f"{message.replays}, the last at {moment(seconds_of(message.replayed_at))}"
+    cause = cause_of(message, origin)
     own_error = headers.get(LAST_ERROR) if message.is_dead_lettered_by_broker else None
     return [
         ("id", message.id),
@@ -153,6 +172,8 @@ def _facts(message: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
         ("previous error", own_error),
         ("first error", headers.get(FIRST_ERROR)),
         ("exception", headers.get(EXCEPTION)),
+        ("raised at", cause.frame),
+        ("fingerprint", cause.fingerprint),
         ("service", service),
         ("crashes", headers.get(CRASHES)),
         ("signal", headers.get(SIGNAL)),

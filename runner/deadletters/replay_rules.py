@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.deadletters.dead_letter import DeadLetter
-from runner.deadletters.json_record import fingerprint
+from runner.deadletters.json_record import digest
 from runner.deadletters.origins import Origins
 from runner.deadletters.selection import Selection
 from runner.headers import (
@@ -74,7 +74,10 @@ class ReplayRules:
     started: int
     #: True to include messages that were already replayed MOST_REPLAYS times.
     include_replayed: bool = False
-    #: The fingerprint of the only message to replay, or None for any message.
+    #: Messages that were replayed at this time or later are skipped. In milliseconds since the epoch, or None for the
+    #: start of the replay.
+    since: int | None = None
+    #: The digest of the only message to replay, or None for any message.
     only: bytes | None = None
 
     def judge(self, message: DeadLetter) -> tuple[str | None, str | None]:
@@ -85,9 +88,10 @@ class ReplayRules:
         origin = self.places.origin_of(message)
         if not self.selection.matches(message, origin):
             return None, None
-        if self.started <= message.replayed_at < self.started + LONGEST_RUN:
-            return None, None  # the message failed again after this replay had sent it
-        if self.only is not None and fingerprint(message) != self.only:
+        since = self.started if self.since is None else min(self.since, self.started)
+        if since <= message.replayed_at < self.started + LONGEST_RUN:
+            return None, None  # the message failed again after this replay, or the continued replay, had sent it
+        if self.only is not None and digest(message) != self.only:
             return None, None
         if self.selection.ids is None and not self.include_replayed and message.replays >= MOST_REPLAYS:
             return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.fingerprint import LENGTH, cause_of
 from runner.deadletters.open_queues import OpenQueues
 from runner.errors import RunnerError
 from runner.headers import LAST_ERROR
@@ -33,6 +35,8 @@ class Selection:
     match: str | None = None
     #: The queue in which the message failed, or None for any queue.
     origin: str | None = None
+    #: The fingerprint of a group, or None for all groups.
+    fingerprint: str | None = None
 
     def matches(self, message: DeadLetter, origin: str | None) -> bool:
         """Return True if a message that failed in ``origin`` is selected."""
@@ -40,7 +44,14 @@ class Selection:
             return False
         if self.ids is not None and message.id not in self.ids:
             return False
-        return self.match is None or _occurs(self.match, message)
+        if self.match is not None and not _occurs(self.match, message):
+            return False
+        return self.fingerprint is None or cause_of(message, origin).fingerprint == self.fingerprint
+
+    @property
+    def is_of_queue(self) -> bool:
+        """True if the selection depends only on the queue."""
+        return self.ids is None and self.match is None and self.fingerprint is None
 
 
 def _occurs(text: str, message: DeadLetter) -> bool:
@@ -96,6 +107,20 @@ QUEUE = click.option(
 )
 
 
+def _fingerprint(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and re.fullmatch(f"[0-9a-f]{{{LENGTH}}}", value) is None:
+        raise click.BadParameter(
+            f"not a fingerprint, {value!r}; allowed: {LENGTH} hexadecimal digits, as printed by dlq list"
+        )
+    return value
+
+
+FINGERPRINT = click.option(
+    "--fingerprint", metavar="ID", callback=_fingerprint,
+    help="Select the group with this fingerprint, as printed by dlq list.",
+)  # fmt: skip
+
+
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for selecting dead letters to a command."""
     for option in (
@@ -108,10 +133,18 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
             "--match", metavar="TEXT",
             help="Select messages that contain TEXT, ignoring case, in the error, type, id, correlation id or body.",
         ),
+        FINGERPRINT,
         QUEUE,
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+#: The option of the commands that can show their progress to another program.
+PROGRESS = click.option(
+    "--progress", "shows_progress", is_flag=True,
+    help="Show the progress on standard error. If standard error is not a terminal, print a line each second.",
+)  # fmt: skip
 
 
 def begins(message: DeadLetter, beginnings: Sequence[str]) -> bool:
@@ -119,14 +152,16 @@ def begins(message: DeadLetter, beginnings: Sequence[str]) -> bool:
     return message.id.startswith(tuple(beginnings)) or message.correlation_id.startswith(tuple(beginnings))
 
 
-def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], everything: bool) -> None:
+def check_selection(
+    queue: str | None, match: str | None, fingerprint: str | None, ids: tuple[str, ...], everything: bool
+) -> None:
     """Raise click.UsageError if the selection for a command that changes queues is missing or contradictory."""
-    if not (everything or queue or match or ids):
-        raise click.UsageError("no messages selected; use --queue, --match, --id or --all")
+    if not (everything or queue or match or fingerprint or ids):
+        raise click.UsageError("no messages selected; use --queue, --match, --fingerprint, --id or --all")
     if "" in ids:
         raise click.UsageError("--id: empty; allowed: a message id, a correlation id, or a prefix")
-    if everything and (match is not None or ids):
-        raise click.UsageError("--all selects every message; remove --all, or remove --match and --id")
+    if everything and (match is not None or fingerprint is not None or ids):
+        raise click.UsageError("--all selects every message; remove --all, or remove --match, --fingerprint and --id")
 
 
 def whole_ids(there: OpenQueues, beginnings: Sequence[str], found: Iterable[tuple[str, str]]) -> frozenset[str]:
@@ -146,10 +181,12 @@ def whole_ids(there: OpenQueues, beginnings: Sequence[str], found: Iterable[tupl
         raise
 
 
-def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, is_single: bool = False) -> Selection:
+def selection_of(
+    there: OpenQueues, match: str | None, fingerprint: str | None, ids: tuple[str, ...], *, is_single: bool = False
+) -> Selection:
     """Return the selection for these options, with full ids. Raises RunnerError for an unknown or ambiguous id."""
     if not ids:
-        return Selection(None, match, there.origin)
+        return Selection(None, match, there.origin, fingerprint)
     begun: Counter[tuple[str, str]] = Counter()
 
     def each(message: DeadLetter, _: str | None) -> None:
@@ -163,7 +200,7 @@ def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, 
         raise RunnerError(f"correlation id {ids[0]!r} is ambiguous; {len(wanted)} dead letters match: {listed}")
     if is_single and (times := sum(count for (one, _), count in begun.items() if one in wanted)) > 1:
         raise RunnerError(f"message id {ids[0]!r} is ambiguous, because {times} dead letters match; use --queue")
-    return Selection(wanted, match, there.origin)
+    return Selection(wanted, match, there.origin, fingerprint)
 
 
 def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0) -> str:
@@ -176,8 +213,7 @@ def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0)
         return f"nothing {done}: {which} dead-lettered"
     if there.hidden:
         return f"nothing {done} for now: {_other_consumer(there.hidden)}"
-    is_named = there.queue is not None and selection.ids is None and selection.match is None
-    if there.total and not is_named:
+    if there.total and not (there.queue is not None and selection.is_of_queue):
         return f"nothing {done}: no dead letter matches the selection"
     return f"nothing {done}: {empty(there)}"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: S
     code, output = shop.run("dlq", "list")
     assert code == 0
     lines = output.splitlines()
-    assert lines[0].split() == ["QUEUE", "COUNT", "FIRST", "LAST", "LATEST", "ID", "ERROR"]
+    head = ["QUEUE", "COUNT", "ATTEMPTS", "REPLAYS", "FIRST", "LAST", "LATEST ID", "FINGERPRINT", "RAISED AT", "ERROR"]
+    assert re.split(" {2,}", lines[0]) == head
     assert lines[-1] == "5 dead letters; use dlq show ID for details"
     # Both names select the same messages, and only those of the shared dead-letter queue that failed in ``pay``.
     assert set(groups(shop, "--queue", "pay.dlq")) == set(groups(shop, "--queue", "pay"))
@@ -84,6 +86,48 @@ def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: S
     code, output = shop.run("dlq", "list", "--queue", "stok")
     assert code == 2
     assert "'stok'; did you mean 'stock'?" in output
+
+
+def test_a_group_is_selected_by_its_fingerprint_and_the_progress_is_printed_on_request(shop: Shop) -> None:
+    raised = {"x-traceback": '  File "/srv/plugins/payment.py", line 64, in charge\n    raise Retry()'}
+    publish(
+        shop.vhost.url, "pay.dlq", [failed("a1", **raised), failed("a2", error="no answer", **raised), failed("b1")]
+    )
+    found = groups(shop)
+    one, other = found["pay", "no answer"], found["pay", "gateway timed out"]
+    assert (one["frame"], one["kinds"], one["attempts"], one["replays"]) == (
+        {"file": "plugins/payment.py", "line": 64, "function": "charge"}, 2, [2, 2], [0, 0],
+    )  # fmt: skip
+    assert "  plugins/payment.py:64 in charge  no answer" in shop.run("dlq", "list")[1]
+    assert f"fingerprint     {one['fingerprint']}" in shop.run("dlq", "show", "a1")[1]
+    mark = ("--fingerprint", one["fingerprint"])
+    assert list(groups(shop, *mark)) == [("pay", "no answer")]
+    assert [json.loads(line)["id"] for line in shop.run("dlq", "export", *mark)[1].splitlines()] == ["a1", "a2"]
+    assert shop.run("dlq", "replay", *mark, "--progress") == (
+        0,
+        "replaying: 0 of 2\nreplaying: 2 of 2\n2 messages replayed\n",
+    )
+    assert shop.run("dlq", "list", *mark) == (0, f"no dead letters with the fingerprint {one['fingerprint']}\n")
+    assert shop.run("dlq", "replay", *mark) == (0, "nothing replayed: no dead letter matches the selection\n")
+    for arguments in (("replay", "--fingerprint", "a1"), ("replay", "--all", *mark), ("list", "--fingerprint", "")):
+        assert shop.run("dlq", *arguments)[0] == 2
+    code, output = shop.run("dlq", "discard", "--fingerprint", other["fingerprint"], "--yes", "--progress")
+    assert (code, output.splitlines()[:-1]) == (0, ["discarding: 0 of 1", "discarding: 1 of 1"])
+    assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
+    assert held(shop.vhost.url, "pay.dlq") == [0]
+
+
+def test_a_continued_replay_skips_the_messages_that_have_failed_again(shop: Shop) -> None:
+    began = 1_790_000_000_500
+    again, before = ({"x-replays": 1, "x-replayed-at": began + more} for more in (0, -1))
+    publish(shop.vhost.url, "pay.dlq", [failed("a1", **again), failed("a2", **before), failed("a3")])
+    when = datetime.fromtimestamp(began / 1000, UTC).isoformat()
+    code, output = shop.run("dlq", "replay", "--all", "--skip-replayed-since", when)
+    assert (code, output) == (0, "2 messages replayed\n")
+    assert take_all(shop.vhost.url, "pay.dlq") == ["a1"]
+    code, output = shop.run("dlq", "replay", "--all", "--skip-replayed-since", "noon")
+    assert code == 2
+    assert "not a time, 'noon'; allowed: a time in ISO 8601, such as 2026-11-25T18:23:12Z" in output
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
@@ -159,7 +203,7 @@ def test_only_selected_messages_are_replayed_each_to_the_queue_in_which_it_faile
     publish(shop.vhost.url, "lost", [failed("c1", queue="mail"), failed("d1", queue="stock")])
     code, output = shop.run("dlq", "replay")
     assert code == 2
-    assert "no messages selected; use --queue, --match, --id or --all" in output
+    assert "no messages selected; use --queue, --match, --fingerprint, --id or --all" in output
     assert shop.run("dlq", "replay", "--all", "--match", "x")[0] == 2
     assert shop.run("dlq", "replay", "--match", "valueerror: NO currency") == (0, "1 message replayed\n")
     assert shop.run("dlq", "replay", "--queue", "stock") == (0, "1 message replayed\n")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runner.deadletters.dead_letter import NO_REASON, DeadLetter
 from runner.deadletters.grouping import GroupedDeadLetters
-from runner.deadletters.json_record import fingerprint, plain, record_of
+from runner.deadletters.json_record import digest, plain, record_of
 from runner.deadletters.message_text import table, whole
 from runner.deadletters.origins import Origins
 from runner.deadletters.selection import NotDeadLettered, Selection, resolve
@@ -126,10 +126,10 @@ def test_a_message_without_an_id_always_gets_the_same_one() -> None:
     assert failed(message_id=None, body=b"other").id != one.id
 
 
-def test_a_fingerprint_depends_only_on_the_content() -> None:
+def test_a_digest_depends_only_on_the_content() -> None:
     one = failed({"b": 1, "a": AT, "x-delivery-count": 1})
-    assert fingerprint(one) == fingerprint(failed({"a": AT, "b": 1, "x-delivery-count": 7, "x-acquired-count": 1}))
-    assert len({fingerprint(one), fingerprint(failed({"b": 1})), fingerprint(failed({"b": 1}, body=b"x"))}) == 3
+    assert digest(one) == digest(failed({"a": AT, "b": 1, "x-delivery-count": 7, "x-acquired-count": 1}))
+    assert len({digest(one), digest(failed({"b": 1})), digest(failed({"b": 1}, body=b"x"))}) == 3
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_errors_that_differ_only_in_an_id_or_a_number_are_one_kind() -> None:
 @pytest.mark.parametrize(
     ("columns", "queue", "shown"),
     [
-        (200, "pay", "QUEUE COUNT FIRST LAST LATEST ID ERROR"),
-        (110, "payment.order.created.of.a.shop", "QUEUE COUNT LAST LATEST ID ERROR"),
-        (109, "pay", "QUEUE COUNT LAST LATEST ID ERROR"),
-        (90, "payment.order.created", "QUEUE COUNT LAST LATEST ID ERROR"),
-        (80, "payment.order.created.of.a.shop", "QUEUE COUNT LATEST ID ERROR"),
+        (200, "pay", "QUEUE COUNT ATTEMPTS REPLAYS FIRST LAST LATEST ID FINGERPRINT RAISED AT ERROR"),
+        (130, "pay", "QUEUE COUNT ATTEMPTS REPLAYS LAST LATEST ID FINGERPRINT RAISED AT ERROR"),
+        (115, "pay", "QUEUE COUNT LAST LATEST ID FINGERPRINT RAISED AT ERROR"),
+        (96, "payment.order.created", "QUEUE COUNT LAST LATEST ID FINGERPRINT ERROR"),
+        (75, "payment.order.created.of.a.shop", "QUEUE COUNT LATEST ID ERROR"),
         (40, "payment.order.created.of.a.shop.in.town", "QUEUE"),
     ],
 )
@@ -214,7 +214,8 @@ def test_a_terminal_shows_the_columns_that_fit_and_one_line_for_each_kind(
     terminal = SimpleNamespace(isatty=lambda: True)
     monkeypatch.setattr("runner.deadletters.message_text.sys", SimpleNamespace(stdout=terminal))
     desk = GroupedDeadLetters()
-    desk.add(failed({"x-last-error": "broke " * 100, "x-failed-at": 1}), queue)
+    headers = {"x-exception": "Retry", "x-traceback": '  File "/a/plugins/payment.py", line 7, in charge\n    x'}
+    desk.add(failed({"x-last-error": "broke " * 100, "x-failed-at": 1, **headers}), queue)
     lines = table(desk.groups(), ["m1"])
     assert " ".join(lines[0].split()).removesuffix(" …") == shown
     assert [len(line) <= columns for line in lines] == [True, True]

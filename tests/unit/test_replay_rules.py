@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runner.amqp.wire.property_codec import Properties
 from runner.deadletters import replay as replay_module
 from runner.deadletters.dead_letter import DeadLetter
-from runner.deadletters.json_record import fingerprint
+from runner.deadletters.json_record import digest
 from runner.deadletters.origins import Origins
 from runner.deadletters.replay_rules import UNLIMITED, Pace, ReplayRules, Tally, replayed_headers
 from runner.deadletters.selection import Selection
@@ -129,7 +129,7 @@ def test_a_message_returns_to_its_queue_or_stays_with_a_reason() -> None:
 
 
 def test_of_two_messages_with_one_id_only_the_shown_one_gets_another_body() -> None:
-    seen = ReplayRules(PLACES, Selection(frozenset({"m1"})), NOW, only=fingerprint(failed(tenant="a")))
+    seen = ReplayRules(PLACES, Selection(frozenset({"m1"})), NOW, only=digest(failed(tenant="a")))
     assert seen.judge(failed(tenant="a")) == ("pay", None)
     assert seen.judge(failed(tenant="b")) == (None, None)
 
