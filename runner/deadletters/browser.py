@@ -48,7 +48,7 @@ class Reader:
         self._queue, self._step, self._limit = queue, credit, limit
         # Because no message is acknowledged, each consumer receives all its messages before the next consumer is added.
         # A quorum queue requeues messages consumer by consumer, so the messages keep their order.
-        self._low = 1 if credit == MAX_PREFETCH else max(1, credit // 2)
+        self._low = 1 if credit in (MAX_PREFETCH, limit) else max(1, credit // 2)
         self._consumers: list[str] = []
         self._is_closing = False
         self._session = Session(url, "runner dlq", self._opened)
@@ -204,8 +204,10 @@ class Reader:
 class Browser(Reader):
     """A reader that passes each message to ``on_message``."""
 
-    def __init__(self, url: str, queue: str, on_message: Callable[[DeadLetter], None]) -> None:
-        super().__init__(url, queue)
+    def __init__(
+        self, url: str, queue: str, on_message: Callable[[DeadLetter], None], limit: int | None = None
+    ) -> None:
+        super().__init__(url, queue, credit=MAX_PREFETCH if limit is None else limit, limit=limit)
         self._show = on_message
 
     def _on_message(self, tag: int, message: DeadLetter) -> None:

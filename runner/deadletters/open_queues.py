@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,8 @@ from runner.topology.plan import counted
 DEAD = ".dlq"
 #: Seconds to wait for a busy queue to report its number of messages.
 COUNT_TIMEOUT = 8.0
+#: Seconds to wait for other clients that are reading dead letters, and between two looks.
+READERS_TIMEOUT, READERS_INTERVAL = 1.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,16 @@ class OpenQueues:
         """The total number of messages at the start of the command."""
         return sum(self.counts.values())
 
-    def read(self, on_message: Callable[[DeadLetter, str | None], None], label: str = "reading") -> None:
-        """Call ``on_message`` with each message and the queue in which it failed. No message is removed."""
+    def read(
+        self,
+        on_message: Callable[[DeadLetter, str | None], None],
+        label: str = "reading",
+        limit: int | None = None,
+    ) -> None:
+        """Call ``on_message`` with each message and the queue in which it failed. No message is removed.
+
+        ``limit`` is the maximum number of messages that are read from each queue.
+        """
         self.seen.clear()
         self.seen.update(dict.fromkeys(self.counts, 0))
         with progress(label, self.total) as show:
@@ -89,7 +100,7 @@ class OpenQueues:
                     on_message(message, origin)
 
             for queue in self.counts:
-                Browser(self.url, queue, each).run()
+                Browser(self.url, queue, each, limit).run()
 
 
 @contextlib.contextmanager
@@ -102,7 +113,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     objects = compile_topology(project.topology, project.consumed)
     places = Origins.of(objects)
     try:
-        queues, origin = places.choose(queue)
+        places.choose(queue)
     except KeyError:
         text = f"no dead-letter queue, and no queue with a dead-letter queue, is named {queue!r}"
         raise click.BadParameter(f"{text}; {one_of(queue or '', places.names)}", param_hint="--queue") from None
@@ -110,32 +121,66 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     # started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
-        unknown: dict[str, str] = {}
-        url, found = look(project.config.broker.url, queues, unknown)
-        management = Management(url, project.config.broker.management or management_url)
-        for reason in unknown.values():
-            warn(f"{reason}; dead letters in this queue are missing from the result, so run the command again")
-        made = _made(project, management) if None in found.values() else frozenset()
-        for name, counts in found.items():
-            if counts is None:
-                if name in made:
-                    warn(f"queue {name}: not on the broker yet; to create the queue, run apply or start the system")
-            elif counts.consumers:
-                warn(f"queue {name}: {counted(counts.consumers, 'other consumer')}; unacked messages cannot be read")
-        if queue is None:
-            _warn_of_orphans(url, management, {*places.origins, *(one.name for one in objects.queues)})
-        quorum = {one.name for one in objects.queues if one.type == QUORUM}
-        for name in [one for one in quorum & found.keys() if found[one] == QueueCounts(0, 0)]:
-            found[name] = _verified(name, url, management)
-        held = {name: counts.messages for name, counts in found.items() if counts is not None and counts.messages}
-        for name in held:
-            if (limit := _limit(name, objects, management)) is not None:
-                warn(
-                    f"queue {name}: a quorum queue with a delivery limit of {limit}; each read counts as a failed"
-                    " delivery, and the broker dead-letters or drops a message that exceeds the limit"
-                )
-        others = tuple(name for name, counts in found.items() if counts is not None and counts.consumers)
-        yield OpenQueues(project, url, management, places, held, origin, queue, others)
+        yield found_queues(project, objects, management_url, warn, queue)
+
+
+def found_queues(
+    project: Project,
+    objects: Objects,
+    management_url: str | None,
+    warn: Callable[[str], None],
+    queue: str | None = None,
+) -> OpenQueues:
+    """Return the dead-letter queues of a project, or only ``queue`` or its dead-letter queue.
+
+    ``objects`` is the compiled topology. ``warn`` is called with each reason why messages may be missing. Raises
+    KeyError for an unknown queue, and BrokerUnreachable if no broker answers.
+    """
+    places, broker = Origins.of(objects), project.config.broker
+    queues, origin = places.choose(queue)
+    unknown: dict[str, str] = {}
+    url, found = _counts_without_readers(broker.url, queues, unknown, project.consumed)
+    management = Management(url, broker.management or management_url)
+    for reason in unknown.values():
+        warn(f"{reason}; dead letters in this queue are missing from the result, so run the command again")
+    made = _made(project, management) if None in found.values() else frozenset()
+    for name, counts in found.items():
+        if counts is None:
+            if name in made:
+                warn(f"queue {name}: not on the broker yet; to create the queue, run apply or start the system")
+        elif counts.consumers:
+            warn(f"queue {name}: {counted(counts.consumers, 'other consumer')}; unacked messages cannot be read")
+    if queue is None:
+        _warn_of_orphans(url, management, {*places.origins, *(one.name for one in objects.queues)}, warn)
+    quorum = {one.name for one in objects.queues if one.type == QUORUM}
+    for name in [one for one in quorum & found.keys() if found[one] == QueueCounts(0, 0)]:
+        found[name] = _verified(name, url, management, warn)
+    held = {name: counts.messages for name, counts in found.items() if counts is not None and counts.messages}
+    for name in held:
+        if (limit := _limit(name, objects, management)) is not None:
+            warn(
+                f"queue {name}: a quorum queue with a delivery limit of {limit}; each read counts as a failed"
+                " delivery, and the broker dead-letters or drops a message that exceeds the limit"
+            )
+    others = tuple(name for name, counts in found.items() if counts is not None and counts.consumers)
+    return OpenQueues(project, url, management, places, held, origin, queue, others)
+
+
+def _counts_without_readers(
+    urls: Sequence[str], queues: Sequence[str], unknown: dict[str, str], consumed: Collection[str]
+) -> tuple[str, dict[str, QueueCounts | None]]:
+    """Return the broker's URL and the counts of the queues, if possible at a time at which no other client reads them.
+
+    While the dashboard or another command reads dead letters, the messages are invisible to this command. Most reads
+    take a fraction of a second.
+    """
+    deadline = time.monotonic() + READERS_TIMEOUT
+    while True:
+        url, found = look(urls, queues, unknown)
+        is_read = any(one and one.consumers and name not in consumed for name, one in found.items())
+        if not is_read or time.monotonic() > deadline:
+            return url, found
+        time.sleep(READERS_INTERVAL)
 
 
 def _made(project: Project, management: Management) -> frozenset[str]:
@@ -151,7 +196,7 @@ def _made(project: Project, management: Management) -> frozenset[str]:
     return frozenset(one.name for one in objects.queues)
 
 
-def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
+def _warn_of_orphans(url: str, management: Management, known: set[str], warn: Callable[[str], None]) -> None:
     """Warn about dead letters that cannot be read because their queue was removed from topology.yaml."""
     try:
         found = management.request("GET", "queues", management.vhost, query="?columns=name,messages")
@@ -175,7 +220,7 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
             )
 
 
-def _verified(name: str, url: str, management: Management) -> QueueCounts:
+def _verified(name: str, url: str, management: Management, warn: Callable[[str], None]) -> QueueCounts:
     """Return verified counts of a quorum queue, because a queue that is too busy to answer also reports 0 messages."""
     try:
         # RabbitMQ's statistics can also be out of date, so neither the statistics nor the queue's own count is

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.deadletters import open_queues, snapshot
+from runner.deadletters.selection import Selection
 from runner.supervisor.lock import take_lock
 from tests.amqp import channel_to
 from tests.dead_lettered import TOPOLOGY, failed, held, publish, take_all
@@ -35,7 +37,10 @@ def reader(url: str, queue: str) -> Iterator[None]:
         yield
 
 
-def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letters(shop: Shop) -> None:
+def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letters(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_queues, "READERS_TIMEOUT", 0)
     publish(shop.vhost.url, "pay.dlq", [failed("a1")])
     with reader(shop.vhost.url, "pay.dlq"):
         said = "no visible dead letters: another consumer of pay.dlq may be holding all messages unacked\n"
@@ -123,3 +128,21 @@ def test_an_unreachable_broker_exits_with_75_and_names_the_waiting_runner(tmp_pa
             said = f"127.0.0.1:{port}: no broker answers, although a supervisor is running {where}"
             assert said in output
             assert "compare RABBITMQ_URL in both environments" in output
+
+
+def test_a_snapshot_contains_the_first_messages_of_each_queue_and_removes_none(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "MOST_MESSAGES", 3)
+    publish(shop.vhost.url, "pay.dlq", [failed(f"a{number}") for number in range(5)])
+    publish(shop.vhost.url, "lost", [failed("c1", queue="mail", error="no server")])
+    found = snapshot.read_snapshot(shop.folder)
+    assert ([one.message.id for one in found.letters], found.total) == (["a0", "a1", "a2", "c1"], 6)
+    assert found.origins == ["mail", "pay"]
+    assert [one.message.id for one in found.selected(Selection(match="A1"))] == ["a1"]
+    assert [one.count for one in found.grouped(Selection(), "pay").groups()] == [3]
+    assert [one.message.id for one in found.selected(Selection(), "lost")] == ["c1"]
+    wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [5, 1], 10, "all messages are requeued")
+    assert take_all(shop.vhost.url, "pay.dlq") == ["a0", "a1", "a2", "a3", "a4"]
+    monkeypatch.setattr(snapshot, "MAX_BODIES", 0)
+    assert snapshot.read_snapshot(shop.folder).letters == ()
