@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.topology.model import Objects
 from runner.topology.offline_routing import OfflineRouter
+from runner.topology.route_report import edges_of
 
 #: Seconds over which rates are averaged.
 WINDOW = 5.0
@@ -40,15 +41,7 @@ class EdgeRoutes:
         """Return the edges behind an exchange. Headers of the message are unknown."""
         if self._router is None:
             return ()
-        found: dict[str, None] = {}
-        for hop in self._router.route(exchange, key).hops:
-            if hop.type == "headers":
-                continue
-            for one in hop.bindings:
-                found[f"exchange {hop.exchange}>{one.destination_type} {one.destination}"] = None
-            if hop.alternate is not None:
-                found[f"exchange {hop.exchange}>exchange {hop.alternate}"] = None
-        return tuple(found)
+        return tuple(edges_of(hop for hop in self._router.route(exchange, key).hops if hop.type != "headers"))
 
 
 class EdgeRates:
