@@ -68,7 +68,7 @@ def test_a_replay_ends_the_time_as_a_dead_letter_and_is_a_mark() -> None:
     found = lanes([created()], [attempt(1, 3, "dead_lettered"), attempt(1, 9005, **REPLAYED)])
     assert bars(found.rows[1])[-3:] == [("dead", 53, 9000), ("queued", 9000, 9005), ("attempt", 9005, 9055)]
     assert marks(found.rows[1]) == [("replayed", 9000, "replayed")]
-    steps = [one.step for one in (*found.rows[1].bars, *found.rows[1].marks)]
+    steps = [*(one.step for one in found.rows[1].bars), *(one.step for one in found.rows[1].marks)]
     assert steps == [1, 1, 2, 3, 3, 2]  # the history: published, dead-lettered, replayed, handled
 
 
@@ -113,7 +113,7 @@ def test_every_step_of_the_history_is_a_bar_or_a_mark() -> None:
     ]  # fmt: skip
     told: OrderHistory = history(events, tries)
     found = swimlane_of(told)
-    steps = {one.step for row in found.rows for one in (*row.bars, *row.marks)}
+    steps = {step for row in found.rows for step in [*(one.step for one in row.bars), *(one.step for one in row.marks)]}
     assert steps == set(range(len(told.entries)))
 
 
