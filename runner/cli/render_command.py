@@ -25,7 +25,8 @@ from runner.topology.compile import compile_topology
 from runner.topology.definitions import from_definitions, permissions_of, to_definitions
 from runner.topology.graph import dot, graph_of, mermaid
 from runner.topology.model import Objects
-from runner.topology.picture import svg
+from runner.topology.picture.layout import layout
+from runner.topology.picture.svg_writer import svg_file
 from runner.topology.write import write_flow, write_topology
 
 #: The maximum size of an export in bytes. An export of 100,000 queues is about 30 MB long.
@@ -167,4 +168,7 @@ def graph(folder: Path, form: str) -> None:
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
     drawn = graph_of(objects, project.config.services)
-    click.echo({"mermaid": mermaid, "dot": dot, "svg": svg}[form](drawn), nl=False)
+    if form == "svg":
+        click.echo(svg_file(layout(drawn)), nl=False)
+        return
+    click.echo({"mermaid": mermaid, "dot": dot}[form](drawn), nl=False)

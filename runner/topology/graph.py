@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.config.config_file import ServiceSettings
+from runner.config.topology_file import PREDEFINED_EXCHANGES
 from runner.config.value import format_duration
 from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Objects
@@ -33,14 +34,31 @@ class GraphNode:
     note: str = ""
 
 
+class EdgeKind(StrEnum):
+    """The kind of a route in the graph."""
+
+    PUBLISH = "publish"
+    CONSUME = "consume"
+    BIND = "bind"
+    ALTERNATE = "alternate"
+    DEAD_LETTER = "dead_letter"
+
+
 @dataclass(frozen=True)
 class GraphEdge:
-    """A route from one node to another. The edge is dashed if only failed or unrouted messages use the route."""
+    """A route from one node to another."""
 
     source: str
     target: str
+    kind: EdgeKind
     label: str = ""
-    is_dashed: bool = False
+    #: The routing keys that a service publishes, or the key or the arguments of a binding.
+    keys: tuple[str, ...] = ()
+
+    @property
+    def is_dashed(self) -> bool:
+        """True if only failed or unrouted messages use the route."""
+        return self.kind in (EdgeKind.ALTERNATE, EdgeKind.DEAD_LETTER)
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,8 @@ def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph
         for end in (edge.source, edge.target):
             if end not in known and end.startswith("exchange "):
                 known.add(end)
-                nodes.append(GraphNode(end, Shape.EXCHANGE, end.removeprefix("exchange ")))
+                name = end.removeprefix("exchange ")
+                nodes.append(GraphNode(end, Shape.EXCHANGE, name, PREDEFINED_EXCHANGES.get(name, "")))
     return Graph(tuple(nodes), tuple(one for one in edges.values() if {one.source, one.target} <= known))
 
 
@@ -87,19 +106,20 @@ def _note(queue: str, objects: Objects) -> str:
 def _edges(objects: Objects, services: Mapping[str, ServiceSettings]) -> Iterator[GraphEdge]:
     for name, service in services.items():
         for exchange, templates in service.publishes.items():
-            yield GraphEdge(f"service {name}", f"exchange {exchange}", ", ".join(templates))
+            keys = tuple(templates)
+            yield GraphEdge(f"service {name}", f"exchange {exchange}", EdgeKind.PUBLISH, ", ".join(keys), keys)
         for queue in service.consumes:
-            yield GraphEdge(f"queue {queue}", f"service {name}")
+            yield GraphEdge(f"queue {queue}", f"service {name}", EdgeKind.CONSUME)
     for binding in objects.bindings:
-        yield GraphEdge(
-            f"exchange {binding.source}", f"{binding.destination_type} {binding.destination}", _label(binding)
-        )
-    for source, target in alternates_of(objects).items():
-        yield GraphEdge(f"exchange {source}", f"exchange {target}", "no binding matches", is_dashed=True)
+        target = f"{binding.destination_type} {binding.destination}"
+        label = _label(binding)
+        yield GraphEdge(f"exchange {binding.source}", target, EdgeKind.BIND, label, (label,))
+    for source, alternate in alternates_of(objects).items():
+        yield GraphEdge(f"exchange {source}", f"exchange {alternate}", EdgeKind.ALTERNATE, "no binding matches")
     consumed = {queue for service in services.values() for queue in service.consumes}
     for queue, retry in objects.retry_delays.items():
         label = "failed" if queue in consumed or retry.steps else "dead letters"
-        yield GraphEdge(f"queue {queue}", f"queue {retry.dead_letter}", label, is_dashed=True)
+        yield GraphEdge(f"queue {queue}", f"queue {retry.dead_letter}", EdgeKind.DEAD_LETTER, label)
     policies = Policies(objects.policies)
     wait_queues = {name for retry in objects.retry_delays.values() for _, name in retry.steps}
     for one in objects.queues:
@@ -107,10 +127,8 @@ def _edges(objects: Objects, services: Mapping[str, ServiceSettings]) -> Iterato
         dead_letters = settings.get("dead-letter-exchange")
         if dead_letters is None or one.name in objects.retry_delays or one.name in wait_queues:
             continue
-        key = str(settings.get("dead-letter-routing-key", ""))
-        yield GraphEdge(
-            f"queue {one.name}", f"exchange {dead_letters}" if dead_letters else f"queue {key}", "dead letters", True
-        )
+        target = f"exchange {dead_letters}" if dead_letters else f"queue {settings.get('dead-letter-routing-key', '')}"
+        yield GraphEdge(f"queue {one.name}", target, EdgeKind.DEAD_LETTER, "dead letters")
 
 
 def _label(binding: Binding) -> str:
