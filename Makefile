@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run learn prove-exercises vendor wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick docs lock schema reset clean
+.PHONY: help run learn prove-exercises vendor screenshots wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick docs lock schema reset clean
 
 help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -95,6 +95,10 @@ lock: ## update the locked packages from pyproject.toml (needs uv)
 		-o requirements-build.txt
 	uv pip compile pyproject.toml --extra docs --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links -c requirements.txt --upgrade -o docs/site/requirements.txt
+
+screenshots: ## write docs/images/ from the dashboard of a running system with traffic
+	@deploy/setup.sh test
+	@.venv/bin/python -m tests.screenshots
 
 vendor: ## write the dashboard's foreign files, as VENDORED.toml lists them (needs npm); ARGS="--update" after a change of a version
 	@deploy/setup.sh tools

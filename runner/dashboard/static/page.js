@@ -8,7 +8,7 @@ const TABLES = ["slots", "services", "queues", "edges", "versions"];
 const VALUES = ["title", "live", "runner", "symptoms", "facts", "fault_injection", "time", "n"];
 const listeners = new Set();
 let csrf = document.querySelector('meta[name="csrf-token"]').content;
-let source = null, polling = null, retry = null, waiting = null, heard = 0;
+let source = null, polling = null, retry = null, waiting = null, heard = 0, isWhole = false;
 
 /** Call `listener(frame)` for the whole frame, and for each frame after it. */
 export function onFrame(listener) {
@@ -69,8 +69,10 @@ function merge(frame) {
 }
 
 function take(frame) {
-  if (!frame.full && frame.n <= state.n) return;
-  if (!frame.full && frame.n !== state.n + 1) return void load();
+  // A restarted dashboard counts its frames from 1 again, so the first frame of a connection must be a whole one.
+  if (frame.full) isWhole = true;
+  else if (!isWhole || frame.n > state.n + 1) return void load();
+  else if (frame.n <= state.n) return;
   heard = Date.now();
   const versions = { ...state.versions };
   merge(frame);
@@ -180,7 +182,7 @@ function connect() {
   clearTimeout(retry);
   if (document.hidden || source) return;
   source = new EventSource("/stream");
-  source.addEventListener("open", load);
+  source.addEventListener("open", () => { isWhole = false; load(); });
   source.addEventListener("frame", (event) => take(JSON.parse(event.data)));
   source.addEventListener("lost", load);
   source.addEventListener("error", () => {

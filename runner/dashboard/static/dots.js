@@ -1,0 +1,151 @@
+// Dots on a canvas over the picture. Each dot is one recorded step of a message, shown one second late.
+
+const RADIUS = 4.5;
+/** Milliseconds between a step and its dot. */
+const DELAY = 1000;
+
+class Dots {
+  /** The dots that move or wait for their start, each with its order, its edge and, once drawn, its place. */
+  moving = [];
+  #stage = null; #canvas = null; #paths = new Map(); #arrivals = new Map(); #isPaused = false; #pausedAt = 0; #frame = 0; #colors = {};
+
+  /** Draw over the picture in `stage`. */
+  start(stage) {
+    this.#stage = stage;
+    this.#canvas = stage.querySelector("[data-dots]");
+    new ResizeObserver(() => this.#resize()).observe(stage);
+    this.#resize();
+  }
+
+  /** Forget the edges of an earlier picture. */
+  forget() {
+    this.#paths.clear();
+    this.moving = [];
+    this.#resize();
+  }
+
+  pause(isOn) {
+    if (isOn && !this.#isPaused) this.#pausedAt = performance.now();
+    if (!isOn && this.#isPaused) {
+      const gap = performance.now() - this.#pausedAt;
+      for (const dot of this.moving) dot.start += gap;
+    }
+    this.#isPaused = isOn;
+    this.#wake();
+  }
+
+  /** Show the steps of a frame. Dots of one order follow each other: none leaves a node before it has arrived there. */
+  replay(frame, names) {
+    const { steps } = frame, now = performance.now();
+    for (const [after, order, kind, , ...edges] of steps.moves) {
+      const due = now + Math.max(0, DELAY - (frame.time * 1000 - steps.time - after));
+      const id = steps.orders[order];
+      let at = this.#arrivals.get(`${id} ${this.#source(names[edges[0]])}`) || 0;
+      at = Math.max(due, at);
+      const reached = new Map();
+      for (const number of edges) {
+        const name = names[number], [source, target] = this.#ends(name);
+        const began = reached.get(source) ?? at;
+        const end = this.move(id, name, began, this.#duration(name), kind);
+        if (end === null) continue;
+        reached.set(target, end);
+        this.#arrivals.set(`${id} ${target}`, end);
+      }
+    }
+    if (this.#arrivals.size > 5000) this.#arrivals = new Map([...this.#arrivals].slice(-2000));
+    this.#wake();
+  }
+
+  /** Move one dot along an edge. Return the time of its arrival, or null if the picture has no such edge. */
+  move(order, edge, start, duration, kind = "") {
+    const path = this.#path(edge);
+    if (!path) return null;
+    this.moving.push({ order, edge, path: path.path, length: path.length, start, end: start + duration, kind });
+    this.#wake();
+    return start + duration;
+  }
+
+  /** Remove all dots, for example before another step of slow motion. */
+  clear() {
+    this.moving = [];
+    this.#wake();
+  }
+
+  /** Return the id of the order whose dot is under the pointer, or null. */
+  orderAt(event) {
+    if (!this.moving.length) return null;
+    const box = this.#canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+    const found = this.moving.find((dot) => dot.x !== undefined && Math.hypot(dot.x - x, dot.y - y) <= RADIUS + 6);
+    return found ? found.order : null;
+  }
+
+  #ends(name) {
+    const at = name.indexOf(">");
+    return [name.slice(0, at), name.slice(at + 1)];
+  }
+
+  #source(name) {
+    return this.#ends(name || ">")[0];
+  }
+
+  #duration(name) {
+    const path = this.#path(name);
+    return path ? Math.min(1600, Math.max(500, path.length * 2.2)) : 0;
+  }
+
+  #path(name) {
+    if (!this.#paths.has(name)) {
+      const path = this.#stage.querySelector(`[data-edge="${CSS.escape(name)}"]`);
+      this.#paths.set(name, path ? { path, length: path.getTotalLength() } : null);
+    }
+    return this.#paths.get(name);
+  }
+
+  #resize() {
+    const box = this.#stage.getBoundingClientRect(), ratio = devicePixelRatio || 1;
+    this.#canvas.width = box.width * ratio;
+    this.#canvas.height = box.height * ratio;
+    const style = getComputedStyle(this.#stage);
+    for (const name of ["accent", "warn", "bad", "surface"]) this.#colors[name] = style.getPropertyValue(`--${name}`);
+  }
+
+  #wake() {
+    if (!this.#frame && this.moving.length && !this.#isPaused) this.#frame = requestAnimationFrame((now) => this.#draw(now));
+  }
+
+  #draw(now) {
+    this.#frame = 0;
+    const context = this.#canvas.getContext("2d"), ratio = devicePixelRatio || 1;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+    const box = this.#canvas.getBoundingClientRect();
+    // A custom property holds light-dark(…), which only an element resolves.
+    const resolve = (name) => { context.fillStyle = "#2457d6"; this.#canvas.style.color = `var(--${name})`; return getComputedStyle(this.#canvas).color; };
+    const colors = { accent: resolve("accent"), warn: resolve("warn"), bad: resolve("bad") };
+    this.moving = this.moving.filter((dot) => {
+      if (now < dot.start) return true;
+      if (now >= dot.end) {
+        dot.path.dispatchEvent(new CustomEvent("dot", { bubbles: true, detail: { order: dot.order, edge: dot.edge } }));
+        return false;
+      }
+      const part = (now - dot.start) / (dot.end - dot.start);
+      const point = dot.path.getPointAtLength(dot.length * part).matrixTransform(dot.path.getScreenCTM());
+      dot.x = point.x - box.left;
+      dot.y = point.y - box.top;
+      const isRetry = dot.edge.includes(">retry "), isDead = dot.edge.includes(">dead ");
+      context.beginPath();
+      context.arc(dot.x, dot.y, RADIUS, 0, 2 * Math.PI);
+      context.fillStyle = isDead ? colors.bad : isRetry ? colors.warn : colors.accent;
+      context.fill();
+      if (isRetry || isDead) { dot.path.dataset.used = "1"; dot.path.classList.remove("none"); }
+      return true;
+    });
+    if (this.moving.length && !this.#isPaused) this.#frame = requestAnimationFrame((later) => this.#draw(later));
+    else if (!this.moving.length) {
+      context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+      for (const path of this.#stage.querySelectorAll("[data-used]")) delete path.dataset.used;
+    }
+  }
+}
+
+export const dots = new Dots();

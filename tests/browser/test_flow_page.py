@@ -1,0 +1,231 @@
+"""The page Flow of a running system: dots, live figures, the route of a typed key, slow motion, and lost streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.accessibility import find_violations
+from tests.browser.label_check import find_unreadable
+from tests.browser.page_errors import PageErrors
+from tests.rabbit import Rabbit, wait_until
+from tests.running import Project, Runner
+
+#: Collects each dot that reaches the end of its edge.
+COLLECT_DOTS = "window.dots = []; document.addEventListener('dot', (event) => window.dots.push(event.detail))"
+KEYS = ("order.created", "order.created.eu.express", "order.cancelled", "payment.success", "order", "")
+
+
+class Shop:
+    """A running system with a dashboard, an event history and fault injection."""
+
+    def __init__(self, project: Project, runner: Runner, url: str) -> None:
+        self.project, self.runner, self.broker_url = project, runner, url
+        self.url = f"http://127.0.0.1:{project.dashboard_port}"
+
+    def open(self, page: Page, path: str = "/") -> Page:
+        """Open a page, and wait for its first frame."""
+        page.goto(f"{self.url}{path}")
+        expect(page.locator("[data-live].ok")).to_be_visible()
+        return page
+
+
+@pytest.fixture(scope="module")
+def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    vhost = rabbit.make_vhost("flow-page")
+    project = Project(tmp_path_factory.mktemp("flow-page") / "shop", audit=True, dashboard=True)
+    project.options("payment", failure_rate=0.0, latency="20ms")
+    runner = project.run(url=vhost.url)
+    try:
+        runner.wait_for("everything is RUNNING")
+        yield Shop(project, runner, vhost.url)
+    finally:
+        runner.stop()
+        project.close()
+        vhost.delete()
+
+
+def _dots(page: Page, order: str) -> list[str]:
+    """Return the edges along which the dots of an order have moved, in order."""
+    found = page.evaluate("window.dots")
+    return [one["edge"] for one in found if one["order"] == order]
+
+
+def test_the_dots_of_an_order_reach_both_e_mails_and_the_order_is_paid(shop: Shop, page: Page) -> None:
+    shop.open(page)
+    page.evaluate(COLLECT_DOTS)
+    order = shop.project.first_order()
+    to_mail = {
+        "queue notification.order.events>service notification",
+        "queue notification.payment.events>service notification",
+    }
+    wait_until(lambda: to_mail <= set(_dots(page, order)), 20, "dots reach both e-mails")
+    edges = _dots(page, order)
+    assert edges[0] == "service order_api>exchange orders.topic"
+    # A dot never leaves a node before it has arrived there.
+    for edge in edges[1:]:
+        source = edge.partition(">")[0]
+        arrivals = [one for one in edges[: edges.index(edge)] if one.endswith(f">{source}")]
+        assert arrivals, edge
+    shop.runner.wait_for(f"Your order {order} is paid")
+
+
+def test_a_click_on_a_dot_opens_the_history_of_its_order(shop: Shop, page: Page) -> None:
+    shop.open(page)
+    order = shop.project.first_order()
+    # A pause holds the dot in its place, so that the click meets it on a slow machine too.
+    hold = """async () => {
+      const { dots } = await import("/static/dots.js");
+      for (;;) {
+        await new Promise(requestAnimationFrame);
+        const dot = dots.moving.find((one) => one.x !== undefined);
+        if (!dot) continue;
+        document.querySelector("[data-pause]").click();
+        return [dot.x, dot.y];
+      }
+    }"""
+    place: Any = page.evaluate(hold)
+    page.locator("[data-stage]").click(position={"x": place[0], "y": place[1]}, force=True)
+    page.wait_for_url(f"**/orders/{order}")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_typed_key_lights_up_exactly_the_bindings_that_route_names(shop: Shop, page: Page, key: str) -> None:
+    shop.open(page)
+    page.get_by_label("Routing key").fill(key)
+    for exchange in ("orders.topic", "payments.topic"):
+        page.locator("[data-key-form] select").select_option(exchange)
+        code, output = shop.project.call("route", exchange, key, "--json")
+        assert code in (0, 1)
+        expected = {
+            (f"exchange {hop['exchange']}", f"queue {one['destination']}", one["routing_key"])
+            for hop in json.loads(output)["hops"]
+            for one in hop["bindings"]
+            if one["destination_type"] == "queue" and hop["exchange"] != "unrouted"
+        }
+        if not key:
+            expected = set()
+        lit = """() => [...document.querySelectorAll(".chip.match")].map((chip) =>
+          [`exchange ${chip.dataset.exchange}`, chip.closest("[data-node]").dataset.node, chip.dataset.key])"""
+        wait_until(
+            lambda lit=lit, expected=expected: {tuple(one) for one in page.evaluate(lit)} == expected,
+            10,
+            f"{key} to {exchange} lights up {expected}",
+        )
+    assert f"key={key}" in page.url if key else "key=" not in page.url
+
+
+def test_slow_motion_shows_the_steps_of_the_order_history_in_their_order(shop: Shop, page: Page) -> None:
+    order = shop.project.first_order()
+    shop.runner.wait_for(f"Your order {order} is paid")
+
+    def history() -> Any:
+        code, output = shop.project.call("order", "history", order, "--json")
+        found = json.loads(output) if code == 0 else {"history": []}
+        return found if len(found["history"]) >= 5 else None
+
+    told = wait_until(history, 20, "the history is complete")
+    shop.open(page, f"/?order={order}&slow=10")
+    steps = page.locator("[data-motion-steps] li")
+    expect(steps).to_have_count(len(told["history"]))
+    assert steps.locator("b").all_inner_texts() == [one["what"] for one in told["history"]]
+    page.get_by_role("button", name="Pause").last.click()
+    forward = page.get_by_role("button", name="Next step")
+    for _ in range(len(told["history"])):
+        forward.click()
+    expect(page.locator("[data-motion-steps] li[aria-current]")).to_have_attribute(
+        "data-step", str(len(told["history"]) - 1)
+    )
+    page.get_by_role("button", name="Previous step").click()
+    expect(page.locator("[data-motion-steps] li[aria-current]")).to_have_attribute(
+        "data-step", str(len(told["history"]) - 2)
+    )
+
+
+def test_a_stopped_service_is_explained_in_one_sentence_with_a_link(shop: Shop, page: Page) -> None:
+    shop.open(page)
+    assert shop.project.call("stop", "audit")[0] == 0
+    try:
+        sentence = page.locator("[data-symptoms] li").filter(has_text="audit.1")
+        expect(sentence).to_contain_text("was stopped")
+        expect(sentence.get_by_role("link")).to_have_attribute("href", "/services?slot=audit.1")
+        expect(page.locator("[data-timeline-list]")).to_contain_text("audit")
+    finally:
+        assert shop.project.call("start", "audit")[0] == 0
+    expect(sentence).to_have_count(0)
+
+
+def test_a_pause_holds_figures_and_the_state_stands_in_the_address(shop: Shop, page: Page) -> None:
+    shop.open(page)
+    page.get_by_role("button", name="Pause").click()
+    assert "paused=1" in page.url
+    handled = page.locator("[data-fact=handled]").inner_text()
+    shop.project.first_order()
+    with pytest.raises(AssertionError):
+        expect(page.locator("[data-fact=handled]")).not_to_have_text(handled, timeout=3000)
+    page.locator("[data-timeline-filter]").fill("nothing like this")
+    expect(page.locator("[data-timeline-list]")).to_contain_text("Nothing has happened in this time")
+    page.reload()
+    expect(page.get_by_role("button", name="Continue")).to_be_visible()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("[data-live].ok")).to_be_visible()
+
+
+def test_the_stream_survives_sleep_a_reload_and_a_restart_of_the_dashboard(
+    shop: Shop, page: Page, page_errors: PageErrors
+) -> None:
+    shop.open(page)
+
+    def frame() -> int:
+        return int(page.evaluate("import('/static/page.js').then((module) => module.state.n)"))
+
+    def goes_on(why: str) -> None:
+        before = frame()
+        wait_until(lambda: frame() > before + 1, 30, f"frames arrive {why}")
+
+    goes_on("at first")
+    client = page.context.new_cdp_session(page)
+    client.send("Page.setWebLifecycleState", {"state": "frozen"})
+    client.send("Page.setWebLifecycleState", {"state": "active"})
+    goes_on("after the sleep")
+    topology = shop.project.topology()
+    topology["queues"]["returns"] = {"bind": {"orders.topic": ["order.returned"]}}
+    shop.project.set_topology(topology)
+    assert shop.project.call("reload", url=shop.broker_url)[0] == 0
+    expect(page.locator("[data-node='queue returns']")).to_be_visible()
+    goes_on("after the reload")
+    # The page reports the requests that fail while no process answers.
+    page_errors.allow("/stream|/live")
+    assert shop.project.call("restart", "dashboard")[0] == 0
+    wait_until(lambda: frame() > 0 and page.locator("[data-live].ok").count() == 1, 30, "the page reconnects")
+    goes_on("after the restart")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible_and_readable(
+    shop: Shop, open_page: Callable[..., Page], scheme: str, screenshot: Callable[[Page, str], Path]
+) -> None:
+    for form in ("chain", "columns"):
+        page = shop.open(open_page(color_scheme=scheme), f"/?form={form}&key=order.created&exchange=orders.topic")
+        expect(page.locator(".chip.match").first).to_be_visible()
+        screenshot(page, f"flow-{form}-{scheme}")
+        assert find_violations(page) == []
+        assert find_unreadable(page) == []
+        page.close()
+
+
+def test_a_node_opens_its_menu_by_keyboard_and_returns_the_focus(shop: Shop, page: Page) -> None:
+    shop.open(page)
+    node = page.locator("[data-target='service payment']")
+    node.focus()
+    page.keyboard.press("Enter")
+    menu = page.get_by_role("dialog").or_(page.locator("[data-menu]")).first
+    expect(menu).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(menu).to_be_hidden()
+    expect(node).to_be_focused()
