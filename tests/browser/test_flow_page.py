@@ -18,6 +18,9 @@ from tests.running import Project, Runner
 
 #: Collects each dot that reaches the end of its edge.
 COLLECT_DOTS = "window.dots = []; document.addEventListener('dot', (event) => window.dots.push(event.detail))"
+#: Returns the lit bindings: exchange, queue and pattern.
+LIT = """() => [...document.querySelectorAll(".chip.match")].map((chip) =>
+  [`exchange ${chip.dataset.exchange}`, chip.closest("[data-node]").dataset.node, chip.dataset.key])"""
 KEYS = ("order.created", "order.created.eu.express", "order.cancelled", "payment.success", "order", "")
 
 
@@ -110,13 +113,11 @@ def test_a_typed_key_lights_up_exactly_the_bindings_that_route_names(shop: Shop,
         }
         if not key:
             expected = set()
-        lit = """() => [...document.querySelectorAll(".chip.match")].map((chip) =>
-          [`exchange ${chip.dataset.exchange}`, chip.closest("[data-node]").dataset.node, chip.dataset.key])"""
-        wait_until(
-            lambda lit=lit, expected=expected: {tuple(one) for one in page.evaluate(lit)} == expected,
-            10,
-            f"{key} to {exchange} lights up {expected}",
-        )
+
+        def is_lit(expected: set[tuple[str, str, str]] = expected) -> bool:
+            return {tuple(one) for one in page.evaluate(LIT)} == expected
+
+        wait_until(is_lit, 10, f"{key} to {exchange} lights up {expected}")
     assert f"key={key}" in page.url if key else "key=" not in page.url
 
 

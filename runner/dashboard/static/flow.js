@@ -35,8 +35,8 @@ function showFigures() {
     const values = state[kind === "service" ? "services" : "queues"]?.[rest.join(" ")];
     const isBad = Boolean(values) && (kind === "service" ? values.state === "fatal" : Boolean(values.dead || values.unrouted || values.missing));
     const isWarn = Boolean(values) && (kind === "service" ? ["backoff", "waiting"].includes(values.state) : Boolean(values.growth));
-    node.classList.toggle("is-bad", isBad);
-    node.classList.toggle("is-warn", isWarn && !isBad);
+    node.classList.toggle("bad", isBad);
+    node.classList.toggle("warn", isWarn && !isBad);
   }
 }
 
