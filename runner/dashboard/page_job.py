@@ -35,7 +35,7 @@ class PageJob:
     """One command line of this program, which runs as a child process."""
 
     def __init__(self, id: str, folder: Path, arguments: Sequence[str], command: str) -> None:
-        self.id, self.command = id, command
+        self.id, self.arguments, self.command = id, tuple(arguments), command
         self.began = time.time()
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._finished = threading.Event()
@@ -120,10 +120,21 @@ class PageJobs:
         with self._lock:
             return self._jobs.get(id)
 
+    def running(self) -> list[PageJob]:
+        """Return the jobs that are running, oldest first."""
+        with self._lock:
+            return [job for job in self._jobs.values() if job.is_running]
+
+    @property
+    def finished(self) -> int:
+        """The number of jobs that have ended."""
+        with self._lock:
+            running = sum(job.is_running for job in self._jobs.values())
+            return int(next(reversed(self._jobs), "0")) - running
+
     def close(self) -> None:
         """Interrupt all running jobs, and kill the jobs that do not exit in time."""
-        with self._lock:
-            running = [job for job in self._jobs.values() if job.is_running]
+        running = self.running()
         for job in running:
             job.interrupt()
         deadline = time.monotonic() + STOP_SECONDS

@@ -15,6 +15,8 @@ from runner.topology.offline_routing import alternates_of
 
 #: Seconds over which the growth of a queue is averaged.
 WINDOW = 5.0
+#: Seconds for which the last count of a dead-letter queue is shown while another client reads the queue.
+READ_SECONDS = 4.0
 #: The growth of a queue, in messages per second, from which it is shown.
 LEAST_GROWTH = 0.5
 
@@ -39,6 +41,8 @@ class QueueFigures:
         alternates = set(alternates_of(objects).values())
         self._unrouted = {one.destination for one in objects.bindings if one.source in alternates}
         self._history: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        #: The last count of each dead-letter queue while no other client was reading it, with its time.
+        self._dead_counts: dict[str, tuple[float, int]] = {}
 
     def of(
         self, time: float, counts: Counts, slots: Sequence[Mapping[str, Any]], edges: Mapping[str, float]
@@ -63,7 +67,7 @@ class QueueFigures:
             "consumers": None if own is None else own.consumers,
             "unacked": unacked,
             "retry": None if retry is None else _total([wait for _, wait in retry.steps], counts),
-            "dead": None if retry is None else _total([retry.dead_letter], counts),
+            "dead": None if retry is None else self._dead(retry.dead_letter, time, counts),
             "growth_rate": growth,
             "growth": f"{rate(growth)}/s" if growth is not None and growth >= LEAST_GROWTH else 0,
             "rate": f"{rate(sum(edges.get(f'queue {name}>service {one}', 0.0) for one in services))}/s",
@@ -75,6 +79,21 @@ class QueueFigures:
         elif name in self._unrouted:
             figures["unrouted"] = ready
         return figures
+
+    def _dead(self, name: str, time: float, counts: Counts) -> int | None:
+        """Return the number of messages in a dead-letter queue.
+
+        While a page or a command reads the queue, its messages are not ready. The last count is then still true.
+        """
+        found, last = counts.get(name), self._dead_counts.get(name)
+        if found is not None and found.consumers and name not in self._consumers and last is not None:
+            if time - last[0] < READ_SECONDS:
+                return last[1]
+            return found.messages
+        total = _total([name], counts)
+        if total is not None:
+            self._dead_counts[name] = (time, total)
+        return total
 
     def _growth(self, name: str, time: float, ready: int | None) -> float | None:
         samples = self._history[name]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from flask import current_app
 
 from runner.dashboard.collector import Collector
+from runner.dashboard.letter_cache import LetterCache
 from runner.dashboard.page_job import PageJobs
 from runner.http import serve as serve_http
 from runner.http.request_checks import LOCAL
@@ -42,6 +43,14 @@ class Dashboard:
         self.folder, self.settings = folder, settings
         self.collector = Collector(folder)
         self.jobs = PageJobs(folder)
+        self.letters = LetterCache(folder, self._letters_version, self.moves_letters)
+
+    def moves_letters(self) -> bool:
+        """Return True while a command of this page replays or discards dead letters."""
+        return any(job.arguments[0] == "dlq" for job in self.jobs.running())
+
+    def _letters_version(self) -> object:
+        return self.collector.current()["versions"].get("letters"), self.jobs.finished
 
     def close(self) -> None:
         """Stop all threads, and interrupt the commands that are still running."""

@@ -123,7 +123,7 @@ def brief(message: DeadLetter) -> str:
 
 def whole(message: DeadLetter, origin: str | None) -> Iterator[str]:
     """Yield the lines of a complete description of a dead letter."""
-    return described(message, _facts(message, origin))
+    return described(message, facts_of(message, origin))
 
 
 def described(message: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[str]:
@@ -134,14 +134,15 @@ def described(message: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator
             name = click.style(f"{label:<15}", bold=True) if has_colour() else f"{label:<15}"
             colour = "red" if label == "error" and has_colour() else None
             yield f"{name} {click.style(one_line(value), fg=colour) if colour else one_line(value)}"
-    yield from _block("headers", _header_lines(headers))
+    yield from _block("headers", header_lines(headers))
     if TRACEBACK in headers:
         yield from _block("traceback", text_of(headers[TRACEBACK]).rstrip().splitlines())
     kind = text_of(message.properties.get("content_type")) or "without a content type"
-    yield from _block(f"body ({one_line(kind)}, {counted(len(message.body), 'byte')})", _body_lines(message.body))
+    yield from _block(f"body ({one_line(kind)}, {counted(len(message.body), 'byte')})", body_lines(message.body))
 
 
-def _facts(message: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
+def facts_of(message: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
+    """Return the labels and values that describe a dead letter. A value may be None, empty, or ``-``."""
     headers, properties = message.headers, message.properties
     exchange, key = message.published
     published = None if key is None else f"{exchange or 'the default exchange'} with key {key!r}"
@@ -187,7 +188,8 @@ def rare_properties(message: DeadLetter) -> Iterator[tuple[str, Any]]:
         yield name.replace("_", " "), message.properties.get(name)
 
 
-def _header_lines(headers: Any) -> Iterator[str]:
+def header_lines(headers: Any) -> Iterator[str]:
+    """Yield a line for each header, except the traceback."""
     for name, value in sorted(headers.items(), key=lambda one: text_of(one[0])):
         if name != TRACEBACK:
             said = plain(value)
@@ -201,7 +203,8 @@ def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
         yield from held
 
 
-def _body_lines(body: bytes) -> list[str]:
+def body_lines(body: bytes) -> list[str]:
+    """Return a body as indented JSON, as text, or as hexadecimal digits."""
     try:
         text = body.decode()
     except UnicodeDecodeError:

@@ -50,6 +50,11 @@ class DeadLetterSnapshot:
         return sum(self.counts.values())
 
     @property
+    def is_cut(self) -> bool:
+        """True if the queues contain more messages than the snapshot."""
+        return len(self.letters) < self.total
+
+    @property
     def origins(self) -> list[str]:
         """The queues in which messages have failed."""
         return sorted({one.origin or one.message.queue for one in self.letters})
