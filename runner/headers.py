@@ -82,6 +82,11 @@ class Undecoded(bytes):
     """The bytes of an undecodable value, with its type, length and content."""
 
 
+def is_reserved(name: str) -> bool:
+    """Return True if a person must not set this header, because a copy, the broker or the publisher sets it."""
+    return name in _OF_COPIES or name in STEERING or name == SENT_AT or name.startswith(_BROKER)
+
+
 def from_sender(headers: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Return a sender's headers without the headers that only copies may have.
 

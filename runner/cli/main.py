@@ -71,6 +71,7 @@ HEADINGS = {
     "Messages in queues": {
         "queues": "runner.queues.queues_command:queues",
         "peek": "runner.queues.peek_command:peek",
+        "publish": "runner.queues.publish_command:publish",
         "purge": "runner.queues.purge_command:purge",
         "move": "runner.queues.move_command:move",
     },
