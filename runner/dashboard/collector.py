@@ -193,13 +193,14 @@ class Collector:
             self._read_files()
         now, slots = snapshot["time"], snapshot["slots"]
         steps, more, names = self._steps(snapshot)
-        edges = self._rates.add(now, slots, self._routes)
+        removed = snapshot.get("removed_slots", [])
+        edges = self._rates.add(now, [*slots, *removed], self._routes)
         frame: dict[str, Any] = {
             "n": self._frame["n"] + 1,
             "time": now,
             "live": "ok",
             "runner": snapshot["runner"],
-            "services": self._service_figures.of(now, snapshot["services"], slots),
+            "services": self._service_figures.of(now, snapshot["services"], slots, removed),
             "slots": {_key(one): _slot(one, now) for one in slots},
             "queues": self._figures.of(now, self._counts, slots, edges) if self._figures is not None else {},
             "edges": edges,

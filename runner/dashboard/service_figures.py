@@ -24,11 +24,21 @@ class ServiceFigures:
         self._samples: deque[tuple[float, dict[str, Counters]]] = deque()
 
     def of(
-        self, time: float, instances: Mapping[str, int], slots: Sequence[Mapping[str, Any]]
+        self,
+        time: float,
+        instances: Mapping[str, int],
+        slots: Sequence[Mapping[str, Any]],
+        removed: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, dict[str, Any]]:
-        """Return the figures of each service, as the picture shows them."""
+        """Return the figures of each service, as the picture shows them.
+
+        ``removed`` are the counters of slots that no longer exist, so that the counters of a service never fall.
+        """
         by_service = {name: [one for one in slots if one["service"] == name] for name in instances}
-        self._samples.append((time, {name: _counters(found) for name, found in by_service.items()}))
+        counted = {
+            name: [*found, *(one for one in removed if one["service"] == name)] for name, found in by_service.items()
+        }
+        self._samples.append((time, {name: _counters(found) for name, found in counted.items()}))
         while len(self._samples) > 2 and self._samples[1][0] <= time - WINDOW:
             self._samples.popleft()
         return {name: self._figures(name, instances[name], found) for name, found in by_service.items()}

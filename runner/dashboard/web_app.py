@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
-from runner.dashboard import dead_letters_page, flow_page
+from runner.dashboard import dead_letters_page, flow_page, metrics_page
 from runner.dashboard.access_guard import AccessGuard
 from runner.dashboard.page_action import ACTIONS, InvalidField, command_line
 from runner.dashboard.page_job import WAIT_SECONDS, PageJob, TooManyJobs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runner.dashboard.web_server import Dashboard
 
 #: The pages in the order of the navigation: the URL, the name, and the module's blueprint.
-PAGES = (flow_page.BLUEPRINT, dead_letters_page.BLUEPRINT)
+PAGES = (flow_page.BLUEPRINT, dead_letters_page.BLUEPRINT, metrics_page.BLUEPRINT)
 NAVIGATION = (("/", "Flow"), ("/dead-letters", "Dead letters"))
 
 

@@ -11,6 +11,7 @@ from flask import current_app
 from runner.dashboard.collector import Collector
 from runner.dashboard.letter_cache import LetterCache
 from runner.dashboard.page_job import PageJobs
+from runner.dashboard.system_sample import SystemSampler
 from runner.http import serve as serve_http
 from runner.http.request_checks import LOCAL
 
@@ -42,6 +43,7 @@ class Dashboard:
     def __init__(self, folder: Path, settings: DashboardSettings) -> None:
         self.folder, self.settings = folder, settings
         self.collector = Collector(folder)
+        self.sampler = SystemSampler(folder)
         self.jobs = PageJobs(folder)
         self.letters = LetterCache(folder, self._letters_version, self.moves_letters)
 

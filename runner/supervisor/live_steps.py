@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from runner.ipc.step_memory import MessageStep, StepReader, StepTotals
 
@@ -32,6 +32,10 @@ class LiveSteps:
         for one in (self._ended.get(slot, StepTotals()), *(reader.totals() for reader in readers)):
             found.add(one, MOST_KEPT)
         return found
+
+    def removed(self, slots: Container[str]) -> list[str]:
+        """Return the slots with totals that are not in ``slots``, because their service has fewer instances."""
+        return [name for name in self._ended if name not in slots]
 
     def end(self, slot: str, reader: StepReader) -> None:
         """Keep the totals and the latest steps of a process that has exited."""

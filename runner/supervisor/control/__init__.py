@@ -12,6 +12,8 @@ once. A snapshot contains the fields of ``status``, the wall-clock ``time`` in s
   number of steps since the supervisor's start. Published events have their type as the fifth value.
 - for each slot, ``queue_time`` and ``handler_time``: for each queue a histogram with ``buckets`` (see
   ``runner.ipc.step_memory.BOUNDS``), ``sum`` in seconds, and ``count``.
+- ``removed_slots``: ``slot``, ``service``, ``edges``, ``queue_time`` and ``handler_time`` of each slot that no longer
+  exists because its service has fewer instances. With them, the totals of a service never fall.
 - ``steps``: rows of the time in milliseconds, the slot, the kind, the exchange or queue, the key, the order id and the
   attempt, ordered by time. ``lost`` is the number of steps that are missing, if any.
 - ``timeline``: the entries since the last snapshot, as objects with ``id``, ``time``, ``kind``, ``subject`` and

@@ -113,7 +113,16 @@ class Watchers:
                 readers = [one.child.steps for one in keepers if one.name == keeper.name and one.child is not None]
                 totals = self._supervisor.steps.totals(keeper.name, readers)
             slots.append({**slot, **_totals_object(totals)})
-        return {"time": round(time.time(), 3), **status, "slots": slots}
+        # The totals of a service must not fall when the service gets fewer instances.
+        removed = [
+            {
+                "slot": name,
+                "service": name.rpartition(".")[0],
+                **_totals_object(self._supervisor.steps.totals(name, ())),
+            }
+            for name in self._supervisor.steps.removed(owners)
+        ]
+        return {"time": round(time.time(), 3), **status, "slots": slots, "removed_slots": removed}
 
 
 def _readers(keepers: Sequence[Keeper]) -> list[tuple[str, StepReader]]:
