@@ -73,7 +73,12 @@ def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph
     """Return the graph of a topology. Retry queues appear only as a line in the node of their queue."""
     waiting = {name for retry in objects.retry_delays.values() for _, name in retry.steps}
     dead_letter_queues = {retry.dead_letter for retry in objects.retry_delays.values()}
-    nodes = [GraphNode(f"service {name}", Shape.SERVICE, name) for name in services]
+    # A service without queues and events, such as the dashboard, is no part of the topology.
+    nodes = [
+        GraphNode(f"service {name}", Shape.SERVICE, name)
+        for name, one in services.items()
+        if one.publishes or one.consumes
+    ]
     nodes += [GraphNode(f"exchange {one.name}", Shape.EXCHANGE, one.name, one.type) for one in objects.exchanges]
     nodes += [
         GraphNode(
