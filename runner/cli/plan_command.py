@@ -17,6 +17,7 @@ from runner.cli.terminal import wrapped
 from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError
 from runner.invocation import invocation
+from runner.supervisor.control.client import post_note
 from runner.topology.consent import Consent
 from runner.topology.plan import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Left, Mark, Plan, change_line, counted
 
@@ -113,6 +114,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
         except QueueConsumed as error:
             services = [name for name, one in project.config.services.items() if error.queue in one.consumes]
             raise RunnerError("; ".join([str(error), *(invocation("stop", one) for one in services)])) from None
+        finally:
+            if done:
+                post_note(folder, "command", "topology", f"apply: {'; '.join(map(_brief, done))}")
         if done or any(one.change.mark is Mark.RENAME for one in left):
             reload_supervisor(folder)
         left = _still_left(project, management_url, left)
@@ -129,6 +133,10 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> N
     for name, reason in kept:
         click.secho(wrapped(f"left: {name}: kept, {reason}"), err=True)
     sys.exit(EXIT_REPLACE)
+
+
+def _brief(change: Change) -> str:
+    return f"{change.mark.value} {change.kind} {change.name}"
 
 
 def _still_left(project: Project, management_url: str | None, left: list[Left]) -> list[Left]:

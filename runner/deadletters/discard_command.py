@@ -28,6 +28,7 @@ from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, BrokerRef
 from runner.escape import json_text
 from runner.headers import ATTEMPT, count_of, name_of
 from runner.messages import ATTEMPT_TYPE, Event, name_based_id
+from runner.supervisor.control.client import post_note
 from runner.topology.plan import counted
 
 #: A substitute for the service name in notes about discarded messages, which no service handled. Order histories show
@@ -99,22 +100,33 @@ def discard(
         if not total:
             click.echo(nothing(there, "discarded", selection))
             sys.exit(EXIT_FAILURE if there.hidden else 0)
-        removed = 0
-        with progress("discarding", total, is_asked=shows_progress) as show_done:
-            for name, marks in written.items():
-                before = removed
-                remover = Remover(there.url, name, marks, partial(_show_beyond, show_done, before))
-                try:
-                    remover.run()
-                except (BrokerError, BrokerRefused, KeyboardInterrupt):
-                    done = f"about {before + remover.answered} of {total} messages discarded"
-                    warn(f"{done}; {file.path} contains all of these messages")
-                    raise
-                removed += remover.answered
+        removed = _remove(folder, there.url, written, file.path, shows_progress=shows_progress)
     click.echo(f"{counted(removed, 'message')} discarded, and written to {file.path}")
     if removed < total:
         warn(f"{counted(total - removed, 'message')} in the file had already been removed by another client")
         sys.exit(EXIT_FAILURE)
+
+
+def _remove(
+    folder: Path, url: str, written: Mapping[str, Counter[bytes]], path: Path, *, shows_progress: bool
+) -> int:
+    """Remove the messages that were written to the file ``path``. Return the number of removed messages."""
+    removed, total = 0, sum(marks.total() for marks in written.values())
+    with progress("discarding", total, is_asked=shows_progress) as show_done:
+        for name, marks in written.items():
+            remover = Remover(url, name, marks, partial(_show_beyond, show_done, removed))
+            try:
+                remover.run()
+            except (BrokerError, BrokerRefused, KeyboardInterrupt):
+                done = f"about {removed + remover.answered} of {total} messages discarded"
+                warn(f"{done}; {path} contains all of these messages")
+                raise
+            finally:
+                removed += remover.answered
+                if remover.answered:
+                    text = f"dlq discard: {counted(remover.answered, 'message')} discarded"
+                    post_note(folder, "command", name, text)
+    return removed
 
 
 class _Notes:

@@ -40,6 +40,10 @@ COUNT_TIMEOUT = 8.0
 READERS_TIMEOUT, READERS_INTERVAL = 1.0, 0.1
 
 
+#: The subject of a timeline entry about a command for all dead-letter queues.
+ALL_QUEUES = "all dead-letter queues"
+
+
 @dataclass(frozen=True)
 class OpenQueues:
     """The dead-letter queues that exist on the broker."""

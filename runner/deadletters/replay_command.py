@@ -18,11 +18,12 @@ from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.json_record import digest
 from runner.deadletters.message_text import brief, one_line
 from runner.deadletters.new_body import NewBody
-from runner.deadletters.open_queues import OpenQueues, opened
+from runner.deadletters.open_queues import ALL_QUEUES, OpenQueues, opened
 from runner.deadletters.replay import replay as replay_queue
 from runner.deadletters.replay_rules import MOST_REPLAYS, Pace, ReplayRules, Tally
 from runner.deadletters.selection import PROGRESS, check_selection, nothing, selecting, selection_of
 from runner.errors import EXIT_FAILURE, BrokerError, BrokerRefused
+from runner.supervisor.control.client import post_note
 from runner.topology.plan import counted
 
 #: The maximum number of messages that a dry run lists for each queue.
@@ -102,7 +103,13 @@ def replay(
         total = there.total
         if shows_progress or (rate is not None and not selection.is_of_queue):
             total = _count(there, judge)
-        code = _replay(there, judge, tally, rate, None if new_body is None else new_body.body, total, shows_progress)
+        try:
+            new = None if new_body is None else new_body.body
+            code = _replay(there, judge, tally, rate, new, total, shows_progress)
+        finally:
+            if tally.replayed:
+                text = f"dlq replay: {counted(tally.replayed, 'message')} replayed"
+                post_note(folder, "command", queue or ALL_QUEUES, text)
     if code:
         left = max(0, total - tally.replayed)
         click.echo(f"interrupted: {counted(tally.replayed, 'message')} replayed, {left} left")

@@ -48,7 +48,7 @@ def broker_restart(folder: Path, delay: float | None, is_json: bool) -> None:
         raise RunnerError(f"{SLOT}: pid {pid} has just exited; try again") from None
     seconds = round(_until_it_answers(fault_project, pid) - killed, 1)
     report(
-        BROKER_RESTART, SERVICE, {"pid": pid, "seconds": seconds}, {"pid": pid, "seconds": seconds},
+        folder, BROKER_RESTART, SERVICE, {"pid": pid, "seconds": seconds}, {"pid": pid, "seconds": seconds},
         is_json=is_json,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from runner.faults.active import ActiveFault
 from runner.faults.fault_project import PERIOD, FaultProject, as_json, is_period
 from runner.faults.scenario import DISCONNECT, SLOW, report
 from runner.invocation import invocation
+from runner.supervisor.control.client import post_note
 
 
 @click.command(short_help="Delay each handler of a service.")
@@ -36,7 +37,7 @@ def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool
         "overdue": 0 < limit < min(delay, seconds), "brief": 0 < limit < delay and seconds <= limit,
     }  # fmt: skip
     found = {"delay": delay, "seconds": seconds, "until": active.until}
-    report(SLOW, service, found, facts, is_json=is_json)
+    report(folder, SLOW, service, found, facts, is_json=is_json)
 
 
 @click.command(short_help="Disconnect the workers of all services, or of one service, from the broker.")
@@ -65,7 +66,7 @@ def disconnect(folder: Path, seconds: str | None, service: str | None, is_json: 
         "api": any(services[one].publishes and not services[one].consumes for one in named),
         "consumes": any(services[one].consumes for one in named),
     }  # fmt: skip
-    report(DISCONNECT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
+    report(folder, DISCONNECT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
 
 
 @click.command("list", short_help="List active faults.")
@@ -93,6 +94,8 @@ def clear(folder: Path, is_json: bool) -> None:
     """End all active faults immediately, and resume all paused processes."""
     fault_project = FaultProject.of(folder)
     ended = fault_project.faults.clear()
+    for one in ended:
+        post_note(folder, "fault", one.target or "all workers", f"fault clear: {one.fault} ended")
     look = [invocation("status")]
     if is_json:
         found = {"fault": "clear", "target": "", "ended": _objects(ended), "expect": [], "look": look}

@@ -74,7 +74,7 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
         with contextlib.suppress(OSError):  # the fault ends with this process even if the file remains
             file.unlink()
     facts = {**fault_project.facts(name, service), "queue": queue, "count": counted(len(ids), "message")}
-    report(DUPLICATE, queue, {"ids": ids}, facts, is_json=is_json)
+    report(folder, DUPLICATE, queue, {"ids": ids}, facts, is_json=is_json)
     if not is_json:
         _show(ids)
 
@@ -99,7 +99,7 @@ def poison(folder: Path, queue: str, count: int, is_crashing: bool, is_json: boo
         "many": count >= service.restart_limit.count,
     }  # fmt: skip
     found = {"ids": ids, "kill": is_crashing, "dead_letter": dead_letter}
-    report(CRASHING if is_crashing else POISON, queue, found, facts, is_json=is_json)
+    report(folder, CRASHING if is_crashing else POISON, queue, found, facts, is_json=is_json)
     if not is_json:
         _show(ids)
 

@@ -38,7 +38,7 @@ def kill(folder: Path, target: str, is_json: bool) -> None:
     name, slot, pid = fault_project.slot(target)
     _kill(slot, _worker(slot, pid))
     facts = {**fault_project.facts(name, fault_project.service(name)), "slot": slot, "pid": pid}
-    report(KILL, slot, {"pid": pid}, facts, is_json=is_json)
+    report(folder, KILL, slot, {"pid": pid}, facts, is_json=is_json)
 
 
 @click.command(short_help="Pause one process of a service, as if the process hung.")
@@ -57,7 +57,7 @@ def pause(folder: Path, target: str, seconds: float, is_json: bool) -> None:
     service = fault_project.service(name)
     facts = {**fault_project.facts(name, service), **_ends(service, seconds), "slot": slot, "pid": pid}
     facts["seconds"] = format_duration(seconds)
-    report(PAUSE, slot, {"pid": pid, "seconds": seconds, "until": until}, facts, is_json=is_json)
+    report(folder, PAUSE, slot, {"pid": pid, "seconds": seconds, "until": until}, facts, is_json=is_json)
 
 
 def _ends(service: ServiceSettings, seconds: float) -> dict[str, object]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
 from runner.escape import json_text
 from runner.invocation import invocation
+from runner.supervisor.control.client import post_note
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,7 @@ BROKER_RESTART = Scenario(
 
 
 def report(
+    folder: Path,
     scenario: Scenario,
     target: str,
     found: Mapping[str, Any],
@@ -234,8 +237,12 @@ def report(
     *,
     is_json: bool,
 ) -> None:
-    """Print the texts about an injected fault. ``found`` contains results for programs, such as ``pid`` or ``ids``."""
+    """Print the texts about an injected fault, and add the fault to the timeline of the supervisor in ``folder``.
+
+    ``found`` contains results for programs, such as ``pid`` or ``ids``.
+    """
     did, expect, look = scenario.texts(facts)
+    post_note(folder, "fault", target or "all workers", f"fault {scenario.name}: {did}")
     if is_json:
         what = {"fault": scenario.name, "target": target, **found, "did": did, "expect": expect, "look": look}
         click.echo(json_text(what, indent=2))

@@ -14,6 +14,7 @@ from runner.deadletters.origins import Origins
 from runner.errors import EXIT_FAILURE, PublishRefused, RunnerError, Unroutable
 from runner.queues.removal import Transfer, noting
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
+from runner.supervisor.control.client import post_note
 from runner.topology.plan import counted
 from runner.topology.queue_limits import DROPS
 
@@ -95,6 +96,10 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
             moved = counted(one.done, "message")
             words = f"{moved} moved, and no message has been lost; to move the rest, run the command again"
             raise type(error)(f"{error}\n{words}") from None
+        finally:
+            if one.done:
+                text = f"move: {counted(one.done, 'message')} moved to {second.name}"
+                post_note(site.project.folder, "command", first.name, text)
         code = stop.exit_code
     if code:
         left = max(0, total - one.done)

@@ -16,6 +16,7 @@ from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, RunnerErr
 from runner.escape import json_text
 from runner.queues.removal import Purge, noting
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
+from runner.supervisor.control.client import post_note
 from runner.topology.plan import counted
 
 
@@ -89,6 +90,9 @@ def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
             # The file is kept even if no message was removed, because the broker may drop a requeued message at its
             # delivery limit.
             file.sync()
+            if one.done:
+                text = f"purge: {counted(one.done, 'message')} purged"
+                post_note(site.project.folder, "command", target.name, text)
         code = stop.exit_code
     if code:
         left = counted(max(0, total - one.done), "message")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from runner.supervisor.control import socket_path
 from runner.supervisor.control.client import post_note, watch
-from tests.rabbit import Rabbit, wait_until
+from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ALICE, Project, Runner
 
 pytestmark = pytest.mark.xdist_group("live steps")  # all tests of this module share a system
@@ -32,7 +33,7 @@ def handle(message):
     if amount == 66:
         raise Reject("never")
 """
-ORDERS, MOODY_QUEUE = "payment.order.created", "moody.orders"
+ORDERS, MOODY_QUEUE, DEAD = "payment.order.created", "moody.orders", "moody.orders.dlq"
 
 
 class Watching:
@@ -79,9 +80,9 @@ class Watching:
 class System:
     """A running system with a service that fails on request."""
 
-    def __init__(self, project: Project, url: str) -> None:
-        self.project, self.url = project, url
-        self.runner: Runner = project.run(url=url, env={"FASTCOMMERCE_SETTLE": "0"})
+    def __init__(self, project: Project, vhost: Vhost) -> None:
+        self.project, self.vhost = project, vhost
+        self.runner: Runner = project.run(url=vhost.url, env={"FASTCOMMERCE_SETTLE": "0"})
         self.runner.wait_for("everything is RUNNING")
 
     @contextlib.contextmanager
@@ -107,12 +108,13 @@ def system(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     project = Project(folder / "project", audit=True)
     project.options("payment", failure_rate=0.0, latency="2ms")
     config, topology = project.config(), project.topology()
+    config["fault_injection"] = True
     config["services"]["moody"] = {"consumes": [MOODY_QUEUE]}
     topology["queues"][MOODY_QUEUE] = {"bind": {"orders.topic": ["order.created"]}, "retry": ["200ms"]}
     project.set_config(config)
     project.set_topology(topology)
     project.plugin("moody", MOODY)
-    yield System(project, vhost.url)
+    yield System(project, vhost)
     project.close()
     vhost.delete()
 
@@ -210,21 +212,63 @@ def test_two_clients_get_the_same_steps_and_notes(system: System) -> None:
 
 
 def test_commands_appear_in_the_timeline(system: System) -> None:
-    assert system.project.call("scale", "moody", "2", url=system.url)[0] == 0
-    assert system.project.call("scale", "moody", "1", url=system.url)[0] == 0
-    assert system.project.call("restart", "moody", url=system.url)[0] == 0
+    assert system.project.call("scale", "moody", "2", url=system.vhost.url)[0] == 0
+    assert system.project.call("scale", "moody", "1", url=system.vhost.url)[0] == 0
     (system.project.folder / "plugins" / "moody.py").write_text("1 +")
-    assert system.project.call("reload", url=system.url)[0] == 78
+    assert system.project.call("reload", url=system.vhost.url)[0] == 78
     system.project.plugin("moody", MOODY)
-    assert system.project.call("reload", url=system.url)[0] == 0
+    assert system.project.call("reload", url=system.vhost.url)[0] == 0
     with system.watching() as client:
         found = client.timeline()
     kinds = [(kind, subject) for kind, subject, _ in found if kind not in ("crashed", "restarting")]
     assert ("scaled", "moody", "scaled from 1 to 2") in found
-    assert ("command", "moody", "restart moody") in found
+    assert ("command", "moody", "scale moody 2") in found
     assert ("stopped", "moody.2") in kinds
     assert ("refused", "files") in kinds
     assert kinds[-1] == ("reloaded", "files")
+
+
+def test_commands_outside_the_supervisor_appear_in_the_timeline(system: System) -> None:
+    def call(*arguments: str) -> None:
+        code, output = system.project.call(*arguments, url=system.vhost.url)
+        assert code == 0, output
+
+    def dead_letters(count: int) -> None:
+        eventually(lambda: system.vhost.ready(DEAD) == count, f"{count} dead letters")
+
+    with system.watching() as client:
+        system.project.call("dlq", "discard", "--queue", DEAD, "--all", "--yes", url=system.vhost.url)
+        system.post(66)
+        dead_letters(1)
+        call("dlq", "replay", "--queue", DEAD, "--all")
+        dead_letters(1)
+        call("move", DEAD, "unrouted.all")
+        call("purge", "unrouted.all", "--yes")
+        system.post(66)
+        dead_letters(1)
+        call("dlq", "discard", "--queue", DEAD, "--all", "--yes")
+        call("fault", "slow", "moody", "1ms")
+        call("fault", "clear")
+        topology = system.project.topology()
+        topology["queues"]["extra"] = {}
+        system.project.set_topology(topology)
+        call("apply")
+        expected = [
+            ("command", DEAD, "dlq replay: 1 message replayed"),
+            ("command", DEAD, "move: 1 message moved to unrouted.all"),
+            ("command", "unrouted.all", "purge: 1 message purged"),
+            ("command", DEAD, "dlq discard: 1 message discarded"),
+            ("fault", "moody", "fault slow: each handler of moody takes 1ms longer until"),
+            ("fault", "moody", "fault clear: slow ended"),
+            ("command", "topology", "apply: + policy fastcommerce.queue.extra; + queue extra; + queue extra.dlq"),
+            ("command", "files", "reload"),
+        ]
+
+        def found() -> list[tuple[str, str, str]]:
+            entries = [(kind, subject, re.sub(r" [\d:]+$", "", text)) for kind, subject, text in client.timeline()]
+            return [one for one in entries if one in expected][-len(expected) :]
+
+        eventually(lambda: found() == expected, "all commands are in the timeline")
 
 
 def test_a_client_that_does_not_read_neither_delays_others_nor_loses_a_count(system: System) -> None:
