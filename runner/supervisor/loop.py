@@ -104,7 +104,7 @@ class Supervisor:
         self._sockets = Listeners()
         self._means = Means(
             self.loop, self.journal, self._guard, self._sockets,
-            self._on_transition, self.advance, self._on_exit, self.steps, mark, itertools.count(1),
+            self._on_transition, self.advance, self._on_exit, self.steps, self.timeline, mark, itertools.count(1),
         )  # fmt: skip
         endings = [begin() for begin in self._extras]
         for program in self._programs:

@@ -35,6 +35,7 @@ from runner.supervisor.slot_event import (
     WatchdogTrigger,
 )
 from runner.supervisor.slot_lifecycle import ENDED, Slot, SlotAction, SlotState, step
+from runner.supervisor.timeline import Timeline
 from runner.supervisor.transition_report import Listener, Role, Transition
 
 #: Seconds for which a listening socket without a process is kept open. After this time, most clients have given up.
@@ -56,6 +57,7 @@ class Means:
     #: The function to call with the exit code of each process.
     on_exit: Callable[[Keeper, int], None]
     steps: LiveSteps
+    timeline: Timeline
     #: The prefix of all instance names.
     mark: str
     serials: itertools.count[int]
@@ -250,6 +252,9 @@ class Keeper:
                 self._means.journal.say(f"{self.name} RUNNING, pid {self.slot.pid}: {value}")
                 self._means.on_change()
         elif key == "X_PROBLEM":
+            if bool(value) != bool(self.problem):
+                text = f"cannot work at present, retrying: {value}" if value else "can work again"
+                self._means.timeline.add("broker", self.name, text)
             self.problem = value
         elif key == "WATCHDOG":
             self._feed(WatchdogPing() if value == "1" else WatchdogTrigger(self.status or "reported that it hangs"))

@@ -16,8 +16,8 @@ from runner.supervisor.transition_report import Role, Transition, words
 MOST_ENTRIES = 500
 #: The maximum number of characters in a subject and in a text.
 LONGEST_SUBJECT, LONGEST_TEXT = 255, 500
-#: The kinds of entries. ``refused`` is a reload that failed, ``fault`` an injected fault, ``command`` a command of a
-#: user, and ``broker`` a change in the availability of the broker.
+#: The kinds of entries. ``refused`` is a reload that failed, ``fault`` an injected fault, and ``command`` a command of
+#: a user. ``broker`` is a change in the availability of the broker, or of the database that a slot needs.
 KINDS = (
     "started", "stopped", "crashed", "restarting", "fatal", "scaled", "reloaded", "refused", "fault", "command",
     "broker",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.supervisor.control import socket_path
+from runner.supervisor.control.client import watch
 from tests.ports import free_port
 from tests.rabbit import wait_until
 from tests.running import plain
@@ -223,6 +225,11 @@ def test_a_child_that_reports_a_problem_is_not_healthy(supervise: Supervise) -> 
     slot = wait_until(lambda: (one := supervise.slots()["child1.1"])["problem"] and one, 10)
     assert (slot["state"], slot["problem"]) == ("RUNNING", "the broker is away")
     assert slot["why"] == "cannot work at present, retrying: the broker is away"
+    with contextlib.closing(watch(supervise.folder)) as snapshots:
+        entries = [(one["kind"], one["subject"], one["text"]) for one in next(snapshots)["timeline"]]
+    assert ("broker", "child1.1", "cannot work at present, retrying: the broker is away") in entries
+    refused = supervise.tell("note", kind="crashed", subject="child1.1", text="not the client's to tell")
+    assert refused == {"error": "kind: unknown kind, 'crashed'; allowed: command, fault"}
     assert runner.stop() == 0
 
 
