@@ -38,7 +38,7 @@ MAX_ID = 40
 _SHORT = 255
 #: The kind of an edge, and the lengths of its place, key and event type in bytes.
 _LENGTHS = struct.Struct("=BBBB")
-_EDGE = _LENGTHS.size + 3 * _SHORT + 3  # aligned to 8 bytes
+_EDGE = _LENGTHS.size + 3 * _SHORT
 #: A step: its number, time in nanoseconds, attempt, edge and order id, and again the low bits of its number.
 _STEP = struct.Struct(f"=QQIB{MAX_ID + 1}pH")
 _LOW = 2**16 - 1
@@ -242,7 +242,7 @@ class StepReader:
             begin, time, attempt, edge, order_id, end = _STEP.unpack(data)
             if number > safe and begin == number and end == number & _LOW and edge < len(edges):
                 found.append(MessageStep(time, edges[edge], order_id.decode("utf-8", "replace"), attempt))
-        return found, last, last - after - len(found)
+        return found, last, max(0, last - after - len(found))
 
     def _raw(self, number: int) -> bytes:
         at = self._start + _RING_AT + number % RING * _STEP.size
