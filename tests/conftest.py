@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
+import importlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,7 +19,7 @@ from tests import inheritance
 from tests import jobs as jobs_project
 from tests.installation import use_installation
 from tests.postgres import Postgres
-from tests.rabbit import QUICK, Rabbit, Vhost
+from tests.rabbit import LIMITS, QUICK, Rabbit, Vhost
 from tests.reaper import Reaper
 from tests.running import ROOT, Project
 from tests.supervised import Supervise
@@ -32,11 +35,27 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the same process attributes for every run, and start a guardian for the processes of the tests."""
     inheritance.reset()
     config.stash[_reaper] = Reaper()
-    # Thousands of processes import these files. Each would compile them if Python may not write the results there.
+    # Many processes import these files first at the same time, and each would compile them.
     if not hasattr(config, "workerinput"):  # only the processes of pytest-xdist have one
         for name in ("runner", "plugins"):
             compileall.compile_dir(ROOT / name, quiet=2)
         use_installation()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import a share of the test modules in each process of pytest-xdist, before all processes import all.
+
+    pytest rewrites the assertions of a module, which takes longer than the import, and keeps the result for the others.
+    """
+    worker: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if worker is None:
+        return
+    folders = [session.config.invocation_params.dir / argument for argument in session.config.args]
+    files = sorted({file for folder in folders for file in folder.rglob("test_*.py") if file.is_relative_to(ROOT)})
+    for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        # If the import fails, the collection of the tests reports it.
+        with contextlib.suppress(Exception):
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_report_header() -> str:
@@ -95,6 +114,18 @@ def rabbit(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     # Most tests read counts right after an event. Brokers of single tests report their counts later.
     with reaper.all_tests():
         node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", QUICK)
+    yield node
+    node.stop()
+
+
+@pytest.fixture(scope="session")
+def limited(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    """Provide a RabbitMQ that reports no counts and refuses messages of more than 1,000 bytes.
+
+    Its tests are in the group ``rabbit.LIMITED``, so that they share it.
+    """
+    with reaper.all_tests():
+        node = Rabbit(tmp_path_factory.mktemp("limited") / "broker", LIMITS)
     yield node
     node.stop()
 

@@ -12,13 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runner.learn.exercise import SOLUTION, Exercise, exercises_in
+from runner.learn.exercise import SOLUTION, Exercise
 from runner.learn.proof import SENTENCE, wrong_folders
 from tests.running import PRINTED, ROOT
+from tests.shipped_exercises import EXERCISES
 from tests.terminal import Terminal
 
 LEARNING, TEACHING = ROOT / "docs" / "learning.md", ROOT / "docs" / "teaching.md"
-EXERCISES = exercises_in(ROOT / "exercises")
 #: The exercise of the transcript, and the wrong solution that it begins with.
 WALKED, MISTAKE = "02-first-queue", "queue-name-as-key"
 #: The width of the transcript in characters.

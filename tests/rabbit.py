@@ -29,11 +29,22 @@ START_TIMEOUT = 60.0
 #: All queues report their counts twice per second instead of every 5 s (RabbitMQ: "Configuration",
 #: collect_statistics_interval). Quorum queues have a separate interval.
 QUICK = "[{rabbit, [{collect_statistics_interval, 500}, {quorum_tick_interval, 500}]}].\n"
+#: No queue reports its counts. RabbitMQ 4.3 lets an operator deny this deprecated feature, and the settings of
+#: "Management Plugin" do the same in earlier versions. Messages of more than 1,000 bytes are refused.
+LIMITS = """[
+  {rabbit, [{permit_deprecated_features, #{management_metrics_collection => false}}, {max_message_size, 1000}]},
+  {rabbitmq_management_agent, [{disable_metrics_collector, true}]},
+  {rabbitmq_management, [{disable_management_stats, true}]}
+].
+"""
+#: The group of the tests that share a RabbitMQ with these limits.
+LIMITED = "broker with limits"
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
     """Poll until ``condition`` returns a true value, and return that value."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     while True:
         asked = time.monotonic()
         value = condition()
@@ -42,8 +53,9 @@ def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = 
         now = time.monotonic()
         if now > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        # However much a condition computes, poll for at most half of the time.
-        time.sleep(min(max(0.02, now - asked), 0.5, max(0.0, deadline - now)))
+        # The other processes of the machine need the time: poll less often in a long wait, and for at most half of it.
+        pause = max(0.02, min(0.1, (now - began) / 10), now - asked)
+        time.sleep(min(pause, 0.5, max(0.0, deadline - now)))
 
 
 class Refusal(OSError):

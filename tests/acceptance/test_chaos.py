@@ -15,7 +15,7 @@ from tests.running import ROOT
 
 #: The short form of ``make chaos``. It injects the same faults each time, at least one of every kind. Faults that need
 #: the runner have enough time after the others.
-SECONDS, RATE, EVERY, SEED = 31, 12, 2, 19892
+SECONDS, RATE, EVERY, SEED = 31, 8, 2, 19892
 
 
 @pytest.mark.timeout(600)

@@ -12,15 +12,14 @@ import pytest
 
 from runner.address import Address
 from runner.learn.classroom_broker import ClassroomBroker
-from runner.learn.exercise import SOLUTION, Exercise, exercises_in
+from runner.learn.exercise import SOLUTION, Exercise
 from runner.learn.proof import Proof, kills_broker, prove_solution, prove_starter, prove_wrong_solution, wrong_folders
 from tests.machine import in_time
 from tests.proof import IS_FULL, times
 from tests.rabbit import Rabbit, wait_until
-from tests.running import ROOT
+from tests.shipped_exercises import EXERCISES
 from tests.terminal import Terminal
 
-EXERCISES = exercises_in(ROOT / "exercises")
 #: The exercises of the README, which the suite always runs. ``make prove-exercises`` runs all.
 PROMISED = ("regions", "retries", "second-worker", "event-history", "duplicates")
 CHOSEN = [one for one in EXERCISES if IS_FULL or one.name[3:] in PROMISED]

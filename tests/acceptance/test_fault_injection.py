@@ -20,10 +20,9 @@ from click.testing import CliRunner
 from runner.cli.main import main
 from runner.faults.active import FaultFolder
 from runner.supervisor.control.client import ask
-from tests.amqp import channel_to
 from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until
-from tests.running import ROOT, Project, Runner
+from tests.running import ROOT, Project
 
 pytestmark = pytest.mark.xdist_group("shop with faults")  # all tests of this module share a shop
 
@@ -319,27 +318,4 @@ def test_a_runner_that_was_started_without_fault_injection_is_left_alone(project
         assert "the supervisor was started without 'fault_injection: true'" in output
     code, output = call(project, "kill", "notification", url=vhost.url)
     assert code == 1
-    assert runner.stop() == 0
-
-
-@pytest.mark.timeout(180)
-def test_the_private_broker_is_killed_and_restarts_with_all_orders(project: Project) -> None:
-    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
-    config = project.config()
-    project.set_config({"fault_injection": True, **config})
-    # Payment does not run, so the orders wait in their queue.
-    runner: Runner = project.run("run", "order_api", url=url)
-    runner.wait_for("everything is RUNNING", 90)
-    for _ in range(4):
-        project.first_order()
-    code, output = call(project, "broker-restart", "--json", url=url)
-    assert code == 0, output
-    result = json.loads(output)
-    assert result["seconds"] > 0
-    assert state_of(result["pid"]) == ""
-    assert runner.pid_of("broker.1", count=2) != result["pid"]
-    runner.wait_for("broker.1 killed by SIGKILL: restarting")
-    project.first_order(60)
-    with channel_to(url) as channel:
-        assert channel.queue_declare(ORDERS, passive=True).method.message_count == 5
     assert runner.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.test_first_minute import gone
+from tests.amqp import channel_to
 from tests.machine import in_time
 from tests.ports import free_port
 from tests.rabbit import wait_until
@@ -25,18 +27,30 @@ def taken_management_port() -> Iterator[int]:
 
 
 @pytest.mark.timeout(180)
-def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_command_that_replaces_a_queue(
+def test_a_private_broker_keeps_its_data_when_it_is_killed_stopped_or_started_for_a_command_that_replaces_a_queue(
     project: Project, taken_management_port: int
 ) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{taken_management_port}/"
     project.options("payment", failure_rate=0.0)
     config = project.config()
+    config["fault_injection"] = True
+    # Payment does not run, so the orders wait in its queue.
     payment = config["services"].pop("payment")
     project.set_config(config)
     runner = project.run(url=url)
     orders = {project.first_order(60)}
     assert time.monotonic() - runner.started < in_time(12)
     orders |= {project.first_order() for _ in range(2)}
+    code, output = project.call("fault", "broker-restart", "--json", url=url)
+    assert code == 0, output
+    result = json.loads(output)
+    assert result["seconds"] > 0
+    assert gone(result["pid"])
+    assert runner.pid_of("broker.1", count=2) != result["pid"]
+    runner.wait_for("broker.1 killed by SIGKILL: restarting")
+    orders.add(project.first_order(60))
+    with channel_to(url) as channel:
+        assert channel.queue_declare("payment.order.created", passive=True).method.message_count == 4
     started, children = time.monotonic(), runner.children()
     assert any("broker" in command for command in children.values())
     assert runner.stop(signal.SIGTERM) == 0
@@ -55,7 +69,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
     applied = project.run("apply", "--replace", "payment.order.created", "--drain", url=url)
     assert applied.process.wait(120) == 0, applied.output
     applied.wait_for("no broker answers; starting the private RabbitMQ on")
-    applied.wait_for("queue payment.order.created: 3 messages in the new queue, 3 before")
+    applied.wait_for("queue payment.order.created: 4 messages in the new queue, 4 before")
     # The command locks the project's folder itself, so it must not find a runner to reload there.
     assert "the supervisor of this folder" not in applied.output
     runner = project.run(url=url)

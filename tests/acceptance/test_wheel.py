@@ -15,15 +15,15 @@ import pytest
 
 from runner import __version__
 from runner.address import Address
-from runner.learn.exercise import SOLUTION, exercises_in
+from runner.learn.exercise import SOLUTION
 from tests.ports import free_port
 from tests.rabbit import Vhost
 from tests.running import ROOT, Project, Runner
+from tests.shipped_exercises import EXERCISES
 
 # All tests of this module share one installation.
 pytestmark = pytest.mark.xdist_group("wheel")
 
-EXERCISES = exercises_in(ROOT / "exercises")
 #: A script for each shell. It loads the completions of the program and prints those for ``fastcommerce pe`` and
 #: ``fastcommerce run --w``. The functions of zsh work only during interactive input, so the script replaces one.
 SHELLS = {

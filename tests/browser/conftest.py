@@ -30,10 +30,10 @@ _has_failed = pytest.StashKey[bool]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each module to one of a few processes of pytest-xdist."""
-    modules = sorted(_FOLDER.glob("test_*.py"))
+    modules = {path: number for number, path in enumerate(sorted(_FOLDER.glob("test_*.py")))}
     for item in items:
-        if item.path in modules:
-            item.add_marker(pytest.mark.xdist_group(f"browser {modules.index(item.path) % PROCESSES + 1}"))
+        if (number := modules.get(item.path)) is not None:
+            item.add_marker(pytest.mark.xdist_group(f"browser {number % PROCESSES + 1}"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from runner.amqp.publisher import Publisher
 from runner.errors import BrokerError, BrokerUnreachable, PublishRefused, Unroutable
 from runner.messages import Event
 from runner.topology.model import Binding, Exchange, Objects, Queue
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.rabbit import LIMITED, Rabbit, Vhost, wait_until
 
 OBJECTS = Objects(
     exchanges=(Exchange("orders", "topic"),),
@@ -228,19 +227,12 @@ def test_an_event_that_does_not_fit_amqp_fails_alone(connect: Callable[..., Publ
     publisher.publish(event()).result(5)
 
 
-@pytest.fixture
-def small_messages(tmp_path: Path) -> Iterator[Rabbit]:
-    """Yield a node that refuses messages of more than 1,000 bytes."""
-    node = Rabbit(tmp_path / "broker", "[{rabbit, [{max_message_size, 1000}]}].\n")
-    yield node
-    node.stop()
-
-
-@pytest.mark.parametrize("each_connection", ["fast"], indirect=True)  # a broker of its own takes seconds
+@pytest.mark.xdist_group(LIMITED)
+@pytest.mark.parametrize("each_connection", ["fast"], indirect=True)
 def test_an_event_over_the_broker_s_limit_fails_alone_and_other_events_are_published(
-    small_messages: Rabbit,
+    limited: Rabbit,
 ) -> None:
-    url = small_messages.url
+    url = limited.url
     declare([url], OBJECTS)
     io = IoThread(on_crash=lambda: None)
     io.start()

@@ -14,18 +14,11 @@ import pytest
 from runner.admin.management import Management
 from runner.admin.statistics import MessageCounts, counted_by_queues, message_counts
 from tests.amqp import channel_to, publish_all
-from tests.rabbit import Rabbit, Vhost
+from tests.rabbit import LIMITED, Rabbit, Vhost
 from tests.topologies import Shop
 
-pytestmark = pytest.mark.xdist_group("silent broker")  # all tests of this module share a broker
+pytestmark = pytest.mark.xdist_group(LIMITED)
 
-#: RabbitMQ 4.3 lets an operator deny this deprecated feature. Before, the settings of "Management Plugin" do the same.
-CONFIGURATION = """[
-  {rabbit, [{permit_deprecated_features, #{management_metrics_collection => false}}]},
-  {rabbitmq_management_agent, [{disable_metrics_collector, true}]},
-  {rabbitmq_management, [{disable_management_stats, true}]}
-].
-"""
 TOPOLOGY: dict[str, Any] = {
     "defaults": {"queue_type": "quorum"},
     "exchanges": {"orders": {"type": "topic"}},
@@ -33,16 +26,9 @@ TOPOLOGY: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    node = Rabbit(tmp_path_factory.mktemp("silent") / "broker", CONFIGURATION)
-    yield node
-    node.stop()
-
-
 @pytest.fixture
-def shop(silent: Rabbit, tmp_path: Path) -> Iterator[Shop]:
-    vhost = silent.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
+def shop(limited: Rabbit, tmp_path: Path) -> Iterator[Shop]:
+    vhost = limited.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     one = Shop(tmp_path / "shop", vhost)
     one.write(TOPOLOGY, {"s": {"plugin": "payment", "consumes": ["work"]}})
     assert one.run("apply")[0] == 0

@@ -15,9 +15,7 @@ from runner.learn.learner_files import LearnerFiles
 from runner.learn.proof import SENTENCE, static_problems, wrong_folders
 from runner.learn.quantity import Quantity
 from tests import exercise_page, learning_page
-from tests.running import ROOT
-
-EXERCISES = exercises_in(ROOT / "exercises")
+from tests.shipped_exercises import EXERCISES
 
 GOOD = """\
 title: A title

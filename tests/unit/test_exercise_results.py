@@ -18,13 +18,13 @@ from runner.invocation import invocation
 from runner.learn import learn_command
 from runner.learn.class_report import class_table, read_class
 from runner.learn.classroom import submission
-from runner.learn.exercise import Exercise, exercises_in
+from runner.learn.exercise import Exercise
 from runner.learn.exercise_text import exercise_text, task_text
 from runner.learn.result_file import FORMATS
 from runner.learn.result_text import result_lines
 from runner.learn.verdict import ExerciseResult, TaskResult, Verdict
 from runner.learn.workspace import Workspace, read_progress
-from tests.running import ROOT
+from tests.shipped_exercises import EXERCISES
 
 PASSED = TaskResult("paid", "Each order is paid.", Verdict.PASS, 2, 2, seconds=1.5)
 FAILED = TaskResult(
@@ -33,7 +33,6 @@ FAILED = TaskResult(
 )  # fmt: skip
 BROKEN = TaskResult("down", "It runs.", Verdict.ERROR, 0, 1, saw="the broker is unreachable")
 RESULTS = [ExerciseResult("07-retries", "Retries", [PASSED, FAILED])]
-EXERCISES = exercises_in(ROOT / "exercises")
 
 
 def test_a_result_is_an_error_before_it_is_a_fail_and_points_are_partial() -> None:

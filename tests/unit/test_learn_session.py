@@ -11,18 +11,18 @@ import pytest
 from runner.learn import lesson
 from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.dialogue import Dialogue
-from runner.learn.exercise import Exercise, exercises_in
+from runner.learn.exercise import Exercise
 from runner.learn.workspace import Workspace
-from tests.running import ROOT
+from tests.shipped_exercises import EXERCISES
 
-EXERCISES = exercises_in(ROOT / "exercises")[:3]
+FIRST = EXERCISES[:3]
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A workspace in which the first exercise is passed."""
     workspace = Workspace(tmp_path)
-    workspace.progress.of(EXERCISES[0]).passed_at = 1.0
+    workspace.progress.of(FIRST[0]).passed_at = 1.0
     return workspace
 
 
@@ -38,8 +38,8 @@ def test_a_session_asks_one_review_question_at_its_start(
     monkeypatch.setattr(lesson, "ClassroomBroker", lambda _: nullcontext())
     monkeypatch.setattr(lesson.Lesson, "_one", one)
     monkeypatch.setattr(Dialogue, "read_line", lambda _: "a")
-    lesson.Lesson(EXERCISES, workspace, is_large=False).run(EXERCISES[1])
-    assert done == EXERCISES[1:]
+    lesson.Lesson(FIRST, workspace, is_large=False).run(FIRST[1])
+    assert done == FIRST[1:]
     assert capsys.readouterr().out.count("A question about") == 1
 
 
@@ -48,11 +48,11 @@ def test_explanations_and_hints_are_wrapped(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_large: bool
 ) -> None:
     monkeypatch.setattr(Dialogue, "read_line", lambda _: "")
-    room = lesson.Lesson(EXERCISES, workspace, is_large=is_large)
-    for exercise in EXERCISES:
+    room = lesson.Lesson(FIRST, workspace, is_large=is_large)
+    for exercise in FIRST:
         room.explain(exercise)
         room.hint(exercise)
     printed = capsys.readouterr().out
-    assert EXERCISES[0].file.explain.split()[-1] in printed
+    assert FIRST[0].file.explain.split()[-1] in printed
     lines = [line for line in printed.splitlines() if not line.startswith("your answer")]
     assert max(map(len, lines)) <= room.width

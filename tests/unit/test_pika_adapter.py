@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import string
 import tomllib
@@ -191,13 +192,11 @@ def names_of(node: ast.AST) -> list[str]:
     return [one for one in found if isinstance(one, str)]
 
 
-PRIVATE = {
-    name
-    for file in PIKA.rglob("*.py")
-    for node in ast.walk(ast.parse(file.read_text()))
-    for name in names_of(node)
-    if name.startswith("_") and not name.startswith("__")
-}
+@functools.cache
+def private_names() -> set[str]:
+    """Return the private names in pika's code."""
+    nodes = (node for file in PIKA.rglob("*.py") for node in ast.walk(ast.parse(file.read_text())))
+    return {name for node in nodes for name in names_of(node) if name.startswith("_") and not name.startswith("__")}
 
 
 #: A module uses pika, or a private name of another object.
@@ -229,18 +228,18 @@ def insides(source: str) -> list[str]:
             return f"{base}.{node.attr}"
         return ""
 
-    found = [one for one in imported if one in MODULES - PUBLIC or one.rpartition(".")[2] in PRIVATE]
+    found = [one for one in imported if one in MODULES - PUBLIC or one.rpartition(".")[2] in private_names()]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             is_super = isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "super"
             is_inside = full(node) in MODULES - PUBLIC or (full(node) and isinstance(node.ctx, ast.Store))
-            if is_inside or (node.attr in PRIVATE and not is_own and not is_super):
+            if is_inside or (node.attr in private_names() and not is_own and not is_super):
                 found.append(ast.unparse(node))
         elif isinstance(node, ast.ClassDef):
             found += [f"class {node.name}({ast.unparse(one)})" for one in node.bases if full(one)]
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "setattr", "hasattr"):
-            found += [ast.unparse(node) for one in node.args[1:2] if getattr(one, "value", "") in PRIVATE]
+            found += [ast.unparse(node) for one in node.args[1:2] if getattr(one, "value", "") in private_names()]
     return found
 
 
