@@ -46,7 +46,7 @@ chaos-full: ## run every proof in full, then chaos on SQLite, PostgreSQL and a c
 	@deploy/setup.sh test
 	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -n 2 --dist loadgroup tests/unit/test_simulation.py \
 		tests/unit/test_apply_properties.py tests/acceptance/test_failpoints.py tests/acceptance/test_mutants.py \
-		tests/integration/test_chaos_parts.py tests/acceptance/test_drain.py
+		tests/integration/test_chaos_parts.py tests/integration/test_publisher.py tests/acceptance/test_drain.py
 	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -s tests/integration/test_endurance.py \
 		tests/acceptance/test_killed_runner.py tests/acceptance/test_no_connection_is_refused.py \
 		tests/acceptance/test_retries.py tests/acceptance/test_inbox.py tests/acceptance/test_outbox.py \

@@ -87,15 +87,17 @@ make_venv() {
     "$python" -m venv .venv
 }
 
+# Installs the packages of a file, and those that build this folder's package. One run of pip is faster than two.
 install_packages() {
     stamp=".venv/.installed-$(printf %s "$1" | tr / -)"
-    want=$(cksum <"$1")
+    want=$(cat "$1" requirements-build.txt | cksum)
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
         return
     fi
     say "installing the packages of $1, each checked against its hash"
     log=$(mktemp)
-    if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install --require-hashes -r "$1" >"$log" 2>&1; then
+    if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install --require-hashes -r "$1" \
+        -r requirements-build.txt >"$log" 2>&1; then
         tail -n 15 "$log" >&2
         rm -f "$log"
         fail "pip could not install the packages of $1" "see its output above; pip needs a network"
@@ -114,7 +116,6 @@ install_project() {
     fi
     # The other folder of a link would run the code of this one.
     [ ! -L .venv ] || fail ".venv is a link to another folder's environment" "remove the link, and run this again"
-    install_packages requirements-build.txt
     log=$(mktemp)
     if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install --no-index --no-deps --no-build-isolation \
         --editable . >"$log" 2>&1; then

@@ -16,6 +16,7 @@ from runner.amqp.publisher import Publisher
 from runner.errors import BrokerError, BrokerUnreachable, PublishRefused, Unroutable
 from runner.messages import Event
 from runner.topology.model import Binding, Exchange, Objects, Queue
+from tests.proof import times
 from tests.rabbit import LIMITED, Rabbit, Vhost, wait_until
 
 OBJECTS = Objects(
@@ -190,7 +191,7 @@ def test_a_dropped_event_is_never_reported_as_routed_even_with_the_id_of_a_route
     wrong: list[str] = []
 
     def publish(key: str, is_routable: bool) -> None:
-        for _ in range(300):
+        for _ in range(times(100, 300)):
             outcome = publisher.publish(Event("x", {}, "orders", key, id=identifier)).exception(10)
             if (outcome is None) is not is_routable:
                 wrong.append(f"{key}: {outcome}")
