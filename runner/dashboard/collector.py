@@ -15,6 +15,7 @@ from runner.dashboard.edge_rates import EdgeRates, EdgeRoutes
 from runner.dashboard.live_frame import delta
 from runner.dashboard.page_files import RunningFiles, read_files, stamp_of
 from runner.dashboard.queue_figures import Counts, QueueFigures
+from runner.dashboard.rate_history import RateHistory
 from runner.dashboard.service_figures import ServiceFigures
 from runner.dashboard.symptom import symptoms_of, title_of
 from runner.errors import RunnerError
@@ -29,6 +30,8 @@ POLLING_SECONDS = 5.0
 MAX_STEPS = 300
 #: The number of timeline entries that a page gets when it opens.
 MAX_TIMELINE = 500
+#: The figures of a slot that change only with its state.
+STEADY = ("state", "why", "problem", "pid", "restarts", "lines")
 
 
 class LiveFeed(Feed):
@@ -72,6 +75,8 @@ class Collector:
         self._figures: QueueFigures | None = None
         self._routes, self._rates = EdgeRoutes(None), EdgeRates()
         self._service_figures = ServiceFigures()
+        #: The rates of all slots in the last minutes in which a page was open.
+        self.rates = RateHistory()
         self._threads: list[threading.Thread] = []
 
     @property
@@ -91,10 +96,11 @@ class Collector:
             return {**whole, "edge_names": list(self._edge_numbers), "steps": None}
 
     def next_frame(self, timeout: float) -> dict[str, Any]:
-        """Return the latest frame, after waiting at most ``timeout`` seconds for the first frame of a system."""
-        self.current()
-        with self._lock:
-            self._lock.wait_for(lambda: self._frame["n"] > 0 or self._is_closed, timeout)
+        """Return a frame of this moment, after waiting at most ``timeout`` seconds if no page was open until now."""
+        before = self.current()
+        if time.time() - before["time"] > 2 * INTERVAL:
+            with self._lock:
+                self._lock.wait_for(lambda: self._frame["n"] > before["n"] or self._is_closed, timeout)
         return self.current()
 
     def close(self) -> None:
@@ -209,7 +215,8 @@ class Collector:
             "edge_names": names,
             "timeline": entries,
         }
-        self._bump(frame, bool(snapshot.get("steps")))
+        has_new_rates = self.rates.add(now, frame["slots"])
+        self._bump(frame, has_steps=bool(snapshot.get("steps")), has_new_rates=has_new_rates)
         return frame
 
     def _new_entries(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -237,7 +244,7 @@ class Collector:
                 moves.append([at - began, order_number, kind, attempt, *numbers])
         return {"time": began, "orders": list(orders), "moves": moves}, 0, list(self._edge_numbers)[known:]
 
-    def _bump(self, frame: Mapping[str, Any], has_steps: bool) -> None:
+    def _bump(self, frame: Mapping[str, Any], *, has_steps: bool, has_new_rates: bool) -> None:
         """Count the changes after which parts of pages must be rendered again."""
         before = self._frame
 
@@ -246,7 +253,7 @@ class Collector:
 
         self._versions["orders"] += has_steps
         self._versions["letters"] += dead(before) != dead(frame)
-        self._versions["services"] += before["slots"] != frame["slots"]
+        self._versions["services"] += has_new_rates or _steady(before) != _steady(frame)
 
     # The files.
 
@@ -281,7 +288,18 @@ def _slot(slot: Mapping[str, Any], now: float) -> dict[str, Any]:
     # Counters and times that change every second would make each frame large.
     left_out = ("edges", "handler_time", "queue_time", "since", "uptime", "handled", "published", "unacked")
     kept = {name: value for name, value in slot.items() if name not in left_out}
+    if (last := slot["last_exit"]) is not None:
+        kept["last_exit"] = {"code": last["code"], "words": last["words"], "at": round(now - last["ago"])}
     return kept | {"started": None if slot["uptime"] is None else round(now - slot["uptime"])}
+
+
+def _steady(frame: Mapping[str, Any]) -> list[Any]:
+    """Return the part of a frame after whose changes the rows of services must be rendered again.
+
+    All other figures of a slot change in place.
+    """
+    slots = {key: {name: one.get(name) for name in STEADY} for key, one in frame["slots"].items()}
+    return [frame["live"], {name: one.get("count") for name, one in frame["services"].items()}, slots]
 
 
 def _empty_frame() -> dict[str, Any]:

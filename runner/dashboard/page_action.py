@@ -6,11 +6,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from runner.config.error_detail import shown
+
 Fields = Mapping[str, str]
 #: A value must not be read as an option.
 _VALUE = re.compile(r"[^-\s][^\x00-\x1f]{0,254}")
 _NUMBER = re.compile(r"\d{1,6}")
 _DURATION = re.compile(r"\d{1,6}(ms|s|m|h)")
+#: The type of a message, which may be empty.
+_TYPE = re.compile(r"([^-\s][^\x00-\x1f]{0,254})?")
+#: The body of a message. The limit is below the maximum length of an argument (execve(2), MAX_ARG_STRLEN).
+_BODY = re.compile(r"[^\x00]{0,30000}")
+_ALLOWED = {
+    _NUMBER: "a number", _DURATION: "a duration, such as 2s", _BODY: "up to 30,000 characters",
+}  # fmt: skip
 
 
 class InvalidField(Exception):
@@ -29,13 +38,20 @@ class Action:
 def _value(fields: Fields, name: str, pattern: re.Pattern[str] = _VALUE) -> str:
     value = fields.get(name, "")
     if not pattern.fullmatch(value):
-        allowed = {_NUMBER: "a number", _DURATION: "a duration, such as 2s"}.get(pattern, "a name")
-        raise InvalidField(f"{name}: not valid, {value!r}; allowed: {allowed}")
+        allowed = _ALLOWED.get(pattern, "a name")
+        raise InvalidField(f"{name}: not valid, {shown(value)}; allowed: {allowed}")
     return value
 
 
 def _target(*words: str) -> Callable[[Fields], list[str]]:
     return lambda fields: [*words, _value(fields, "target")]
+
+
+def _publish(fields: Fields) -> list[str]:
+    kind = _value(fields, "type", _TYPE)
+    # A browser sends line breaks as CR LF (HTML, "multipart/form-data").
+    body = _value(fields, "body", _BODY).replace("\r\n", "\n")
+    return ["publish", _value(fields, "target"), *(["--type", kind] if kind else []), "--body", body]
 
 
 #: The actions by name.
@@ -48,6 +64,8 @@ ACTIONS: dict[str, Action] = {
     "kill": Action(_target("fault", "kill")),
     "slow": Action(lambda fields: ["fault", "slow", _value(fields, "target"), _value(fields, "delay", _DURATION)]),
     "pause": Action(_target("fault", "pause")),
+    "clear": Action(lambda _: ["fault", "clear"]),
+    "publish": Action(_publish),
     "peek": Action(lambda fields: ["peek", "-n", _value(fields, "count", _NUMBER), _value(fields, "target")]),
     "purge": Action(_target("purge"), consent=("--yes",)),
 }

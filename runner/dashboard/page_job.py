@@ -1,4 +1,4 @@
-"""The command lines that the page runs, and their output."""
+"""The jobs of the page: command lines of this program and other long work, with their output."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -31,14 +32,56 @@ class TooManyJobs(Exception):
     """The error if ``MAX_RUNNING`` jobs are already running."""
 
 
-class PageJob:
-    """One command line of this program, which runs as a child process."""
+class PageJob(ABC):
+    """Work that a person has started in the page, with its output."""
 
-    def __init__(self, id: str, folder: Path, arguments: Sequence[str], command: str) -> None:
+    def __init__(self, id: str, arguments: Sequence[str], command: str) -> None:
         self.id, self.arguments, self.command = id, tuple(arguments), command
         self.began = time.time()
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._finished = threading.Event()
+
+    @property
+    @abstractmethod
+    def exit_code(self) -> int | None:
+        """The exit code of the finished work."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Interrupt the work as Ctrl-C does in a terminal."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the work at once."""
+
+    @property
+    def is_running(self) -> bool:
+        """True if the work has not ended yet."""
+        return not self._finished.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait at most ``seconds`` for the end of the work."""
+        self._finished.wait(seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the state of the job for the page."""
+        code = None if self.is_running else self.exit_code
+        state = "running" if code is None else "done" if code == 0 else "failed"
+        return {
+            "id": self.id,
+            "command": self.command,
+            "state": state,
+            "exit_code": code,
+            "lines": list(self._lines),
+            "began": self.began,
+        }
+
+
+class ProgramJob(PageJob):
+    """One command line of this program, which runs as a child process."""
+
+    def __init__(self, id: str, folder: Path, arguments: Sequence[str], command: str) -> None:
+        super().__init__(id, arguments, command)
         # The page must show the same text as a terminal, so commands in the output begin as in the user's shell.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])}
         self._process = subprocess.Popen(
@@ -58,38 +101,22 @@ class PageJob:
         self._finished.set()
 
     @property
-    def is_running(self) -> bool:
-        """True if the command has not exited yet."""
-        return not self._finished.is_set()
-
-    def wait(self, seconds: float) -> None:
-        """Wait at most ``seconds`` for the end of the command."""
-        self._finished.wait(seconds)
+    def exit_code(self) -> int | None:
+        """The exit code of the command."""
+        return self._process.returncode
 
     def interrupt(self) -> None:
         """Interrupt the command as Ctrl-C does in a terminal."""
-        if self.is_running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGINT)
+        self._signal(signal.SIGINT)
 
     def kill(self) -> None:
         """Kill the command."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
         if self.is_running:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the state of the job for the page."""
-        code = None if self.is_running else self._process.returncode
-        state = "running" if code is None else "done" if code == 0 else "failed"
-        return {
-            "id": self.id,
-            "command": self.command,
-            "state": state,
-            "exit_code": code,
-            "lines": list(self._lines),
-            "began": self.began,
-        }
+                os.killpg(self._process.pid, number)
 
 
 class PageJobs:
@@ -106,11 +133,16 @@ class PageJobs:
 
         Raises TooManyJobs.
         """
+        command = shown or invocation(*arguments)
+        return self.add(lambda id: ProgramJob(id, self._folder, arguments, command))
+
+    def add(self, make: Callable[[str], PageJob]) -> PageJob:
+        """Start a job, which ``make`` creates from its id. Raises TooManyJobs."""
         with self._lock:
             if sum(job.is_running for job in self._jobs.values()) >= MAX_RUNNING:
                 raise TooManyJobs
             id = str(next(self._numbers))
-            job = self._jobs[id] = PageJob(id, self._folder, arguments, shown or invocation(*arguments))
+            job = self._jobs[id] = make(id)
             for old in [one for one in self._jobs.values() if not one.is_running][: max(0, len(self._jobs) - MAX_JOBS)]:
                 del self._jobs[old.id]
         return job

@@ -43,6 +43,16 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours // 24} days"
 
 
+def uptime(seconds: float | None) -> str:
+    """Return a long duration in whole units, such as ``7 s``, ``12 min`` or ``2 h 14 min``."""
+    return duration(seconds) if seconds is None or seconds >= 10 else f"{max(0, int(seconds))} s"
+
+
+def percent(value: float | None) -> str:
+    """Return a percentage with one decimal, such as ``0.4 %``."""
+    return MISSING if value is None else f"{value:.1f} %"
+
+
 def mebibytes(count: int | None) -> str:
     """Return a size in bytes as mebibytes, such as ``49 MiB``."""
     return MISSING if count is None else f"{count / 2**20:.0f} MiB"
@@ -66,5 +76,6 @@ def masked(value: Any) -> Any:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    "number": number, "rate": rate, "duration": duration, "mebibytes": mebibytes, "clock": clock,
+    "number": number, "rate": rate, "duration": duration, "uptime": uptime, "percent": percent,
+    "mebibytes": mebibytes, "clock": clock,
 }  # fmt: skip

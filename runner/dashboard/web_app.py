@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
-from runner.dashboard import dead_letters_page, flow_page, metrics_page
+from runner.dashboard import dead_letters_page, flow_page, metrics_page, node_menu, order_form, services_page
 from runner.dashboard.access_guard import AccessGuard
 from runner.dashboard.page_action import ACTIONS, InvalidField, command_line
 from runner.dashboard.page_job import WAIT_SECONDS, PageJob, TooManyJobs
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from runner.dashboard.web_server import Dashboard
 
 #: The pages in the order of the navigation: the URL, the name, and the module's blueprint.
-PAGES = (flow_page.BLUEPRINT, dead_letters_page.BLUEPRINT, metrics_page.BLUEPRINT)
-NAVIGATION = (("/", "Flow"), ("/dead-letters", "Dead letters"))
+PAGES = (
+    flow_page.BLUEPRINT, services_page.BLUEPRINT, dead_letters_page.BLUEPRINT, metrics_page.BLUEPRINT,
+    node_menu.BLUEPRINT, order_form.BLUEPRINT,
+)  # fmt: skip
+NAVIGATION = (("/", "Flow"), ("/services", "Services"), ("/dead-letters", "Dead letters"))
 
 
 def create_app(dashboard: Dashboard) -> Flask:
@@ -35,7 +38,7 @@ def create_app(dashboard: Dashboard) -> Flask:
         app.register_blueprint(blueprint)
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.filters["masked"] = lambda text: masked(text) if dashboard.settings.mask_personal_data else text
-    app.jinja_env.globals.update(command=invocation, navigation=NAVIGATION)
+    app.jinja_env.globals.update(command=invocation, navigation=NAVIGATION, order_api=order_form.current_api)
 
     @app.context_processor
     def shared() -> dict[str, Any]:
@@ -63,32 +66,43 @@ def _add_live(app: Flask, dashboard: Dashboard, guard: AccessGuard) -> None:
         return answer
 
 
+def _arguments(name: str) -> list[str]:
+    """Return the arguments of an action's command line, from the fields of the current request. Raises Problem."""
+    if name not in ACTIONS:
+        raise Problem(404, f"unknown action, {name!r}; allowed: {', '.join(sorted(ACTIONS))}")
+    try:
+        return command_line(name, request.values)
+    except InvalidField as error:
+        raise Problem(422, str(error)) from None
+
+
 def _add_actions(app: Flask, dashboard: Dashboard) -> None:
     @app.post("/actions/<name>")
     def act(name: str) -> ResponseReturnValue:
         """Run an action, and return its job. A job that takes longer than ``WAIT_SECONDS`` continues."""
-        if name not in ACTIONS:
-            raise Problem(404, f"unknown action, {name!r}; allowed: {', '.join(sorted(ACTIONS))}")
+        arguments = _arguments(name)
         try:
-            arguments = command_line(name, request.form)
             job = dashboard.jobs.start([*arguments, *ACTIONS[name].consent], invocation(*arguments))
-        except InvalidField as error:
-            raise Problem(422, str(error)) from None
         except TooManyJobs:
             raise Problem(503, "too many commands are running; wait for one of them, or stop it") from None
         job.wait(0 if "no_wait" in request.form else WAIT_SECONDS)
-        return job.as_json()
+        return dashboard.shown(job)
+
+    @app.get("/actions/<name>")
+    def show_command(name: str) -> ResponseReturnValue:
+        """Return the command line of an action whose fields a person is still editing."""
+        return {"command": invocation(*_arguments(name))}
 
     @app.get("/jobs/<id>")
     def show_job(id: str) -> ResponseReturnValue:
-        return _job(id).as_json()
+        return dashboard.shown(_job(id))
 
     @app.post("/jobs/<id>/stop")
     def stop_job(id: str) -> ResponseReturnValue:
         job = _job(id)
         job.interrupt()
         job.wait(WAIT_SECONDS)
-        return job.as_json()
+        return dashboard.shown(job)
 
     def _job(id: str) -> PageJob:
         job = dashboard.jobs.get(id)

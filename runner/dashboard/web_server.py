@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
 
 from runner.dashboard.collector import Collector
 from runner.dashboard.letter_cache import LetterCache
-from runner.dashboard.page_job import PageJobs
+from runner.dashboard.page_job import PageJob, PageJobs
+from runner.dashboard.page_text import masked
+from runner.dashboard.slot_log import SlotLogs
 from runner.dashboard.system_sample import SystemSampler
 from runner.http import serve as serve_http
 from runner.http.request_checks import LOCAL
@@ -40,11 +42,13 @@ class DashboardSettings:
 class Dashboard:
     """The objects that all pages share."""
 
-    def __init__(self, folder: Path, settings: DashboardSettings) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path, settings: DashboardSettings, service: str = "dashboard") -> None:
+        """``service`` is the name of the service that serves the page."""
+        self.folder, self.settings, self.service = folder, settings, service
         self.collector = Collector(folder)
         self.sampler = SystemSampler(folder)
         self.jobs = PageJobs(folder)
+        self.logs = SlotLogs(folder)
         self.letters = LetterCache(folder, self._letters_version, self.moves_letters)
 
     def moves_letters(self) -> bool:
@@ -53,6 +57,11 @@ class Dashboard:
 
     def _letters_version(self) -> object:
         return self.collector.current()["versions"].get("letters"), self.jobs.finished
+
+    def shown(self, job: PageJob) -> dict[str, Any]:
+        """Return the state of a job for the page, without personal data if it must be masked."""
+        found = job.as_json()
+        return {**found, "lines": masked(found["lines"])} if self.settings.mask_personal_data else found
 
     def close(self) -> None:
         """Stop all threads, and interrupt the commands that are still running."""
@@ -69,7 +78,7 @@ def serve(context: Context, settings: DashboardSettings) -> None:
     """Serve the page until the service must stop. Raises PluginError or RunnerError if the server cannot listen."""
     from runner.dashboard.web_app import create_app
 
-    dashboard = Dashboard(Path.cwd(), settings)
+    dashboard = Dashboard(Path.cwd(), settings, context.service)
     try:
         serve_http(
             create_app(dashboard), context, host=settings.host, port=settings.port, threads=THREADS,

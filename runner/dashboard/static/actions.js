@@ -74,12 +74,43 @@ export function showJob(job) {
   place.hidden = false;
 }
 
+/** Ask the server for the command lines of a form while a person edits its fields. */
+export async function showCommands(form) {
+  const shown = form.closest("[data-actions]")?.querySelector("[data-cli-text]");
+  for (const button of form.querySelectorAll("[data-action]")) {
+    const answer = await fetch(`/actions/${button.dataset.action}?${fieldsOf(button)}`).catch(() => null);
+    const found = answer ? await answer.json().catch(() => ({})) : {};
+    const text = found.command || found.detail || "";
+    // The line that is shown belongs to one of the buttons, and follows its button.
+    if (shown && (shown.textContent === button.dataset.command || form.dataset.last === button.dataset.action)) shown.textContent = shown.title = text;
+    button.dataset.command = text;
+  }
+}
+
 export function start() {
+  const waiting = new WeakMap();
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("form[data-fields]");
+    if (!form) return;
+    clearTimeout(waiting.get(form));
+    waiting.set(form, setTimeout(showCommands, 150, form));
+  });
+  document.addEventListener("submit", (event) => { if (event.target.matches("form[data-fields]")) event.preventDefault(); });
+  document.addEventListener("keydown", (event) => {
+    const form = event.key === "Enter" && event.target.matches("input") && event.target.closest("form[data-fields]");
+    if (form) {
+      event.preventDefault();
+      form.querySelector("[data-action]")?.click();
+    }
+  });
+  document.querySelectorAll("form[data-fields]").forEach(showCommands);
   const lines = (element) => {
     const command = element.closest?.("[data-command]")?.dataset.command;
     if (!command) return;
     const shown = element.closest("[data-actions]")?.querySelector("[data-cli-text]");
-    if (shown) shown.textContent = command;
+    if (shown) shown.textContent = shown.title = command;
+    const button = element.closest("[data-action]"), form = button?.closest("form[data-fields]");
+    if (form) form.dataset.last = button.dataset.action;
   };
   document.addEventListener("focusin", (event) => lines(event.target));
   document.addEventListener("pointerover", (event) => lines(event.target));
@@ -94,7 +125,8 @@ export function start() {
     const button = event.target.closest("[data-action]");
     if (!button || button.disabled) return;
     const { action, command, ask: question } = button.dataset;
-    if (question && !(await ask(`${button.textContent.trim().replace("…", "")}?`, question, command, button.textContent.trim().replace("…", "")))) return;
+    const label = (button.textContent.trim() || button.title).replace("…", "");
+    if (question && !(await ask(`${label}?`, question, command, label))) return;
     button.setAttribute("aria-busy", "true");
     const job = await act(action, fieldsOf(button), showJob).catch((error) => ({ state: "failed", command, lines: [String(error)] }));
     showJob(job);

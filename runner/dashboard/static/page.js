@@ -4,6 +4,8 @@ import { start as startTimeline } from "./timeline.js";
 
 /** The whole frame, to which each frame of the stream is added. */
 export const state = { n: 0, slots: {}, services: {}, queues: {}, edges: {}, versions: {}, symptoms: [], timeline: [], edgeNames: [] };
+// The first frame may be newer than the regions of the page.
+Object.assign(state.versions, JSON.parse(document.body.dataset.versions));
 const TABLES = ["slots", "services", "queues", "edges", "versions"];
 const VALUES = ["title", "live", "runner", "symptoms", "facts", "fault_injection", "time", "n"];
 const listeners = new Set();
@@ -126,9 +128,25 @@ export function number(value) {
   return Number.isInteger(value) ? value.toLocaleString("en-US") : value.toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 }
 
+function span(seconds) {
+  const whole = Math.max(0, Math.floor(seconds)), minutes = Math.floor(whole / 60), hours = Math.floor(minutes / 60);
+  if (whole < 120) return `${whole} s`;
+  if (minutes < 60) return `${minutes} min`;
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
+}
+
+/** The forms of values that are no plain numbers, by the attribute data-form. */
+const FORMS = {
+  rate: (value) => (value > 0 && value < 100 ? value.toFixed(1) : Math.round(value).toLocaleString("en-US")),
+  percent: (value) => `${value.toFixed(1)} %`,
+  mebibytes: (value) => `${Math.round(value / 2 ** 20)} MiB`,
+  since: (value) => span(state.time - value),
+};
+
 function showValues() {
   for (const element of document.querySelectorAll("[data-value]")) {
-    const text = number(valueAt(element.dataset.value));
+    const value = valueAt(element.dataset.value), form = FORMS[element.dataset.form];
+    const text = form && typeof value === "number" ? form(value) : number(value);
     if (element.textContent !== text) element.textContent = text;
   }
 }
