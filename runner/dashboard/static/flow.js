@@ -123,7 +123,7 @@ function selectNode(id) {
 async function openNode(target) {
   selectNode(target.dataset.target);
   const { openMenu } = await import("./menu.js");
-  openMenu(target.dataset.target, target, () => selectNode(""));
+  openMenu(target.dataset.target, target);
 }
 
 function start() {
@@ -144,6 +144,7 @@ function start() {
     if (target && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); openNode(target); }
   });
   if (query("node")) selectNode(query("node"));
+  document.addEventListener("menu-closed", () => selectNode(""));
   document.addEventListener("regions", (event) => { if (event.detail.includes("files")) { dots.forget(); showRoute(); showFigures(); } });
   document.addEventListener("paused", (event) => dots.pause(event.detail));
   const isReplaying = Boolean(query("order"));
