@@ -48,9 +48,11 @@ _BUCKETS = len(BOUNDS) + 1
 _TIMES = _BUCKETS + 1
 #: The positions of the numbers, in units of 8 bytes. The first two are the number of described edges and the number of
 #: steps. Then follow the count of each edge, and two histograms for each edge, which edges of kind ``delivered`` use.
+#: The last numbers are the unacked messages of each queue, which edges of kind ``delivered`` use, too.
 _EDGES_AT, _STEPS_AT, _COUNTS_AT = 0, 1, 8
 _TIMES_AT = _COUNTS_AT + MAX_EDGES
-_NUMBERS = _TIMES_AT + MAX_EDGES * 2 * _TIMES
+_UNACKED_AT = _TIMES_AT + MAX_EDGES * 2 * _TIMES
+_NUMBERS = _UNACKED_AT + MAX_EDGES
 #: The positions of the descriptions and of the ring, in bytes.
 _TEXTS_AT = 8 * _NUMBERS
 _RING_AT = (_TEXTS_AT + MAX_EDGES * _EDGE + 63) // 64 * 64
@@ -100,6 +102,8 @@ class StepMemory:
         #: For each queue, the position of the histogram of its waiting times and of its handler times.
         self._waits: dict[str, int] = {}
         self._runs: dict[str, int] = {}
+        #: For each queue, the position of the number of its unacked messages.
+        self._unacked: dict[str, int] = {}
         self._steps = 0
         # Adding to a number is not atomic, and readers rely on the order of the steps.
         self._lock = threading.Lock()
@@ -140,6 +144,15 @@ class StepMemory:
             _pack_step(self._memory, at, step, time, attempt, number, raw, step & _LOW)
             # Written last, so that all steps up to this number are complete.
             numbers[_STEPS_AT] = step
+
+    def unacked(self, queue: str, count: int) -> None:
+        """Write the current number of unacked messages of a queue. Only one thread at a time calls this method."""
+        place = self._unacked.get(queue)
+        if place is None:
+            with self._lock:
+                number = self._describe((DELIVERED, queue, "", ""))
+            place = self._unacked[queue] = _UNACKED_AT + number
+        self._numbers[place] = count
 
     def _place(self, places: dict[str, int], queue: str) -> int:
         """Return the position of a queue's histogram, which belongs to the queue's edge of kind ``delivered``."""
@@ -226,6 +239,14 @@ class StepReader:
                         times[edge.other] = [*buckets, self._sums[at + _BUCKETS]]
                     at += _TIMES
         return found
+
+    def unacked(self) -> dict[str, int]:
+        """Return the number of unacked messages of each queue from which the worker has received messages."""
+        return {
+            edge.other: self._numbers[_UNACKED_AT + number]
+            for number, edge in enumerate(self._described())
+            if edge.kind == DELIVERED and edge.other
+        }
 
     def steps(self, after: int) -> tuple[list[MessageStep], int, int]:
         """Return the steps with numbers above ``after``, the number of the last step, and the number of lost steps.

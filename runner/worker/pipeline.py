@@ -68,6 +68,7 @@ class Pipeline:
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
+        self._unacked: dict[str, int] = {}
         #: The lock for the counters and for messages with several unconfirmed events.
         self._lock = threading.Lock()
         self._idle = runtime.condition()
@@ -101,6 +102,7 @@ class Pipeline:
         with self._lock:
             self._open += 1
             self._memory.in_hand(self._open)
+            self._count_unacked(delivery.queue, 1)
         self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
@@ -239,10 +241,15 @@ class Pipeline:
         self._close(one)
         self._on_missing(str(one.problem))
 
-    def _close(self, _: DeliveryLifecycle, *, is_handled: bool = False) -> None:
+    def _count_unacked(self, queue: str, change: int) -> None:
+        self._unacked[queue] = count = self._unacked.get(queue, 0) + change
+        self._steps.unacked(queue, count)
+
+    def _close(self, one: DeliveryLifecycle, *, is_handled: bool = False) -> None:
         with self._lock:
             self._open -= 1
             self._memory.in_hand(self._open)
+            self._count_unacked(one.delivery.queue, -1)
             if is_handled:
                 self._handled += 1
                 self._memory.handled(self._handled)

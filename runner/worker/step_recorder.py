@@ -17,6 +17,7 @@ class StepRecorder:
     def __init__(self, memory: StepMemory, quiet_queue: str) -> None:
         """``quiet_queue`` is the queue for attempt reports, or empty if no service records attempts."""
         self._record, self._quiet_queue = memory.record, quiet_queue
+        self.unacked = memory.unacked
 
     def delivered(self, message: Message) -> None:
         """Record the begin of an attempt, and for a first attempt the time since the message was sent."""

@@ -41,7 +41,9 @@ class Worker:
         self.crashes: list[BaseException] = []
         retries: Any = parts.get("retries")
         record: Any = SimpleNamespace(in_hand=accept, handled=accept)
-        steps: Any = SimpleNamespace(delivered=accept, published=accept, finished=accept, rejected=accept)
+        steps: Any = SimpleNamespace(
+            delivered=accept, published=accept, finished=accept, rejected=accept, unacked=accept
+        )
         runtime = Runtime(parts.get("call_later", accept), accept, logging.getLogger())
         runtime.crash = self.crash  # type: ignore[method-assign]
         self.pipeline = Pipeline(
@@ -49,7 +51,7 @@ class Worker:
             logging.getLogger(),
         )  # fmt: skip
         delivery: Any = SimpleNamespace(
-            is_alive=True, problem=None, message=lambda: SimpleNamespace(queue="q", attempt=1),
+            is_alive=True, problem=None, queue="q", message=lambda: SimpleNamespace(queue="q", attempt=1),
             ack=parts.get("ack", accept), reject=accept,
         )  # fmt: skip
         self.pipeline.submit(delivery)

@@ -248,3 +248,22 @@ def test_recording_a_step_takes_a_few_microseconds_at_most() -> None:
     record = partial(pair.writer.record, edge, "47ebd60a-1111-4222-8333-123456789012", 1, 1, 0.01)
     # About 1 µs of processor time. The limit detects a system call or a search.
     assert min(timeit.repeat(record, number=1000, repeat=20, timer=time.process_time)) / 1000 < 10e-6
+
+
+def test_the_unacked_messages_of_each_queue_are_read_although_no_attempt_has_begun() -> None:
+    pair = Pair()
+    for count in (1, 2, 1):
+        pair.writer.unacked("q", count)
+    pair.writer.unacked("other", 3)
+    pair.writer.record((DELIVERED, "q", "", ""), "order", 1, 1_000)
+    assert pair.reader.unacked() == {"q": 1, "other": 3}
+    assert pair.reader.totals().counts == {StepEdge(DELIVERED, "q"): 1}
+
+
+def test_a_queue_without_an_edge_of_its_own_has_no_number_of_unacked_messages() -> None:
+    pair = Pair()
+    for number in range(2 * MAX_EDGES):
+        pair.writer.unacked(f"q{number}", number)
+    found = pair.reader.unacked()
+    assert 40 < len(found) < MAX_EDGES
+    assert all(name == f"q{count}" for name, count in found.items())

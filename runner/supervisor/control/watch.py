@@ -112,7 +112,8 @@ class Watchers:
             if owners[keeper.name] is keeper:
                 readers = [one.child.steps for one in keepers if one.name == keeper.name and one.child is not None]
                 totals = self._supervisor.steps.totals(keeper.name, readers)
-            slots.append({**slot, **_totals_object(totals)})
+            unacked = {} if keeper.child is None else keeper.child.steps.unacked()
+            slots.append({**slot, **_totals_object(totals), "unacked": unacked})
         # The totals of a service must not fall when the service gets fewer instances.
         removed = [
             {
