@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from runner.topology.graph import EdgeKind, Shape
-from runner.topology.picture.drawing import Badge, Chip, DrawnNode, Label, Level
-from runner.topology.picture.folding import BadgeKind, FoldedBadge, FoldedEdge, FoldedGraph, FoldedNode
+from runner.topology.picture.description import described
+from runner.topology.picture.drawing import Badge, DrawnNode, Label, Level
+from runner.topology.picture.folding import BadgeKind, FoldedBadge, FoldedGraph, FoldedNode
+from runner.topology.picture.key_chip import MOST_KEYS, Key, chip_at, few_keys, keys_of
+from runner.topology.picture.node_badge import badge_at, badge_width
 from runner.topology.picture.text_width import DETAIL, NAME, short_name, width_of, wrapped
 
 #: The space between a border and a text, and between two texts.
@@ -24,36 +27,6 @@ LEAST = {Shape.SERVICE: 140.0, Shape.EXCHANGE: 140.0, Shape.QUEUE: 160.0}
 LIVE_QUEUE = 246.0
 #: The width of the growth of a queue, such as ``99/s`` after a triangle.
 GROWTH = 40.0
-#: The widths of badges with live figures.
-LIVE_BADGES = {BadgeKind.DEAD: 96.0, BadgeKind.RETRY: 112.0, BadgeKind.UNROUTED: 120.0}
-#: The number of keys that a service or an exchange shows at most.
-MOST_KEYS = 4
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a binding, with the exchange of the binding and the text that is shown."""
-
-    exchange: str
-    key: str
-    text: str
-    title: str
-
-    @property
-    def width(self) -> float:
-        """The width of the chip."""
-        return width_of(self.text, DETAIL, monospace=True) + 14
-
-
-def keys_of(bindings: list[FoldedEdge], graph: FoldedGraph) -> list[Key]:
-    """Return the keys of bindings. A fanout exchange ignores keys, and an empty key is named."""
-    found = []
-    for edge in bindings:
-        exchange = graph.node(edge.source)
-        for key in edge.keys:
-            text = short_name(key) or ("every message" if exchange.note == "fanout" else "empty key")
-            found.append(Key(exchange.name, key, text, f"binding of {exchange.name}: {key or text}"))
-    return found
 
 
 @dataclass(frozen=True)
@@ -112,13 +85,13 @@ class Card:
             needed += [width_of(key, DETAIL, monospace=True) + 2 * PADDING for key in self.published]
         elif self.node.shape is Shape.EXCHANGE:
             needed += [width_of(line, NAME, bold=True) + 3 * PADDING for line in self.title]
-            needed += [key.width + 4 * PADDING for key in _shown(self.keys)]
+            needed += [key.width + 4 * PADDING for key in few_keys(self.keys)]
         else:
             needed.append(width_of(name, NAME) + 2 * PADDING)
             needed += [key.width + 2 * PADDING for key in self.keys]
             needed += [key.width + GAP + RATE + 2 * PADDING for key in self.keys[:1] if self.is_live]
             needed.append(LIVE_QUEUE if self.is_live else width_of(self.note, DETAIL) + 2 * PADDING)
-        badges = [_badge_width(one, self.node, self.is_live) for one in self._badges]
+        badges = [badge_width(one, self.node, self.is_live) for one in self._badges]
         needed.append(sum(badges) + GAP * (len(badges) - 1))
         return float(-(-max(needed) // 1))
 
@@ -133,7 +106,7 @@ class Card:
             rows = len(self.details) + len(self.published)
             return max(36.0 + (ROW * rows + 10 if rows else 0), self.least_height)
         if self.node.shape is Shape.EXCHANGE:
-            return 31.0 + TITLE_LINE * len(self.title) + CHIP_LINE * len(_shown(self.keys))
+            return 31.0 + TITLE_LINE * len(self.title) + CHIP_LINE * len(few_keys(self.keys))
         figures = 28.0 if self.is_live or self.note else 0.0
         # The rate stands in the first line of chips.
         lines = max(len(self._lines(width)), int(self.is_live))
@@ -192,7 +165,8 @@ class Card:
         has_rows = row > y + 54
         return DrawnNode(
             self.node.id, self.node.shape, name, x, y, width, self.height_at(width), tuple(labels),
-            mark=(x + PADDING, y + 12.5), rule=y + 35.5 if has_rows else None, description=described(self),
+            mark=(x + PADDING, y + 12.5), rule=y + 35.5 if has_rows else None,
+            description=described(self.node, self.graph),
         )  # fmt: skip
 
     def _exchange(self, x: float, y: float, width: float) -> DrawnNode:
@@ -207,13 +181,13 @@ class Card:
         below = y + 21 + TITLE_LINE * len(self.title)
         labels.append(Label(middle, below, kind, "detail", width_of(kind, DETAIL), "middle"))
         chips = []
-        for number, key in enumerate(_shown(self.keys)):
+        for number, key in enumerate(few_keys(self.keys)):
             top = below + 6 + CHIP_LINE * number
-            chips.append(_chip(key, middle - key.width / 2, top))
+            chips.append(chip_at(key, middle - key.width / 2, top))
         height = self.height_at(width)
         return DrawnNode(
             self.node.id, self.node.shape, self.node.name, x, y, width, height, tuple(labels), tuple(chips),
-            tuple(self._drawn_badges(x, y + height + 4, width)), description=described(self),
+            tuple(self._drawn_badges(x, y + height + 4, width)), description=described(self.node, self.graph),
         )  # fmt: skip
 
     def _queue(self, x: float, y: float, width: float) -> DrawnNode:
@@ -223,7 +197,7 @@ class Card:
         for keys in self._lines(width):
             left = x + PADDING
             for key in keys:
-                chips.append(_chip(key, left, line))
+                chips.append(chip_at(key, left, line))
                 left += key.width + GAP
             line += CHIP_LINE
         bottom, path = y + self.height_at(width), f"queues/{name}"
@@ -238,7 +212,7 @@ class Card:
         badges = [*self._drawn_badges(x, bottom + 4, width), *self._growth(x + width - PADDING, bottom - 26)]
         return DrawnNode(
             self.node.id, self.node.shape, name, x, y, width, bottom - y, tuple(labels), tuple(chips), tuple(badges),
-            Level(x + 0.5, bottom - 7, width - 1, 6.5), description=described(self),
+            Level(x + 0.5, bottom - 7, width - 1, 6.5), description=described(self.node, self.graph),
         )  # fmt: skip
 
     def _growth(self, right: float, y: float) -> Iterator[Badge]:
@@ -255,24 +229,6 @@ class Card:
             yield badge
 
 
-def described(card: Card) -> str:
-    """Return the description of a node for screen readers."""
-    node, graph = card.node, card.graph
-    if node.shape is Shape.SERVICE:
-        parts = [f"Service {node.name}"]
-        parts += [f"publishes {', '.join(card.published)}"] if card.published else []
-        return ", ".join(parts)
-    if node.shape is Shape.EXCHANGE:
-        return f"Exchange {node.name}" + (f", type {node.note}" if node.note else "")
-    bound = [
-        f"bound to {edge.source.removeprefix('exchange ')} by {', '.join(edge.keys)}".removesuffix(" by ")
-        for edge in graph.bindings_of(node.id)
-    ]
-    consumers = [one.removeprefix("service ") for one in graph.consumers_of(node.id)]
-    read = [f"consumed by {' and '.join(consumers)}"] if consumers else ["no consumer"]
-    return ", ".join([f"Queue {node.name}", *bound, *read])
-
-
 def name_label(name: str, x: float, y: float) -> Label:
     """Return the name of a queue, whose first segment is faint."""
     short = short_name(name)
@@ -282,52 +238,3 @@ def name_label(name: str, x: float, y: float) -> Label:
 
 def _few(texts: list[str]) -> list[str]:
     return texts if len(texts) <= MOST_KEYS else [*texts[: MOST_KEYS - 1], f"{len(texts) - MOST_KEYS + 1} more"]
-
-
-def _shown(keys: list[Key]) -> list[Key]:
-    if len(keys) <= MOST_KEYS:
-        return keys
-    rest = keys[MOST_KEYS - 1 :]
-    names = ", ".join(one.key for one in rest)
-    return [*keys[: MOST_KEYS - 1], Key(rest[0].exchange, "", f"{len(rest)} more", names)]
-
-
-def _chip(key: Key, x: float, y: float) -> Chip:
-    text = Label(x + 7, y + 13, key.text, "key", key.width - 14, title=key.title)
-    return Chip(key.exchange, key.key, x, y, key.width, text)
-
-
-def badge_at(badge: FoldedBadge, node: FoldedNode, x: float, y: float, is_live: bool) -> Badge:
-    """Return a badge with its left upper corner at a position."""
-    width = _badge_width(badge, node, is_live)
-    title, value, unit = _badge_words(badge, node)
-    text = "" if is_live else short_name(_static_text(badge, node))
-    label = Label(
-        x + 22, y + 13, text, "detail", width - 30, value=value if is_live else "", unit=unit if is_live else ""
-    )
-    return Badge(badge.kind.value, x, y, width, label, title, value if is_live else "")
-
-
-def _badge_width(badge: FoldedBadge, node: FoldedNode, is_live: bool) -> float:
-    if is_live:
-        return LIVE_BADGES[badge.kind]
-    return width_of(short_name(_static_text(badge, node)), DETAIL) + 30
-
-
-def _static_text(badge: FoldedBadge, node: FoldedNode) -> str:
-    # The usual name of a dead-letter queue repeats the name of its queue.
-    usual = badge.kind is BadgeKind.DEAD and badge.queues[0] == f"{node.name}.dlq"
-    return "dead letters" if usual else badge.queues[0] if badge.queues else node.note
-
-
-def _badge_words(badge: FoldedBadge, node: FoldedNode) -> tuple[str, str, str]:
-    """Return the title of a badge, the path of its figure, and the word after the figure."""
-    names = ", then ".join(badge.queues)
-    match badge.kind:
-        case BadgeKind.DEAD:
-            return f"dead letters of {node.name}: {names}", f"queues/{node.name}/dead", "dead"
-        case BadgeKind.RETRY:
-            return f"{node.name}: {node.note}", f"queues/{node.name}/retry", "in retry"
-        case BadgeKind.UNROUTED:
-            title = f"unrouted messages of {node.name}: exchange {badge.exchange}, then {names}"
-            return title, f"queues/{badge.queues[0]}/ready", "unrouted"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from runner.topology.graph import EdgeKind
 from runner.topology.picture.block import Block, blocks_of
@@ -13,6 +13,7 @@ from runner.topology.picture.drawing import Drawing, DrawnEdge, DrawnNode, Form,
 from runner.topology.picture.folding import FoldedEdge, FoldedGraph
 from runner.topology.picture.lane import Lane, order_lanes, place_lanes, width_of_gap
 from runner.topology.picture.spacing import spread
+from runner.topology.picture.way_back import Side, ways_back
 
 #: The margin around the chain, and the minimum and maximum gap between two columns.
 MARGIN, LEAST_GAP, MOST_GAP = 12.0, 46.0, 88.0
@@ -154,7 +155,7 @@ class _Chain:
         points = self._points(edge, nodes)
         yield DrawnEdge(edge.id, edge.kind.value, edge.source, edge.target, points, edge.keys, trunk_of(edge))
         if edge.kind is EdgeKind.CONSUME and self._is_live:
-            yield from ways_back(edge, points)
+            yield from ways_back(edge, points, _side(nodes[edge.source]), _side(nodes[edge.target]))
 
     def _points(self, edge: FoldedEdge, nodes: Mapping[str, DrawnNode]) -> tuple[Point, ...]:
         source, target = nodes[edge.source], nodes[edge.target]
@@ -172,23 +173,11 @@ class _Chain:
         return self._ports[id(leg), end] + MARGIN
 
 
+def _side(node: DrawnNode) -> Side:
+    return Side(node.y, node.height)
+
+
 def _nodes_of(block: Block) -> Iterator[DrawnNode]:
     for number, card in enumerate(block.cards):
         indent = block.indent if number else 0.0
         yield card.drawn(block.x + indent, block.y + block.top_of(card.node.id), block.width - indent)
-
-
-def ways_back(
-    edge: FoldedEdge, points: Sequence[Point], shifts: tuple[float, float] = (10.0, 17.0)
-) -> Iterator[DrawnEdge]:
-    """Yield the ways of messages that a service sends to the retry queues and the dead-letter queue of its queue.
-
-    These ways are beside the way from the queue to the service, at two distances.
-    """
-    queue = edge.source.removeprefix("queue ")
-    for word, shift in zip(("retry", "dead"), shifts, strict=True):
-        back = tuple(
-            (x + (shift if 0 < number < len(points) - 1 else 0), y + shift) for number, (x, y) in enumerate(points)
-        )
-        name = f"{edge.target}>{word} {queue}"
-        yield DrawnEdge(name, word, edge.target, edge.source, back[::-1], (), f"{edge.target} {word} {queue}")

@@ -12,7 +12,7 @@ from runner.topology.picture.chain_order import Leg, Place
 from runner.topology.picture.spacing import nearest_free
 
 #: The space between two blocks, between a bar and a block, and between two bars.
-BLOCK_GAP, BAR_GAP = 30.0, 16.0
+BLOCK_GAP, BAR_GAP = 30.0, 14.0
 #: The cost of a turn, beside that of a pixel of vertical distance, and of a pixel of the chain's height.
 _TURN, _HEIGHT = 40.0, 0.1
 #: The maximum number of passes over all places, and of distances that are measured in all passes.

@@ -13,7 +13,7 @@ from runner.topology.picture.folding import FoldedEdge, FoldedGraph
 #: A block or a bar, which has one place in the vertical order of all columns.
 Place = Block | Bar
 #: The distance of the highest and of the lowest port of a node from its top and bottom.
-PORT_MARGIN = 14.0
+PORT_MARGIN = 10.0
 #: The cost of a crossing beside that of one place of distance.
 CROSSING = 40
 #: The maximum number of comparisons of two legs, which bounds the time for a chain with many nodes.

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from runner.topology.graph import EdgeKind
-from runner.topology.picture.card import Card, Key, described, keys_of, name_label
+from runner.topology.picture.card import name_label
+from runner.topology.picture.description import described
 from runner.topology.picture.drawing import Badge, Chip, DrawnNode, Label, Level
 from runner.topology.picture.folding import BadgeKind, FoldedEdge, FoldedGraph, FoldedNode
+from runner.topology.picture.key_chip import Key, keys_of
 from runner.topology.picture.text_width import DETAIL, NAME, fitted, short_name, width_of
 
 #: The height of a line of a row, the space at both ends of a row, and the space between two parts.
@@ -127,7 +129,7 @@ class RowParts:
             labels.append(Label(self.right, y + 14, text, "detail", width_of(text, DETAIL), "end"))
         return DrawnNode(
             row.node.id, row.node.shape, name, self.x, y, self.width, row.height, tuple(labels), tuple(chips),
-            tuple(badges), level, is_row=True, description=described(Card(row.node, row.graph, self.is_live)),
+            tuple(badges), level, is_row=True, description=described(row.node, row.graph),
         )  # fmt: skip
 
     def _chips(self, keys: Sequence[Key], y: float) -> Iterator[Chip]:
@@ -165,7 +167,7 @@ class RowParts:
 
     def _marked(self, kind: str, right: float, y: float, path: str, title: str) -> Badge:
         label = Label(right, y + 14, "", "detail", MARKED - 18, "end", value=path)
-        return Badge(kind, right - MARKED + 4, y + 4, MARKED - 4, label, title, path, 12.0)
+        return Badge(kind, right - MARKED + 4, y + 3, MARKED - 4, label, title, path, 14.0)
 
 
 def _delays(row: QueueRow) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from runner.escape import one_line
 from runner.topology.graph import Shape
 from runner.topology.picture.drawing import Badge, Chip, Drawing, DrawnEdge, DrawnNode, Label, Point
 from runner.topology.picture.mark_shape import BADGES, STATES
@@ -42,7 +43,7 @@ def svg_part(drawing: Drawing, figures: Mapping[str, str], label: str, width: fl
     left = min(0.0, (drawing.width - width) / 2)
     box = f"{_number(left - 0.5)} -.5 {_number(max(drawing.width, width))} {_number(drawing.height)}"
     lines = [
-        f'<svg viewBox="{box}" class="picture {drawing.form.value}" role="group" aria-label="{escape(label)}"'
+        f'<svg viewBox="{box}" class="picture {drawing.form.value}" role="group" aria-label="{_escaped(label)}"'
         f' data-form="{drawing.form.value}">',
         _markers(("", "match", "retry", "dead")),
         *_parts(drawing, figures),
@@ -83,10 +84,10 @@ def _edge(edge: DrawnEdge) -> str:
     classes = f"edge {edge.kind}" + (" none" if edge.kind in ("retry", "dead") else "")
     classes += " covered" if edge.is_covered else ""
     arrow = "" if edge.is_covered else ' marker-end="url(#picture-arrow)"'
-    keys = f' data-keys="{escape(json.dumps(list(edge.keys), ensure_ascii=False))}"' if edge.keys else ""
+    keys = f' data-keys="{_escaped(json.dumps(list(edge.keys), ensure_ascii=False))}"' if edge.keys else ""
     return (
-        f'<path class="{classes}" data-edge="{escape(edge.id)}" data-from="{escape(edge.source)}"'
-        f' data-to="{escape(edge.target)}"{keys}{arrow} d="{_path(edge.points)}"/>'
+        f'<path class="{classes}" data-edge="{_escaped(edge.id)}" data-from="{_escaped(edge.source)}"'
+        f' data-to="{_escaped(edge.target)}"{keys}{arrow} d="{_path(edge.points)}"/>'
     )
 
 
@@ -121,13 +122,13 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
 
 
 def _node(node: DrawnNode, figures: Mapping[str, str], is_live: bool) -> str:
-    name = escape(node.id)
+    name = _escaped(node.id)
     classes = f"node {node.shape.value}" + (" row" if node.is_row else "")
     hidden = ' aria-hidden="true"' if is_live else ""
     parts = [
         f'<g class="{classes}" data-node="{name}"' + (f' data-place="{node.place}"' if node.place else "") + ">",
         f"<g{hidden}>",
-        f"<title>{escape(node.name)}</title>" if not is_live else "",
+        f"<title>{_escaped(node.name)}</title>" if not is_live else "",
         _outline(node, 'class="outline"'),
     ]
     if node.rule is not None:
@@ -137,7 +138,7 @@ def _node(node: DrawnNode, figures: Mapping[str, str], is_live: bool) -> str:
         path = f"services/{node.name}/state"
         state = figures.get(path, "stopped")
         parts.append(
-            f'<path class="mark {escape(state)}" data-state="{escape(path)}"'
+            f'<path class="mark {_escaped(state)}" data-state="{_escaped(path)}"'
             f' transform="translate({_pair(node.mark)})" d="{STATES.get(state, STATES["stopped"])}"/>'
         )
     if node.level is not None:
@@ -151,7 +152,7 @@ def _node(node: DrawnNode, figures: Mapping[str, str], is_live: bool) -> str:
             _outline(
                 node,
                 f'class="target" data-target="{name}" tabindex="0" role="button"'
-                f' aria-label="{escape(node.description)}"',
+                f' aria-label="{_escaped(node.description)}"',
             )
         )
     return "".join(parts) + "</g>"
@@ -181,7 +182,7 @@ def _level(node: DrawnNode, is_live: bool) -> str:
     bar = f'<rect class="level" x="{_number(level.x)}" width="{_number(level.width)}" {place}/>'
     if not is_live:
         return bar
-    path, whole = escape(f"queues/{node.name}"), f'data-whole="{_number(level.width)}"'
+    path, whole = _escaped(f"queues/{node.name}"), f'data-whole="{_number(level.width)}"'
     return bar + "".join(
         f'<rect class="{part}" data-level="{path}/{part}" {whole} x="{_number(level.x)}" width="0" {place}/>'
         for part in ("ready", "unacked")
@@ -190,22 +191,22 @@ def _level(node: DrawnNode, is_live: bool) -> str:
 
 def _label(label: Label, figures: Mapping[str, str]) -> str:
     anchor = "" if label.anchor == "start" else f' text-anchor="{label.anchor}"'
-    title = f"<title>{escape(label.title)}</title>" if label.title and label.title != label.text else ""
-    text = escape(label.text[label.faint :])
+    title = f"<title>{_escaped(label.title)}</title>" if label.title and label.title != label.text else ""
+    text = _escaped(label.text[label.faint :])
     if label.faint:
-        text = f'<tspan class="faint">{escape(label.text[: label.faint])}</tspan>{text}'
+        text = f'<tspan class="faint">{_escaped(label.text[: label.faint])}</tspan>{text}'
     if label.value:
-        figure = escape(figures.get(label.value, UNKNOWN))
-        text += f'<tspan data-value="{escape(label.value)}">{figure}</tspan>'
+        figure = _escaped(figures.get(label.value, UNKNOWN))
+        text += f'<tspan data-value="{_escaped(label.value)}">{figure}</tspan>'
     if label.unit:
-        text += f'<tspan class="unit"> {escape(label.unit)}</tspan>'
+        text += f'<tspan class="unit"> {_escaped(label.unit)}</tspan>'
     place = f'x="{_number(label.x)}" y="{_number(label.y)}"'
     return f'<text class="{label.style}" {place}{anchor}>{title}{text}</text>'
 
 
 def _chip(chip: Chip) -> str:
     return (
-        f'<g class="chip" data-exchange="{escape(chip.exchange)}" data-key="{escape(chip.key)}">'
+        f'<g class="chip" data-exchange="{_escaped(chip.exchange)}" data-key="{_escaped(chip.key)}">'
         f'<rect x="{_number(chip.x)}" y="{_number(chip.y)}" width="{_number(chip.width)}"'
         f' height="{_number(chip.height)}" rx="4"/>{_label(chip.label, {})}</g>'
     )
@@ -213,15 +214,20 @@ def _chip(chip: Chip) -> str:
 
 def _badge(badge: Badge, figures: Mapping[str, str]) -> str:
     is_empty = bool(badge.when) and figures.get(badge.when, UNKNOWN) in (UNKNOWN, "0")
-    when = f' data-when="{escape(badge.when)}"' if badge.when else ""
+    when = f' data-when="{_escaped(badge.when)}"' if badge.when else ""
     inset = 8 if badge.height > 14 else 0
     return (
-        f'<g class="badge {badge.kind}{" none" if is_empty else ""}"{when}><title>{escape(badge.title)}</title>'
+        f'<g class="badge {badge.kind}{" none" if is_empty else ""}"{when}><title>{_escaped(badge.title)}</title>'
         f'<rect x="{_number(badge.x)}" y="{_number(badge.y)}" width="{_number(badge.width)}"'
         f' height="{_number(badge.height)}" rx="{_number(badge.height / 2)}"/>'
         f'<path transform="translate({_pair((badge.x + inset, badge.y + (badge.height - 10) / 2))}) scale(.7)"'
         f' d="{BADGES[badge.kind]}"/>{_label(badge.label, figures)}</g>'
     )
+
+
+def _escaped(text: str) -> str:
+    # XML does not allow control characters.
+    return escape(one_line(text))
 
 
 def _pair(point: Point) -> str:

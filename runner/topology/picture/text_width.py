@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
+from runner.escape import one_line
+
 #: The size of each kind of text in pixels.
 NAME, DETAIL, FIGURE = 12.5, 11.0, 15.0
 #: Names up to this number of characters are always shown whole.
@@ -47,10 +49,11 @@ def _character(one: str, bold: bool, monospace: bool) -> int:
 
 
 def short_name(name: str, most: int = WHOLE_NAME) -> str:
-    """Return a name of at most ``most`` characters.
+    """Return a name of at most ``most`` characters, without control characters.
 
     A longer name keeps its first segment and its last two segments, because queues differ in these segments.
     """
+    name = one_line(name)
     if len(name) <= most:
         return name
     parts = name.split(".")
