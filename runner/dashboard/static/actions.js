@@ -60,7 +60,7 @@ export function showJob(job) {
   head.className = `result-head ${job.state}`;
   const close = Object.assign(document.createElement("button"), { className: "button small", type: "button", textContent: "Close" });
   close.addEventListener("click", () => { place.hidden = true; });
-  const code = Object.assign(document.createElement("code"), { textContent: job.command ? `$ ${job.command}` : "" });
+  const code = Object.assign(document.createElement("code"), { textContent: job.command ? `$ ${job.command}` : "", title: job.command });
   head.append(mark(shape, job.state === "done" ? "ok" : job.state === "failed" ? "bad" : "accent"), word, code);
   if (job.state === "running") {
     const end = Object.assign(document.createElement("button"), { className: "button small", type: "button", textContent: "Stop" });

@@ -62,7 +62,7 @@ function text(tag, content, className = "") {
 
 /** Return how long the rest takes, in words, or an empty text if it is unknown or short. */
 function remaining(job, { done, total }) {
-  const seconds = Date.now() / 1000 - job.began, rate = Number(replay.fields.get("rate")) || (done - replay.before) / seconds;
+  const seconds = Date.now() / 1000 - job.began, rate = Number(replay.fields?.get("rate")) || (done - replay.before) / seconds;
   const left = rate > 0 ? (total - done) / rate : 0;
   if (left < 2) return "";
   return left < 120 ? `, about ${Math.round(left)} s left` : `, about ${Math.round(left / 60)} min left`;
@@ -71,6 +71,8 @@ function remaining(job, { done, total }) {
 function showReplay(job) {
   const progress = progressOf(job), isRunning = job.state === "running", isPaused = job.exit_code === 130;
   replay.job = job;
+  const { title, before, total, began } = replay;
+  if (isRunning && replay.fields) sessionStorage.setItem("replay", JSON.stringify({ id: job.id, title, before, total, began, fields: String(replay.fields) }));
   if (isRunning) for (const button of document.querySelectorAll("[data-replay]")) button.disabled = true;
   setQuery({ job: isRunning ? job.id : "" });
   panel.hidden = false;
@@ -82,13 +84,14 @@ function showReplay(job) {
   part("progress").value = progress.done;
   const label = isPaused ? "Continue" : "Pause";
   const button = part("pause");
-  button.hidden = !isRunning && !isPaused;
+  button.hidden = !isRunning && !(isPaused && replay.fields);
   button.querySelector("span").textContent = label;
   button.querySelector("use").setAttribute("href", `/static/vendor/lucide.svg#${isPaused ? "play" : "pause"}`);
   part("rate").disabled = !isPaused;
-  if (isRunning) part("rate").value = replay.fields.get("rate") || "";
+  if (isRunning) part("rate").value = replay.fields?.get("rate") || "";
   part("close").hidden = isRunning;
-  panel.querySelector("[data-cli-text]").textContent = job.command;
+  const line = panel.querySelector("[data-cli-text]");
+  line.textContent = line.title = job.command;
   const output = job.lines.filter((line) => !/^(replaying|counting): \d+ of \d+$/.test(line)).join("\n");
   part("output").textContent = output;
   part("output").hidden = isRunning || !output;
@@ -142,7 +145,9 @@ function pauseOrContinue() {
 
 /** Show the replay that was running when the page was loaded. */
 async function resume(id) {
-  replay = { fields: new URLSearchParams(), title: "Replay", before: 0, total: 0, began: 0, again: 0, job: null };
+  const stored = JSON.parse(sessionStorage.getItem("replay") || "{}");
+  const known = stored.id === id ? stored : { title: "Replay", before: 0, total: 0, began: 0 };
+  replay = { ...known, fields: known.fields ? new URLSearchParams(known.fields) : null, again: 0, job: null };
   for (;;) {
     const answer = await fetch(`/jobs/${encodeURIComponent(id)}`).catch(() => null);
     if (!answer?.ok) return void setQuery({ job: "" });
@@ -152,7 +157,8 @@ async function resume(id) {
     if (job.state !== "running") break;
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
-  refresh(["letters"]);
+  await refresh(["letters"]);
+  countAgain();
 }
 
 // The editor of a copy.
