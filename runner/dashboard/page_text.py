@@ -9,7 +9,7 @@ from typing import Any
 
 #: A value that does not exist.
 MISSING = "\N{EN DASH}"
-_ADDRESS = re.compile(r"([^\s\"'<>(),:;@]{1,64})@([^\s\"'<>(),:;@]+\.?[^\s\"'<>(),:;@]*)")
+_ADDRESS = re.compile(r"([^\s\"'<>(),:;@]{0,64})@([^\s\"'<>(),:;@]+\.?[^\s\"'<>(),:;@]*)")
 
 
 def number(value: float | None) -> str:
@@ -69,7 +69,7 @@ def masked(value: Any) -> Any:
     Lists and objects are masked value by value.
     """
     if isinstance(value, str):
-        return _ADDRESS.sub(lambda match: f"{match[1][0]}•••@•••", value)
+        return _ADDRESS.sub(lambda match: f"{match[1][:1]}•••@•••", value)
     if isinstance(value, dict):
         return {name: masked(one) for name, one in value.items()}
     return [masked(one) for one in value] if isinstance(value, list) else value

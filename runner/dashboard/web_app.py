@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
-from runner.dashboard import dead_letters_page, flow_page, metrics_page, node_menu, order_form, services_page
+from runner.dashboard import (
+    dead_letters_page,
+    flow_page,
+    metrics_page,
+    node_menu,
+    order_form,
+    orders_page,
+    services_page,
+)
 from runner.dashboard.access_guard import AccessGuard
 from runner.dashboard.page_action import ACTIONS, InvalidField, command_line
 from runner.dashboard.page_job import WAIT_SECONDS, PageJob, TooManyJobs
@@ -21,10 +29,10 @@ if TYPE_CHECKING:
 
 #: The pages in the order of the navigation: the URL, the name, and the module's blueprint.
 PAGES = (
-    flow_page.BLUEPRINT, services_page.BLUEPRINT, dead_letters_page.BLUEPRINT, metrics_page.BLUEPRINT,
-    node_menu.BLUEPRINT, order_form.BLUEPRINT,
+    flow_page.BLUEPRINT, orders_page.BLUEPRINT, services_page.BLUEPRINT, dead_letters_page.BLUEPRINT,
+    metrics_page.BLUEPRINT, node_menu.BLUEPRINT, order_form.BLUEPRINT,
 )  # fmt: skip
-NAVIGATION = (("/", "Flow"), ("/services", "Services"), ("/dead-letters", "Dead letters"))
+NAVIGATION = (("/", "Flow"), ("/orders", "Orders"), ("/services", "Services"), ("/dead-letters", "Dead letters"))
 
 
 def create_app(dashboard: Dashboard) -> Flask:

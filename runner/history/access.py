@@ -34,6 +34,14 @@ UNTRACED = (
 SHORTEST = 8
 
 
+class HistoryOff(RunnerError):
+    """The error if no service records events."""
+
+
+class NothingRecorded(RunnerError):
+    """The error if a service records events, but the database does not exist yet."""
+
+
 class Recorded:
     """The settings of the event history in config.yaml and in plugins, which are loaded on first use."""
 
@@ -85,8 +93,17 @@ def _reading(urls: Iterable[str], recorded: Recorded) -> Iterator[Read]:
         reads = [one for one in found if one is not None]
         if not reads:
             empty = f"no events are recorded yet; to record events, start the supervisor: {invocation()}"
-            raise RunnerError(empty if recorded.has_events else OFF)
+            raise NothingRecorded(empty) if recorded.has_events else HistoryOff(OFF)
         yield lambda sql, parameters: [row for read in reads for row in read(sql, parameters)]
+
+
+@contextmanager
+def opened_project(project: Project) -> Iterator[Read]:
+    """Open the event history of a project whose plugins are checked. Raises HistoryOff and NothingRecorded."""
+    recorded = Recorded(project.folder)
+    recorded.project = project
+    with _reading([project.history_store], recorded) as read:
+        yield read
 
 
 def order_named(read: Read, recorded: Recorded, prefix: str) -> str:
@@ -94,7 +111,7 @@ def order_named(read: Read, recorded: Recorded, prefix: str) -> str:
     # Order ids contain only printable characters, and some databases reject other characters.
     found = orders_like(read, prefix) if prefix.isprintable() and prefix else []
     if not found and not recorded.has_events:
-        raise RunnerError(OFF)
+        raise HistoryOff(OFF)
     if not found:
         raise RunnerError(f"unknown order {one_line(prefix)!r}; to list the orders: {invocation('events')}")
     if len(found) > 1:

@@ -157,7 +157,7 @@ def _attempt_entry(one: AttemptRow) -> HistoryEntry:
         instance=one.instance,
         how=f"{how}, took {duration(took)}",
         error=one.error,
-        delay=_delay(one.delay or 0),
+        delay=delay_text(one.delay or 0),
         queue=one.queue,
     )
     details: dict[str, Any] = {
@@ -180,7 +180,8 @@ def _attempt_entry(one: AttemptRow) -> HistoryEntry:
     return HistoryEntry(one.ended_at, one.outcome, what, one.message_type, details, one)
 
 
-def _delay(milliseconds: int) -> str:
+def delay_text(milliseconds: int) -> str:
+    """Format a retry delay as in topology.yaml, such as ``300 ms`` or ``1 s``."""
     return f"{milliseconds / 1000:g} s" if milliseconds >= 1000 else f"{milliseconds} ms"
 
 
@@ -190,8 +191,16 @@ def _ordinal(number: int) -> str:
 
 
 def duration(milliseconds: int) -> str:
-    """Format a duration, such as ``4 ms``. Durations of at least 0.1 s are in seconds, such as ``1.02 s``."""
-    return f"{milliseconds} ms" if milliseconds < 100 else f"{milliseconds / 1000:.2f} s"
+    """Format a duration, such as ``4 ms``, ``1.02 s``, ``2 min 14 s``, ``2 h 14 min`` or ``3 d 2 h``."""
+    if milliseconds < 100:
+        return f"{milliseconds} ms"
+    if milliseconds < 120_000:
+        return f"{milliseconds / 1000:.2f} s"
+    seconds = milliseconds // 1000
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    hours = seconds // 3600
+    return f"{hours} h {seconds // 60 % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def causal_order(times: Mapping[K, tuple[int, str]], causes: Mapping[K, Set[K]]) -> list[K]:

@@ -23,6 +23,7 @@ class RoutedHop:
     exchange: str
     kind: str
     destination: str
+    #: A sentence.
     reason: str
 
 
@@ -54,12 +55,12 @@ class EventRoutes:
         found = [one for hop in route.hops for one in _hops(hop, event.routing_key)]
         reached = {one.destination for one in found if one.kind == "queue"}
         if event.exchange == "":
-            reason = f"the default exchange routes the key {event.routing_key!r} to the queue with this name"
+            reason = f"The default exchange routes the key {event.routing_key!r} to the queue with this name."
             found += [RoutedHop("", "queue", queue, reason) for queue in route.queues]
             reached |= set(route.queues)
         for queue in known:
             if queue not in reached:
-                reason = f"{queue} got the message, but topology.yaml no longer contains the route"
+                reason = f"{queue} got the message, but topology.yaml no longer contains the route."
                 found.append(RoutedHop(event.exchange, "queue", queue, reason))
         return found
 
@@ -71,20 +72,20 @@ def _hops(hop: Hop, key: str) -> Iterator[RoutedHop]:
     for (kind, name), bindings in matching.items():
         yield RoutedHop(hop.exchange, kind, name, _reason(hop, name, bindings, key))
     if not hop.bindings and hop.alternate is not None:
-        reason = f"no binding of {hop.exchange} matches the key {key!r}, so its alternate exchange gets the message"
+        reason = f"No binding of {hop.exchange} matches the key {key!r}, so its alternate exchange gets the message."
         yield RoutedHop(hop.exchange, "exchange", hop.alternate, reason)
 
 
 def _reason(hop: Hop, name: str, bindings: list[Binding], key: str) -> str:
     match hop.behind:
         case "fanout":
-            return f"{hop.exchange} is a fanout exchange, so {name} gets every message"
+            return f"{hop.exchange} is a fanout exchange, so {name} gets every message."
         case "headers":
             conditions = " or ".join(json.dumps(dict(one.arguments), ensure_ascii=False) for one in bindings)
-            return f"the headers match the binding of {name}, {conditions}"
+            return f"The headers match the binding of {name}, {conditions}."
         case "direct" | "topic":
             patterns = " and ".join(f"{one.routing_key!r}" for one in bindings)
             noun, verb = ("binding", "matches") if len(bindings) == 1 else ("bindings", "match")
-            return f"the {noun} {patterns} of {name} {verb} the key {key!r}"
+            return f"The {noun} {patterns} of {name} {verb} the key {key!r}."
         case _:
-            return f"{hop.exchange} is of type {hop.behind}, which may choose {name}"
+            return f"{hop.exchange} is of type {hop.behind}, which may choose {name}."

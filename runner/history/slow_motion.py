@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runner.history.entries import HistoryEntry, duration
+from runner.history.entries import HistoryEntry, delay_text, duration
 from runner.history.event_routes import EventRoutes
 from runner.history.order_history import OrderHistory, moment
 from runner.history.records import DEAD_LETTERED, AttemptRow, EventRow
@@ -23,6 +23,7 @@ class EdgeMove:
     at: int
     #: The time until the message moves on, or 0 if the message does not move on.
     duration: int
+    #: A sentence.
     reason: str
 
 
@@ -77,7 +78,7 @@ class _Motion:
             yield from self._published(row, self._at(entry.at))
         elif entry.kind == "replayed" and row is not None:
             at = self._at(entry.at)
-            reason = f"a person replayed the dead letter to {row.queue}, where attempt {row.attempt} follows"
+            reason = f"A person replayed the dead letter to {row.queue}, where attempt {row.attempt} follows."
             yield EdgeMove(f"dead {row.queue}>queue {row.queue}", at, max(0, self._at(row.began_at) - at), reason)
         elif row is not None and entry.kind != "discarded":
             yield from self._attempt(row)
@@ -89,9 +90,9 @@ class _Motion:
                 first.setdefault(one.queue, one)
         publisher = f"service {event.app_id or 'unknown'}"
         if event.exchange:
-            reason = f"{event.app_id or 'a client'} published {event.type or 'an event'} to {event.exchange}"
+            reason = f"{event.app_id or 'A client'} published {event.type or 'an event'} to {event.exchange}"
             yield EdgeMove(
-                f"{publisher}>exchange {event.exchange}", at, 0, f"{reason} with the key {event.routing_key!r}"
+                f"{publisher}>exchange {event.exchange}", at, 0, f"{reason} with the key {event.routing_key!r}."
             )
         for hop in self._routes.hops(event, first):
             attempt = first.get(hop.destination) if hop.kind == "queue" else None
@@ -102,8 +103,8 @@ class _Motion:
     def _attempt(self, one: AttemptRow) -> Iterator[EdgeMove]:
         began, ended = self._at(one.began_at), self._at(max(one.began_at, one.ended_at))
         waited = "" if one.sent_at is None else f", {duration(max(0, one.began_at - one.sent_at))} after it was sent"
-        again = "the broker delivered the message again, and " if one.redelivered else ""
-        reason = f"{again}{one.instance} started attempt {one.attempt}{waited}"
+        again = "The broker delivered the message again, and " if one.redelivered else ""
+        reason = f"{again}{one.instance} started attempt {one.attempt}{waited}."
         yield EdgeMove(f"queue {one.queue}>service {one.service}", began, ended - began, reason)
         delays = self._routes.retry_delays.get(one.queue)
         if one.outcome == "retried":
@@ -126,11 +127,11 @@ class _Motion:
 def _retry_reason(one: AttemptRow, delays: RetryDelays | None) -> str:
     count = "" if delays is None else f" of {len(delays.steps) + 1}"
     steps = () if delays is None else delays.steps[one.attempt - 1 : one.attempt]
-    where = "".join(f" in {name}" for _, name in steps)
-    return f"attempt {one.attempt}{count} failed ({one.error}), so the message waits {duration(one.delay or 0)}{where}"
+    where, delay = "".join(f" in {name}" for _, name in steps), delay_text(one.delay or 0)
+    return f"Attempt {one.attempt}{count} failed ({one.error}), so the message waits {delay}{where}."
 
 
 def _dead_letter_reason(one: AttemptRow, delays: RetryDelays | None) -> str:
     if delays is not None and one.attempt <= len(delays.steps):
-        return f"{one.service} rejected the message in attempt {one.attempt} ({one.error}), so no retry follows"
-    return f"attempt {one.attempt} failed ({one.error}), and no retry delay is left"
+        return f"{one.service} rejected the message in attempt {one.attempt} ({one.error}), so no retry follows."
+    return f"Attempt {one.attempt} failed ({one.error}), and no retry delay is left."

@@ -65,7 +65,7 @@ class CauseLine:
 
 
 @dataclass
-class QueueRow:
+class SwimlaneRow:
     """A row of the swimlane. A service that publishes without a message has a row without a queue."""
 
     service: str
@@ -84,7 +84,7 @@ class QueueRow:
 class Swimlane:
     """All rows of an order, in the order in which they begin."""
 
-    rows: Sequence[QueueRow]
+    rows: Sequence[SwimlaneRow]
     lines: Sequence[CauseLine]
 
     @property

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from runner.history.entries import duration
+from runner.history.entries import delay_text, duration
 from runner.history.order_history import OrderHistory
 from runner.history.records import DEAD_LETTERED, AttemptRow, EventRow
-from runner.history.swimlane import BarKind, CauseLine, QueueRow, Swimlane, TimeBar, TimeMark
+from runner.history.swimlane import BarKind, CauseLine, Swimlane, SwimlaneRow, TimeBar, TimeMark
 
 #: The queues that get a copy of an event, with the service that consumes each queue, by event id.
 Copies = Mapping[str, Sequence[tuple[str, str]]]
@@ -21,7 +21,7 @@ class _Group:
     """The bars and marks of one message in one row, which share a track."""
 
     message_id: str
-    row: QueueRow
+    row: SwimlaneRow
     parts: list[TimeBar | TimeMark] = field(default_factory=list)
     track: int = 0
 
@@ -73,14 +73,14 @@ class _Build:
             self.deliveries[one.queue, one.message_id].append(one)
         # A note about a discarded message does not name the service of the queue.
         self.services = {one.queue: one.service for one in history.attempts if one.outcome != "discarded"}
-        self.rows: dict[tuple[str, str], QueueRow] = {}
+        self.rows: dict[tuple[str, str], SwimlaneRow] = {}
         self.groups: list[_Group] = []
         #: The row in which each event was published.
-        self.sources: dict[str, QueueRow] = {}
+        self.sources: dict[str, SwimlaneRow] = {}
 
     def group(self, message_id: str, service: str, queue: str) -> _Group:
         """Add a group of parts to the row of a queue."""
-        found = _Group(message_id, self.rows.setdefault((service, queue), QueueRow(service, queue)))
+        found = _Group(message_id, self.rows.setdefault((service, queue), SwimlaneRow(service, queue)))
         self.groups.append(found)
         return found
 
@@ -132,7 +132,7 @@ class _Build:
             time = duration(length)
             text, sentence = {
                 BarKind.QUEUED: (f"queued {time}", f"Waited {time} in {queue}"),
-                BarKind.RETRY: (f"retry in {time}", f"Waited {time} for the next attempt"),
+                BarKind.RETRY: (f"retry in {delay_text(length)}", f"Waited {time} for the next attempt"),
                 BarKind.DEAD: (f"dead letter, {time}", f"Was a dead letter of {queue} for {time}"),
             }[kind]
             yield TimeBar(kind, self.at(begin), self.at(end), step, "", text, sentence)
@@ -150,7 +150,7 @@ class _Build:
         """Yield the wait after the last attempt if the wait still lasts."""
         step, begin = self.steps.get(id(last)), self.at(last.ended_at)
         if last.outcome == "retried":
-            delay = duration(last.delay or 0)
+            delay = delay_text(last.delay or 0)
             sentence = f"Waits for the next attempt, {delay} after the last attempt"
             yield TimeBar(BarKind.RETRY, begin, None, step, "", f"retry in {delay}", sentence)
         if last.outcome == DEAD_LETTERED:

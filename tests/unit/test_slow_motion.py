@@ -52,10 +52,10 @@ def test_an_order_moves_along_the_edges_of_the_picture(routes: EventRoutes) -> N
 def test_each_move_has_its_reason(routes: EventRoutes) -> None:
     first, second = motion_of(history([created()], [attempt(1, 5, "retried", sent_at=T0)]), routes)
     assert [move.reason for move in (*first.moves[:2], *second.moves)] == [
-        "order_api published order.created to orders.topic with the key 'order.created'",
-        f"the binding 'order.created.#' of {QUEUE} matches the key 'order.created'",
-        "payment.2 started attempt 1, 5 ms after it was sent",
-        "attempt 1 of 4 failed (gateway timed out), so the message waits 1.00 s in payment.order.created.retry.1s",
+        "order_api published order.created to orders.topic with the key 'order.created'.",
+        f"The binding 'order.created.#' of {QUEUE} matches the key 'order.created'.",
+        "payment.2 started attempt 1, 5 ms after it was sent.",
+        "Attempt 1 of 4 failed (gateway timed out), so the message waits 1 s in payment.order.created.retry.1s.",
     ]
     assert moves([second]) == [
         (f"queue {QUEUE}>service payment", 5, 50), (f"service payment>retry {QUEUE}", 55, 1000),
@@ -69,9 +69,9 @@ def test_a_dead_letter_says_whether_the_message_was_rejected_or_had_no_attempt_l
 
     edge = f"service payment>dead {QUEUE}"
     assert reason(attempt(2, 5, "dead_lettered")) == (
-        edge, "payment rejected the message in attempt 2 (no card), so no retry follows",
+        edge, "payment rejected the message in attempt 2 (no card), so no retry follows.",
     )  # fmt: skip
-    assert reason(attempt(4, 5, "dead_lettered")) == (edge, "attempt 4 failed (no card), and no retry delay is left")
+    assert reason(attempt(4, 5, "dead_lettered")) == (edge, "Attempt 4 failed (no card), and no retry delay is left.")
 
 
 def test_a_replay_moves_the_dead_letter_back_to_its_queue(routes: EventRoutes) -> None:
@@ -82,7 +82,7 @@ def test_a_replay_moves_the_dead_letter_back_to_its_queue(routes: EventRoutes) -
         (f"dead {QUEUE}>queue {QUEUE}", 9000, 5),
         (f"queue {QUEUE}>service payment", 9005, 50),
     ]
-    assert found[2].moves[0].reason == f"a person replayed the dead letter to {QUEUE}, where attempt 1 follows"
+    assert found[2].moves[0].reason == f"A person replayed the dead letter to {QUEUE}, where attempt 1 follows."
 
 
 def test_an_unroutable_event_moves_to_the_alternate_exchange(routes: EventRoutes) -> None:
@@ -93,15 +93,15 @@ def test_an_unroutable_event_moves_to_the_alternate_exchange(routes: EventRoutes
         ("exchange unrouted>queue unrouted.all", 0, 0),
     ]
     assert [move.reason for move in found[0].moves[1:]] == [
-        "no binding of orders.topic matches the key 'other', so its alternate exchange gets the message",
-        "unrouted is a fanout exchange, so unrouted.all gets every message",
+        "No binding of orders.topic matches the key 'other', so its alternate exchange gets the message.",
+        "unrouted is a fanout exchange, so unrouted.all gets every message.",
     ]
 
 
 def test_a_queue_that_the_files_no_longer_bind_is_still_reached(routes: EventRoutes) -> None:
     found = motion_of(history([created()], [attempt(1, 5, queue="former", service="former")]), routes)
     assert found[0].moves[-1].edge == "exchange orders.topic>queue former"
-    assert found[0].moves[-1].reason == "former got the message, but topology.yaml no longer contains the route"
+    assert found[0].moves[-1].reason == "former got the message, but topology.yaml no longer contains the route."
 
 
 def test_an_event_of_the_default_exchange_goes_to_the_queue_with_the_name_of_the_key(routes: EventRoutes) -> None:

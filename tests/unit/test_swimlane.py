@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.history.order_history import OrderHistory
 from runner.history.records import AttemptRow, EventRow
-from runner.history.swimlane import BarKind, QueueRow, Swimlane
+from runner.history.swimlane import BarKind, SwimlaneRow, Swimlane
 from runner.history.swimlane_builder import Copies, swimlane_of
 from tests.recorded import QUEUE, T0, attempt, created, event, history, success
 
@@ -18,11 +18,11 @@ def lanes(events: list[EventRow], attempts: list[AttemptRow], copies: Copies | N
     return swimlane_of(history(events, attempts), copies)
 
 
-def bars(row: QueueRow) -> list[tuple[str, int, int | None]]:
+def bars(row: SwimlaneRow) -> list[tuple[str, int, int | None]]:
     return [(one.kind.value, one.begin, one.end) for one in row.bars]
 
 
-def marks(row: QueueRow) -> list[tuple[str, int, str]]:
+def marks(row: SwimlaneRow) -> list[tuple[str, int, str]]:
     return [(one.kind, one.at, one.text) for one in row.marks]
 
 
@@ -50,7 +50,7 @@ def test_a_retry_is_split_into_the_delay_and_the_wait_in_the_queue() -> None:
         ("queued", 0, 3), ("attempt", 3, 53), ("retry", 53, 1053), ("queued", 1053, 1060), ("attempt", 1060, 1110),
     ]  # fmt: skip
     assert [one.text for one in found.rows[1].bars] == [
-        "queued 3 ms", "Attempt 1, payment.2", "retry in 1.00 s", "queued 7 ms", "Attempt 2, payment.2",
+        "queued 3 ms", "Attempt 1, payment.2", "retry in 1 s", "queued 7 ms", "Attempt 2, payment.2",
     ]  # fmt: skip
     assert found.rows[1].bars[1].sentence == "Attempt 1 on payment.2 failed after 50 ms: gateway timed out"
 
