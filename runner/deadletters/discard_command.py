@@ -107,9 +107,7 @@ def discard(
         sys.exit(EXIT_FAILURE)
 
 
-def _remove(
-    folder: Path, url: str, written: Mapping[str, Counter[bytes]], path: Path, *, shows_progress: bool
-) -> int:
+def _remove(folder: Path, url: str, written: Mapping[str, Counter[bytes]], path: Path, *, shows_progress: bool) -> int:
     """Remove the messages that were written to the file ``path``. Return the number of removed messages."""
     removed, total = 0, sum(marks.total() for marks in written.values())
     with progress("discarding", total, is_asked=shows_progress) as show_done:

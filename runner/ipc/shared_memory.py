@@ -104,13 +104,14 @@ class SharedMemory:
 
 
 class SharedMemoryFile:
-    """The supervisor's read-only view of a worker's shared memory. The worker inherits ``descriptor``."""
+    """The supervisor's view of a worker's shared memory. The worker inherits ``descriptor``."""
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.memfd_create(name)
         os.ftruncate(self.descriptor, _SIZE)
         self._memory = mmap.mmap(self.descriptor, _SIZE, prot=mmap.PROT_READ)
-        self.steps = StepReader(self._memory, _STEPS_AT)
+        limit = mmap.mmap(self.descriptor, mmap.PAGESIZE, offset=_STEPS_AT)
+        self.steps = StepReader(self._memory, _STEPS_AT, limit)
 
     def read(self) -> WorkerCounters:
         """Return the current counters of the worker."""

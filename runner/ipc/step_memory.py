@@ -5,9 +5,10 @@ place and key belong to one edge of the topology's diagram. The memory contains:
 
 - up to ``MAX_EDGES`` edges, which the worker describes when an edge first occurs, and the number of steps of each edge
 - a histogram of the waiting times and of the handler times of each queue
-- a ring of the last ``RING`` steps
+- a ring of ``RING`` steps, which the worker fills only while the supervisor reads it
 
-The worker writes without system calls, and the supervisor reads without disturbing the worker.
+The worker writes without system calls, and the supervisor reads without disturbing the worker. The supervisor writes
+only the number of the last step that fits into the ring. The worker therefore never overwrites an unread step.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 1
 #: The maximum number of edges. ``_OWN_EDGES`` edges have a key of their own, and ``_SHARED_EDGES`` edges combine all
 #: further keys of one place. The remaining edges combine all further places of one kind.
 MAX_EDGES, _OWN_EDGES, _SHARED_EDGES = 64, 48, 10
-#: The number of steps in the ring.
+#: The number of steps in the ring, which is the maximum number between two reads.
 RING = 256
 #: The maximum length of an order id in the ring, in bytes. ``step_id`` replaces longer ids.
 MAX_ID = 40
@@ -42,19 +43,23 @@ _EDGE = _LENGTHS.size + 3 * _SHORT
 #: A step: its number, time in nanoseconds, attempt, edge and order id, and again the low bits of its number.
 _STEP = struct.Struct(f"=QQIB{MAX_ID + 1}pH")
 _LOW = 2**16 - 1
-_pack_step = _STEP.pack_into
 #: The numbers of one histogram: its buckets, and the sum of all times in seconds as a floating-point number.
 _BUCKETS = len(BOUNDS) + 1
 _TIMES = _BUCKETS + 1
-#: The positions of the numbers, in units of 8 bytes. The first two are the number of described edges and the number of
-#: steps. Then follow the count of each edge, and two histograms for each edge, which edges of kind ``delivered`` use.
-#: The last numbers are the unacked messages of each queue, which edges of kind ``delivered`` use, too.
-_EDGES_AT, _STEPS_AT, _COUNTS_AT = 0, 1, 8
+#: The size of the first page. The supervisor writes its first number: the number of the last step that fits into the
+#: ring, or 0 if the supervisor does not read the ring.
+_LIMIT_SIZE = mmap.PAGESIZE
+#: The positions of the worker's numbers, in units of 8 bytes. The first three are the number of described edges, the
+#: number of steps in the ring so far, and the number of steps for which the ring had no space. Then follow the count of
+#: each edge, and two histograms for each edge, which edges of kind ``delivered`` use. The last numbers are the unacked
+#: messages of each queue, which edges of kind ``delivered`` use, too.
+_EDGES_AT, _STEPS_AT, _SKIPPED_AT, _COUNTS_AT = 0, 1, 2, 8
 _TIMES_AT = _COUNTS_AT + MAX_EDGES
 _UNACKED_AT = _TIMES_AT + MAX_EDGES * 2 * _TIMES
 _NUMBERS = _UNACKED_AT + MAX_EDGES
-#: The positions of the descriptions and of the ring, in bytes.
-_TEXTS_AT = 8 * _NUMBERS
+#: The positions of the numbers, of the descriptions and of the ring, in bytes.
+_NUMBERS_AT = _LIMIT_SIZE
+_TEXTS_AT = _NUMBERS_AT + 8 * _NUMBERS
 _RING_AT = (_TEXTS_AT + MAX_EDGES * _EDGE + 63) // 64 * 64
 #: The size of this part of the shared memory, in bytes.
 SIZE = _RING_AT + RING * _STEP.size
@@ -91,74 +96,67 @@ def step_id(order_id: str) -> str:
 
 
 class StepMemory:
-    """A worker's view of the memory. Any thread may record a step."""
+    """A worker's view of the memory. Any thread may call the methods."""
 
     def __init__(self, memory: mmap.mmap, start: int) -> None:
         """``start`` is the position of this part in the shared memory, in bytes."""
-        self._memory, self._start, self._ring = memory, start, start + _RING_AT
-        self._numbers = memoryview(memory)[start : start + 8 * _NUMBERS].cast("Q")
-        self._sums = memoryview(memory)[start : start + 8 * _NUMBERS].cast("d")
+        self._memory, self._start = memory, start
+        view = memoryview(memory)
+        numbers = view[start + _NUMBERS_AT : start + _TEXTS_AT]
+        self._limit = view[start : start + 8].cast("Q")
+        self._numbers, self._sums = numbers.cast("Q"), numbers.cast("d")
+        #: The number of steps of each edge. A caller counts a step with ``counts[number] += 1``. No other thread can
+        #: interrupt this statement, because CPython switches threads only at calls and jumps.
+        self.counts = self._numbers[_COUNTS_AT : _COUNTS_AT + MAX_EDGES]
         self._edges: dict[tuple[int, str, str, str], int] = {}
-        #: For each queue, the position of the histogram of its waiting times and of its handler times.
-        self._waits: dict[str, int] = {}
-        self._runs: dict[str, int] = {}
-        #: For each queue, the position of the number of its unacked messages.
-        self._unacked: dict[str, int] = {}
-        self._steps = 0
-        # Adding to a number is not atomic, and readers rely on the order of the steps.
         self._lock = threading.Lock()
 
-    def record(
-        self,
-        edge: tuple[int, str, str, str],
-        order_id: str,
-        attempt: int,
-        time: int,
-        seconds: float | None = None,
-    ) -> None:
-        """Record a step at ``time``, in nanoseconds since the epoch.
+    @property
+    def is_watched(self) -> bool:
+        """True if the supervisor reads the ring."""
+        return self._limit[0] > 0
 
-        ``edge`` contains the fields of a ``StepEdge``. ``attempt`` is below 2**32. ``seconds`` is the time that the
-        message waited in its queue if the kind is ``DELIVERED``, and the handler's time for any other kind. None adds
-        nothing to the histograms.
+    def number(self, edge: tuple[int, str, str, str]) -> int:
+        """Return the number of an edge. ``edge`` contains the fields of a ``StepEdge``.
+
+        If there are too many edges, the number belongs to an edge that combines all keys of a place, or all places of a
+        kind.
+        """
+        number = self._edges.get(edge)
+        if number is None:
+            with self._lock:
+                number = self._describe(edge)
+        return number
+
+    def list_step(self, number: int, order_id: str, attempt: int, time: int) -> None:
+        """Add a step of an edge to the ring, or count it as skipped if the ring is full.
+
+        ``time`` is in nanoseconds since the epoch. ``attempt`` is below 2**32.
         """
         raw = order_id.encode("utf-8", "replace")
         if len(raw) > MAX_ID:
             raw = step_id(order_id).encode()
         with self._lock:
-            number = self._edges.get(edge)
-            if number is None:
-                number = self._describe(edge)
-            numbers = self._numbers
-            numbers[_COUNTS_AT + number] += 1
-            if seconds is not None:
-                places = self._waits if edge[0] == DELIVERED else self._runs
-                place = places.get(edge[1])
-                if place is None:
-                    place = self._place(places, edge[1])
-                numbers[place + bisect_left(BOUNDS, seconds)] += 1
-                if seconds > 0:
-                    self._sums[place + _BUCKETS] += seconds
-            self._steps = step = self._steps + 1
-            at = self._ring + step % RING * 64
-            _pack_step(self._memory, at, step, time, attempt, number, raw, step & _LOW)
+            step, numbers = self._numbers[_STEPS_AT] + 1, self._numbers
+            if step > self._limit[0]:
+                numbers[_SKIPPED_AT] += 1
+                return
+            at = self._start + _RING_AT + step % RING * _STEP.size
+            _STEP.pack_into(self._memory, at, step, time, attempt, number, raw, step & _LOW)
             # Written last, so that all steps up to this number are complete.
             numbers[_STEPS_AT] = step
 
     def unacked(self, queue: str, count: int) -> None:
         """Write the current number of unacked messages of a queue. Only one thread at a time calls this method."""
-        place = self._unacked.get(queue)
-        if place is None:
-            with self._lock:
-                number = self._describe((DELIVERED, queue, "", ""))
-            place = self._unacked[queue] = _UNACKED_AT + number
-        self._numbers[place] = count
+        self._numbers[_UNACKED_AT + self.number((DELIVERED, queue, "", ""))] = count
 
-    def _place(self, places: dict[str, int], queue: str) -> int:
-        """Return the position of a queue's histogram, which belongs to the queue's edge of kind ``delivered``."""
-        number = self._describe((DELIVERED, queue, "", ""))
-        places[queue] = place = _TIMES_AT + (2 * number + (places is self._runs)) * _TIMES
-        return place
+    def add_time(self, queue: str, seconds: float, *, is_handler: bool) -> None:
+        """Add a handler's time to the histogram of its queue, or the time for which a message waited in the queue."""
+        place = _TIMES_AT + (2 * self.number((DELIVERED, queue, "", "")) + is_handler) * _TIMES
+        # The clock of the sender may be ahead of this machine's clock.
+        seconds = max(0.0, seconds)
+        self._numbers[place + bisect_left(BOUNDS, seconds)] += 1
+        self._sums[place + _BUCKETS] += seconds
 
     def _describe(self, edge: tuple[int, str, str, str]) -> int:
         """Return the number of a new edge, or of the edge that combines further edges of the same place or kind."""
@@ -211,19 +209,20 @@ class StepTotals:
 
 
 class StepReader:
-    """The supervisor's read-only view of a worker's memory."""
+    """The supervisor's view of a worker's memory."""
 
-    def __init__(self, memory: mmap.mmap, start: int) -> None:
-        """``start`` is the position of this part in the shared memory, in bytes."""
+    def __init__(self, memory: mmap.mmap, start: int, limit: mmap.mmap) -> None:
+        """``start`` is the position of this part in the shared memory, in bytes.
+
+        ``limit`` is the first page of this part, and is the only part of the memory that this class writes.
+        """
         self._memory, self._start = memory, start
-        self._numbers = memoryview(memory)[start : start + 8 * _NUMBERS].cast("Q")
-        self._sums = memoryview(memory)[start : start + 8 * _NUMBERS].cast("d")
+        self._limit = memoryview(limit)[:8].cast("Q")
+        numbers = memoryview(memory)[start + _NUMBERS_AT : start + _TEXTS_AT]
+        self._numbers, self._sums = numbers.cast("Q"), numbers.cast("d")
         self._edges: list[StepEdge] = []
-
-    @property
-    def last(self) -> int:
-        """The number of steps that the worker has recorded."""
-        return self._numbers[_STEPS_AT]
+        #: The numbers of the last steps that were read from the ring and that were skipped.
+        self._read = self._skipped = 0
 
     def totals(self) -> StepTotals:
         """Return the totals since the start of the process."""
@@ -248,26 +247,29 @@ class StepReader:
             if edge.kind == DELIVERED and edge.other
         }
 
-    def steps(self, after: int) -> tuple[list[MessageStep], int, int]:
-        """Return the steps with numbers above ``after``, the number of the last step, and the number of lost steps.
+    def watch(self) -> None:
+        """Let the worker add its steps to the ring, until ``stop`` is called."""
+        self._read, self._skipped = self._numbers[_STEPS_AT], self._numbers[_SKIPPED_AT]
+        self._limit[0] = (self._read + RING) % 2**64
 
-        Steps are lost if the worker has already overwritten them.
-        """
-        last = self.last
-        first = max(after, last - RING) + 1
-        raw = [(number, self._raw(number)) for number in range(first, last + 1)]
-        # In the meantime, the worker may have overwritten the oldest steps, and may be overwriting the next step.
-        safe = self.last + 1 - RING
+    def stop(self) -> None:
+        """Let the worker add no more steps to the ring."""
+        self._limit[0] = 0
+
+    def steps(self) -> tuple[list[MessageStep], int]:
+        """Return the steps since the last call or since ``watch``, and the number of steps that are missing."""
+        first, last, skipped = self._read + 1, self._numbers[_STEPS_AT], self._numbers[_SKIPPED_AT]
         edges, found = self._described(), []
-        for number, data in raw:
-            begin, time, attempt, edge, order_id, end = _STEP.unpack(data)
-            if number > safe and begin == number and end == number & _LOW and edge < len(edges):
+        for number in range(max(first, last - RING + 1), last + 1):
+            at = self._start + _RING_AT + number % RING * _STEP.size
+            begin, time, attempt, edge, order_id, end = _STEP.unpack(self._memory[at : at + _STEP.size])
+            # A step with other numbers is torn.
+            if begin == number and end == number & _LOW and edge < len(edges):
                 found.append(MessageStep(time, edges[edge], order_id.decode("utf-8", "replace"), attempt))
-        return found, last, max(0, last - after - len(found))
-
-    def _raw(self, number: int) -> bytes:
-        at = self._start + _RING_AT + number % RING * _STEP.size
-        return self._memory[at : at + _STEP.size]
+        lost = last - first + 1 - len(found) + skipped - self._skipped
+        self._read, self._skipped = last, skipped
+        self._limit[0] = (last + RING) % 2**64  # a process can write any number
+        return found, max(0, lost)
 
     def _described(self) -> list[StepEdge]:
         for number in range(len(self._edges), min(self._numbers[_EDGES_AT], MAX_EDGES)):

@@ -21,8 +21,7 @@ class LiveSteps:
 
     def __init__(self) -> None:
         self._ended: dict[str, StepTotals] = {}
-        #: The number of the last step that was read from each process, or None if no client watches.
-        self._seen: dict[StepReader, int] | None = None
+        self._is_watched = False
         self._waiting: deque[SlotStep] = deque(maxlen=MOST_WAITING)
         self._lost = 0
 
@@ -40,37 +39,43 @@ class LiveSteps:
     def end(self, slot: str, reader: StepReader) -> None:
         """Keep the totals and the latest steps of a process that has exited."""
         self._ended.setdefault(slot, StepTotals()).add(reader.totals(), MOST_KEPT)
-        if self._seen is not None:
-            self._read(slot, reader, self._seen.pop(reader, 0))
+        if self._is_watched:
+            self._read(slot, reader)
 
     def forget(self, service: str) -> None:
         """Forget the totals of a removed service."""
         for slot in [one for one in self._ended if one.rpartition(".")[0] == service]:
             del self._ended[slot]
 
-    def begin(self, readers: Iterable[tuple[str, StepReader]]) -> None:
-        """Start to collect steps. ``readers`` are the running processes, whose earlier steps are ignored."""
-        self._seen = {reader: reader.last for _, reader in readers}
+    def start(self, reader: StepReader) -> None:
+        """Add a new process."""
+        if self._is_watched:
+            reader.watch()
 
-    def stop(self) -> None:
-        """Stop collecting steps."""
-        self._seen = None
+    def begin(self, readers: Iterable[StepReader]) -> None:
+        """Start to collect the steps of the running processes."""
+        self._is_watched = True
+        for reader in readers:
+            reader.watch()
+
+    def stop(self, readers: Iterable[StepReader]) -> None:
+        """Stop collecting the steps of the running processes."""
+        self._is_watched = False
+        for reader in readers:
+            reader.stop()
         self._waiting.clear()
         self._lost = 0
 
     def take(self, readers: Iterable[tuple[str, StepReader]]) -> tuple[list[SlotStep], int]:
         """Return the steps since the last call, ordered by time, and the number of lost steps."""
-        if self._seen is not None:
-            for slot, reader in readers:
-                self._seen[reader] = self._read(slot, reader, self._seen.get(reader, 0))
+        for slot, reader in readers:
+            self._read(slot, reader)
         found, lost = sorted(self._waiting, key=lambda one: one[1].time), self._lost
         self._waiting.clear()
         self._lost = 0
         return found, lost
 
-    def _read(self, slot: str, reader: StepReader, seen: int) -> int:
-        """Read the steps after ``seen``, and return the number of the last step."""
-        steps, last, lost = reader.steps(seen)
+    def _read(self, slot: str, reader: StepReader) -> None:
+        steps, lost = reader.steps()
         self._lost += lost + max(0, len(self._waiting) + len(steps) - MOST_WAITING)
         self._waiting.extend((slot, step) for step in steps)
-        return last

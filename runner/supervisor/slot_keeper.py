@@ -208,6 +208,7 @@ class Keeper:
             return
         self.started_at, self._kills, self.is_over_memory = time.monotonic(), kills(), False
         means.guard.add(self.child.pid)
+        means.steps.start(self.child.steps)
         self._feed(Spawned(self.child.pid))
 
     def _on_exit(self, code: int) -> None:

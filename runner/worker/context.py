@@ -60,13 +60,15 @@ class WorkerContext:
     def publish(self, event: Event) -> Future[None]:
         """Publish an event from any thread. See ``runner.hooks.Context``."""
         routed = self.routed(event)
+        self._steps.look()
+        sent_at = time.time_ns() if self._steps.is_watched else 0
         with self._lock:
             self._open += 1
             self._memory.in_hand(self._open)
         try:
-            return self._publisher.publish(routed, partial(self._done, routed, time.time_ns()))
+            return self._publisher.publish(routed, partial(self._done, routed, sent_at))
         except BaseException as error:
-            self._done(routed, 0, error)  # the event could not be encoded, so it was not sent
+            self._done(routed, sent_at, error)  # the event could not be encoded, so it was not sent
             raise
 
     def routed(self, event: Event) -> Event:

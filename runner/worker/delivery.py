@@ -188,9 +188,9 @@ class DeliveryLifecycle:
     """
 
     __slots__ = (
-        "committed", "delivery", "failed_publishes", "failure", "handler_time", "is_begun", "is_duplicate", "message",
-        "outgoing", "problem", "received_at", "sent_at", "state", "store", "thread", "times", "unanswered",
-        "unconfirmed", "until",
+        "committed", "delivery", "failed_publishes", "failure", "handler_started", "handler_time", "is_begun",
+        "is_duplicate", "message", "outgoing", "problem", "received_at", "sent_at", "state", "store", "thread", "times",
+        "unanswered", "unconfirmed", "until",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, received_at: float) -> None:
@@ -210,7 +210,7 @@ class DeliveryLifecycle:
         self.outgoing: Sequence[Encoded] = ()
         self.unanswered = 0
         self.unconfirmed: list[tuple[Encoded, BrokerError]] = []
-        #: The time at which the messages were sent, in nanoseconds since the epoch.
+        #: The time at which the messages were sent, in nanoseconds since the epoch, or 0 if it was not needed.
         self.sent_at = 0
         #: The number of times that the broker did not confirm all published messages.
         self.failed_publishes = 0
@@ -219,8 +219,10 @@ class DeliveryLifecycle:
         self.failure: Failure | None = None
         #: The start and end of the attempt, in milliseconds since the epoch. None if no handler was called.
         self.times: tuple[int, int] | None = None
-        #: The time that the handler ran, in seconds. None if no handler was called.
+        #: The time that the handler ran, in seconds, and the monotonic time of its start. None if the handler was not
+        #: timed.
         self.handler_time: float | None = None
+        self.handler_started: float
         #: True once the attempt has begun. A postponed delivery is still the same attempt.
         self.is_begun = False
         self.is_duplicate = False

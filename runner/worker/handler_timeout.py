@@ -13,6 +13,8 @@ from runner.worker.handler import Handler
 SHORTEST_TIMEOUT = 1.0
 #: The fraction of a ``consumer_timeout`` that may pass before a delivery reaches the worker.
 TIMEOUT_TOLERANCE = 0.1
+#: The minimum time in seconds between the starts of two timed handlers, so that times cost little at any rate.
+TIMED_EVERY = 0.001
 
 
 class HandlerTimes:
@@ -20,11 +22,16 @@ class HandlerTimes:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
+        self._next_timed = 0.0
         #: For each handler thread: the message, the time of its delivery, and the start time of its handler.
         self._running: dict[int, tuple[Message, float, float]] = {}
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler whose message is recorded while the handler is running, and whose duration is measured."""
+        """Return a handler whose message is recorded while the handler is running.
+
+        The duration of the handler is stored in the delivery, unless another handler of this worker was timed within
+        the last ``TIMED_EVERY`` seconds.
+        """
 
         def timed(one: DeliveryLifecycle) -> DeliveryEvent:
             since = self._monotonic()
@@ -32,8 +39,10 @@ class HandlerTimes:
             try:
                 return handler(one)
             finally:
-                one.handler_time = self._monotonic() - since
                 del self._running[one.thread]
+                if since >= self._next_timed:
+                    self._next_timed = since + TIMED_EVERY
+                    one.handler_started, one.handler_time = since, self._monotonic() - since
 
         return timed
 

@@ -185,7 +185,8 @@ class Pipeline:
         outgoing = one.publish()
         if not outgoing:
             self._feed(one, DeliveryEvent.CONFIRMED)
-        one.sent_at = time_ns()
+        if self._steps.is_watched:
+            one.sent_at = time_ns()
         answered = partial(self._answered, one)
         for encoded in outgoing:
             self._send(encoded, answered, may_wait=may_wait)

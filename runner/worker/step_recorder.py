@@ -1,12 +1,26 @@
-"""The recording of a worker's steps in shared memory. Steps with attempt reports are not recorded."""
+"""The recording of a worker's steps in shared memory. Steps with attempt reports are not recorded.
+
+Each message passes through this code, so the usual path contains no lock, no clock and few calls. Times and the ring of
+steps cost more. Therefore not every attempt is timed (see ``HandlerTimes``), and the ring is filled only while the
+supervisor reads it.
+"""
 
 from __future__ import annotations
 
-from time import time_ns
+from time import monotonic, time, time_ns
 
 from runner.config.value import format_duration
 from runner.headers import SENT_AT, milliseconds_of, name_of
-from runner.ipc.step_memory import DEAD_LETTERED, DELIVERED, HANDLED, PUBLISHED, REJECTED, RETRIED, StepMemory
+from runner.ipc.step_memory import (
+    DEAD_LETTERED,
+    DELIVERED,
+    HANDLED,
+    MAX_EDGES,
+    PUBLISHED,
+    REJECTED,
+    RETRIED,
+    StepMemory,
+)
 from runner.messages import ATTEMPT_TYPE, Event, Message
 from runner.worker.delivery import DeliveryLifecycle
 
@@ -16,55 +30,89 @@ class StepRecorder:
 
     def __init__(self, memory: StepMemory, quiet_queue: str) -> None:
         """``quiet_queue`` is the queue for attempt reports, or empty if no service records attempts."""
-        self._record, self._quiet_queue = memory.record, quiet_queue
+        self._memory, self._counts, self._quiet_queue = memory, memory.counts, quiet_queue
         self.unacked = memory.unacked
+        #: The edge numbers of each queue, and of each exchange, routing key and event type.
+        self._delivered: dict[str, int] = {}
+        self._handled: dict[str, int] = {}
+        self._published: dict[tuple[str | None, str | None, str], int] = {}
+        #: True if the supervisor reads the ring.
+        self.is_watched = False
+
+    def look(self) -> None:
+        """Update ``is_watched``."""
+        self.is_watched = self._memory.is_watched
 
     def delivered(self, message: Message) -> None:
-        """Record the begin of an attempt, and for a first attempt the time since the message was sent."""
-        if self._is_report(message):
+        """Record the begin of an attempt."""
+        queue = message.queue
+        if queue == self._quiet_queue and message.type == ATTEMPT_TYPE:
             return
-        now, waited = time_ns(), None
-        if message.attempt == 1 and not message.redelivered:
-            sent_at = milliseconds_of(message.headers.get(SENT_AT))
-            # The sender's clock may be ahead of this machine's clock.
-            waited = None if sent_at is None else now / 1e9 - sent_at / 1e3
-        self._record((DELIVERED, message.queue, "", ""), message.correlation_id, message.attempt, now, waited)
+        number = self._delivered.get(queue)
+        if number is None:
+            number = self._delivered[queue] = self._memory.number((DELIVERED, queue, "", ""))
+        self._counts[number] += 1
+        if self._memory.is_watched:
+            self.is_watched = True
+            self._memory.list_step(number, message.correlation_id, message.attempt, time_ns())
+        else:
+            self.is_watched = False
 
     def finished(self, one: DeliveryLifecycle) -> None:
         """Record the outcome of an attempt whose message was acknowledged."""
+        message = one.message
+        queue = message.queue
+        if queue == self._quiet_queue and message.type == ATTEMPT_TYPE:
+            return
         failure = one.failure
         if failure is None:
-            self._outcome(one, HANDLED, "")
+            number = self._handled.get(queue)
+            if number is None:
+                number = self._handled[queue] = self._memory.number((HANDLED, queue, "", ""))
         elif failure.delay is None:
-            self._outcome(one, DEAD_LETTERED, "")
+            number = self._memory.number((DEAD_LETTERED, queue, "", ""))
         else:
-            self._outcome(one, RETRIED, format_duration(failure.delay))
+            number = self._memory.number((RETRIED, queue, format_duration(failure.delay), ""))
+        self._add(one, number)
 
     def rejected(self, one: DeliveryLifecycle) -> None:
         """Record the outcome of an attempt whose message the broker dead-letters, because it cannot be copied."""
-        self._outcome(one, REJECTED, "")
-
-    def _outcome(self, one: DeliveryLifecycle, kind: int, key: str) -> None:
         message = one.message
-        if not self._is_report(message):
-            edge = (kind, message.queue, key, "")
-            self._record(edge, message.correlation_id, message.attempt, time_ns(), one.handler_time)
-
-    def _is_report(self, message: Message) -> bool:
         # A message of this type in any other queue was not published by a worker.
-        return message.type == ATTEMPT_TYPE and message.queue == self._quiet_queue
+        if message.queue != self._quiet_queue or message.type != ATTEMPT_TYPE:
+            self._add(one, self._memory.number((REJECTED, message.queue, "", "")))
+
+    def _add(self, one: DeliveryLifecycle, number: int) -> None:
+        self._counts[number] += 1
+        if one.handler_time is not None:
+            self._add_times(one.message, one.handler_started, one.handler_time)
+        if self.is_watched:
+            self._memory.list_step(number, one.message.correlation_id, one.message.attempt, time_ns())
+
+    def _add_times(self, message: Message, started: float, handler_time: float) -> None:
+        """Add the handler's time, and for a first attempt the time between the sending and the handler's start."""
+        self._memory.add_time(message.queue, handler_time, is_handler=True)
+        if message.attempt == 1 and not message.redelivered:
+            sent_at = milliseconds_of(message.headers.get(SENT_AT))
+            if sent_at is not None:
+                waited = time() - (monotonic() - started) - sent_at / 1000
+                self._memory.add_time(message.queue, waited, is_handler=False)
 
     def published(self, event: Event, sent_at: int, attempt: int = 0) -> None:
         """Record an event that the broker has confirmed.
 
         ``sent_at`` is the time in nanoseconds at which the event was sent, because the confirm may arrive after the
-        event's delivery. ``attempt`` is the attempt of the message that caused the event, or 0 for an event without
-        such a message.
+        event's delivery. 0 stands for an unknown time. ``attempt`` is the attempt of the message that caused the event,
+        or 0 for an event without such a message.
         """
-        edge = (PUBLISHED, event.exchange or "", event.routing_key or "", event.type)
-        try:
-            self._record(edge, event.correlation_id or "", attempt, sent_at)
-        except AttributeError:
+        edge = (event.exchange, event.routing_key, event.type)
+        number = self._published.get(edge)
+        if number is None:
             # AMQP accepts bytes for a name that is not UTF-8. An error here would prevent the ack of a message.
-            other, key, name = map(name_of, edge[1:])
-            self._record((PUBLISHED, other, key, name), name_of(event.correlation_id), attempt, sent_at)
+            other, key, name = map(name_of, edge)
+            number = self._memory.number((PUBLISHED, other, key, name))
+            if len(self._published) < MAX_EDGES:
+                self._published[edge] = number
+        self._counts[number] += 1
+        if self.is_watched:
+            self._memory.list_step(number, name_of(event.correlation_id), attempt, sent_at or time_ns())

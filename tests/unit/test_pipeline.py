@@ -42,7 +42,7 @@ class Worker:
         retries: Any = parts.get("retries")
         record: Any = SimpleNamespace(in_hand=accept, handled=accept)
         steps: Any = SimpleNamespace(
-            delivered=accept, published=accept, finished=accept, rejected=accept, unacked=accept
+            delivered=accept, published=accept, finished=accept, rejected=accept, unacked=accept, is_watched=False
         )
         runtime = Runtime(parts.get("call_later", accept), accept, logging.getLogger())
         runtime.crash = self.crash  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from runner.ipc.step_memory import (
     PUBLISHED,
     REJECTED,
     RETRIED,
+    MessageStep,
     StepEdge,
     StepMemory,
     StepReader,
@@ -33,15 +34,18 @@ REPORTS = "audit.events"
 class Recorded:
     """A recorder, and the memory that it writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_watched: bool = True) -> None:
         memory = mmap.mmap(-1, step_memory.SIZE)
-        self.recorder, self._reader = StepRecorder(StepMemory(memory, 0), REPORTS), StepReader(memory, 0)
+        self.recorder, self.reader = StepRecorder(StepMemory(memory, 0), REPORTS), StepReader(memory, 0, memory)
+        if is_watched:
+            self.reader.watch()
+        self.recorder.look()
 
     def steps(self) -> list[tuple[StepEdge, str, int]]:
-        return [(one.edge, one.order_id, one.attempt) for one in self._reader.steps(0)[0]]
+        return [(one.edge, one.order_id, one.attempt) for one in self.reader.steps()[0]]
 
     def times(self, name: str) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = getattr(self._reader.totals(), f"{name}_times")
+        found: dict[str, list[float]] = getattr(self.reader.totals(), f"{name}_times")
         return found
 
 
@@ -52,7 +56,7 @@ def message(**fields: Any) -> Message:
 def finished(one: Message, delay: float | None = None, *, failed: bool = False) -> DeliveryLifecycle:
     nothing: Any = None
     found = DeliveryLifecycle(nothing, 0.0)
-    found.message, found.handler_time = one, 0.25
+    found.message, found.handler_started, found.handler_time = one, time.monotonic() - 0.25, 0.25
     if failed:
         found.failure = Failure(ValueError(), "ValueError", RetryDelays((), "q.dlq"), delay)
     return found
@@ -89,20 +93,44 @@ def test_an_attempt_without_a_handler_has_no_handler_time() -> None:
 def test_only_the_first_wait_in_a_queue_is_timed(fields: dict[str, Any], counts: bool) -> None:
     recorded = Recorded()
     sent_at = int(time.time() * 1000) - 3_000
-    one = message(**({"headers": {SENT_AT: sent_at}} | fields))
-    recorded.recorder.delivered(one)
-    assert recorded.steps() == [(StepEdge(DELIVERED, "q"), "order", one.attempt)]
+    recorded.recorder.finished(finished(message(**({"headers": {SENT_AT: sent_at}} | fields))))
     times = recorded.times("queue")
     assert list(times) == (["q"] if counts else [])
-    assert all(3 <= total < 60 for *_, total in times.values())
+    assert all(2.5 <= total < 60 for *_, total in times.values())
+    assert list(recorded.times("handler")) == ["q"]
 
 
 @pytest.mark.parametrize("sent_at", [b"soon", -1, 2**70, True, 10**14])
 def test_a_sending_time_that_no_worker_wrote_or_a_clock_that_is_ahead_stops_nothing(sent_at: object) -> None:
     recorded = Recorded()
-    recorded.recorder.delivered(message(headers={SENT_AT: sent_at}))
+    recorded.recorder.finished(finished(message(headers={SENT_AT: sent_at})))
     assert len(recorded.steps()) == 1
     assert all(total == 0 for *_, total in recorded.times("queue").values())
+
+
+def test_without_a_supervisor_that_watches_steps_are_only_counted() -> None:
+    recorded = Recorded(is_watched=False)
+    recorded.recorder.delivered(message())
+    recorded.recorder.published(Event("t", {}, exchange="e", routing_key="k"), 0, 1)
+    recorded.recorder.finished(finished(message()))
+    assert recorded.reader.totals().counts == {
+        StepEdge(DELIVERED, "q"): 1, StepEdge(PUBLISHED, "e", "k", "t"): 1, StepEdge(HANDLED, "q"): 1,
+    }  # fmt: skip
+    recorded.reader.watch()
+    recorded.recorder.delivered(message())
+    recorded.recorder.finished(finished(message()))
+    assert [edge.kind for edge, _, _ in recorded.steps()] == [DELIVERED, HANDLED]
+    recorded.reader.stop()
+    recorded.recorder.delivered(message())
+    assert not recorded.recorder.is_watched
+
+
+def test_an_event_whose_time_of_sending_is_unknown_gets_the_time_of_its_confirm() -> None:
+    recorded = Recorded()
+    before = time.time_ns()
+    recorded.recorder.published(Event("t", {}, exchange="e", routing_key="k"), 0)
+    (step,) = recorded.reader.steps()[0]
+    assert before <= step.time <= time.time_ns()
 
 
 def test_attempt_reports_are_not_steps_but_events_in_the_same_queue_are() -> None:
@@ -122,11 +150,10 @@ def test_a_published_event_has_its_exchange_key_type_and_the_time_of_sending() -
     event = Event("order.created", {}, exchange="orders", routing_key="order.created.usd", correlation_id="order")
     recorded.recorder.published(event, 5)
     recorded.recorder.published(Event("note", {}, exchange="", routing_key="q"), 6, attempt=3)
-    assert recorded.steps() == [
-        (StepEdge(PUBLISHED, "orders", "order.created.usd", "order.created"), "order", 0),
-        (StepEdge(PUBLISHED, "", "q", "note"), "", 3),
+    assert recorded.reader.steps()[0] == [
+        MessageStep(5, StepEdge(PUBLISHED, "orders", "order.created.usd", "order.created"), "order", 0),
+        MessageStep(6, StepEdge(PUBLISHED, "", "q", "note"), "", 3),
     ]
-    assert [one.time for one in recorded._reader.steps(0)[0]] == [5, 6]
 
 
 def test_names_that_are_bytes_are_recorded_as_text() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.history.order_history import OrderHistory
 from runner.history.records import AttemptRow, EventRow
-from runner.history.swimlane import BarKind, SwimlaneRow, Swimlane
+from runner.history.swimlane import BarKind, Swimlane, SwimlaneRow
 from runner.history.swimlane_builder import Copies, swimlane_of
 from tests.recorded import QUEUE, T0, attempt, created, event, history, success
 

@@ -30,12 +30,18 @@ class Worker:
 
     def __init__(self, name: str, role: Role = Role.HOLDER) -> None:
         memory = mmap.mmap(-1, step_memory.SIZE)
-        self.memory, self.child = StepMemory(memory, 0), SimpleNamespace(steps=StepReader(memory, 0))
+        self.memory, self.child = StepMemory(memory, 0), SimpleNamespace(steps=StepReader(memory, 0, memory))
         self.name, self.role = name, role
+
+    def record(self, edge: tuple[int, str, str, str], order: str = "") -> None:
+        number = self.memory.number(edge)
+        self.memory.counts[number] += 1
+        self.memory.list_step(number, order, 1, time.time_ns())
 
     def handle(self, *orders: str) -> None:
         for order in orders:
-            self.memory.record((HANDLED, "q", "", ""), order, 1, time.time_ns(), 0.01)
+            self.record((HANDLED, "q", "", ""), order)
+            self.memory.add_time("q", 0.01, is_handler=True)
 
 
 class Client:
@@ -173,7 +179,7 @@ def test_nothing_is_read_or_computed_while_no_client_watches(monkeypatch: pytest
         system.workers[0].handle("unseen")
         computed = system.computed
         assert system.watchers._timer is None
-        assert system.steps._seen is None
+        assert not any(one.memory.is_watched for one in system.workers)
         async with system.client() as client:
             await until(lambda: len(client.snapshots) >= 2)
             assert client.orders() == []
@@ -199,8 +205,8 @@ def test_the_totals_of_a_slot_with_two_processes_are_not_counted_twice(monkeypat
         system.workers = [new, Worker("b.1"), old]
         old.handle("1", "2")
         new.handle("3")
-        new.memory.record((PUBLISHED, "e", "k", "done"), "", 0, 1)
-        new.memory.record((DELIVERED, "q", "", ""), "", 1, 1, 0.2)
+        new.record((PUBLISHED, "e", "k", "done"))
+        new.record((DELIVERED, "q", "", ""))
         async with system.client() as client:
             edges = [slot["edges"] for slot in client.snapshots[0]["slots"]]
         assert sorted(edges[0]) == [

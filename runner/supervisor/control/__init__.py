@@ -11,11 +11,13 @@ once. A snapshot contains the fields of ``status``, the wall-clock ``time`` in s
 - for each slot, ``edges``: rows of the kind of step, the exchange or queue, the routing key or retry delay, and the
   number of steps since the supervisor's start. Published events have their type as the fifth value.
 - for each slot, ``queue_time`` and ``handler_time``: for each queue a histogram with ``buckets`` (see
-  ``runner.ipc.step_memory.BOUNDS``), ``sum`` in seconds, and ``count``.
+  ``runner.ipc.step_memory.BOUNDS``), ``sum`` in seconds, and ``count``. A process times at most one handler per
+  millisecond, so ``count`` can be lower than the number of attempts.
 - ``removed_slots``: ``slot``, ``service``, ``edges``, ``queue_time`` and ``handler_time`` of each slot that no longer
   exists because its service has fewer instances. With them, the totals of a service never fall.
 - ``steps``: rows of the time in milliseconds, the slot, the kind, the exchange or queue, the key, the order id and the
-  attempt, ordered by time. ``lost`` is the number of steps that are missing, if any.
+  attempt, ordered by time. The time of a published event is the time of sending. Its step appears only after the
+  confirm, and therefore possibly in a later snapshot. ``lost`` is the number of steps that are missing, if any.
 - ``timeline``: the entries since the last snapshot, as objects with ``id``, ``time``, ``kind``, ``subject`` and
   ``text``. The first snapshot contains the last 500 entries.
 

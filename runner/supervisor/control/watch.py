@@ -59,7 +59,7 @@ class Watchers:
         watcher = Watcher()
         watcher.is_due.set()
         if not self._watchers:
-            self._supervisor.steps.begin(_readers(self._supervisor.keepers()))
+            self._supervisor.steps.begin(reader for _, reader in _readers(self._supervisor.keepers()))
             self._timer = self._supervisor.loop.call_later(INTERVAL, self._tick, self._supervisor.loop.time())
         self._state = None  # a new client gets the current state at once
         self._watchers.add(watcher)
@@ -71,7 +71,7 @@ class Watchers:
         finally:
             self._watchers.discard(watcher)
             if not self._watchers:
-                self._supervisor.steps.stop()
+                self._supervisor.steps.stop(reader for _, reader in _readers(self._supervisor.keepers()))
                 self._state = None
                 if self._timer is not None:
                     self._timer.cancel()
