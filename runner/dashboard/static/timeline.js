@@ -55,6 +55,10 @@ function draw() {
     if (x < free) {
       group.count += 1;
       group.label.textContent = `${group.text} and ${group.count} more`;
+      if (group.x + 20 + 6.6 * group.label.textContent.length > width) {
+        group.label.setAttribute("class", "end");
+        group.label.setAttribute("x", group.x - 10);
+      }
       free = Math.max(free, x + 14, group.x + 22 + 6.6 * group.label.textContent.length);
       parts.push(shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 38, y2: 46 }));
       continue;
