@@ -20,7 +20,7 @@ from tests.running import Project, Runner, plain
 
 PAYMENT, MAIL, PAID = "payment.order.created", "notification.order.events", "notification.payment.events"
 RATE = times(6, 20)
-EDITS = int(os.environ.get("FASTCOMMERCE_EDITS") or times(3, 300))
+EDITS = int(os.environ.get("FASTCOMMERCE_EDITS") or times(2, 300))
 
 
 class Orders:

@@ -60,7 +60,7 @@ def test_the_starter_fails(exercise: Exercise, classroom: ClassroomBroker) -> No
 
 @pytest.mark.parametrize(
     ("exercise", "folder"),
-    [(one, folder) for one in SHARED for folder in wrong_folders(one)][:: times(12, 1)],
+    [(one, folder) for one in SHARED for folder in wrong_folders(one)][:: times(24, 1)],
     ids=name_of,
 )
 def test_a_wrong_solution_gets_its_sentence(exercise: Exercise, folder: Path, classroom: ClassroomBroker) -> None:

@@ -180,9 +180,10 @@ def test_a_kill_of_the_working_process_is_an_error_that_can_be_retried(prepared:
         wait_until(prepared._lock.locked)
         os.kill(pid_of(prepared), signal.SIGKILL)
         thread.join(10)
-        # a process that was killed before its request is no error, because a new process replaces it
         if found:
             break
+        # A process that was killed before its request is no error: a new process replaced it, and exited.
+        prepared.find()
     assert "exited with -9" in str(found[0])
     prepared.prepare()
 

@@ -60,11 +60,12 @@ def test_events_from_many_threads_are_all_confirmed_and_in_the_queue(
 ) -> None:
     publisher = connect(window=WindowPlaces(100))
     futures: list[Any] = []
+    count = times(150, 500)
 
     def publish(first: int) -> None:
-        futures.extend(publisher.publish(event(number)) for number in range(first, first + 500))
+        futures.extend(publisher.publish(event(number)) for number in range(first, first + count))
 
-    threads = [threading.Thread(target=publish, args=(number * 500,)) for number in range(4)]
+    threads = [threading.Thread(target=publish, args=(number * count,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -73,7 +74,7 @@ def test_events_from_many_threads_are_all_confirmed_and_in_the_queue(
         future.result(10)
     messages = vhost.messages("all", 3000)
     assert sorted(one["properties"]["message_id"] for one in messages) == sorted(
-        f"id-{number}" for number in range(2000)
+        f"id-{number}" for number in range(4 * count)
     )
 
 

@@ -23,6 +23,7 @@ from tests.accounted import (
     row,
     running_in,
 )
+from tests.proof import times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
@@ -48,6 +49,8 @@ def test_with_inboxes_that_have_no_row_yet_nothing_is_proved(
     assert (code, errors) == (1, f"{EMPTY}\n")
 
 
+# Other tests of the ledger use SQLite.
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"][: times(1, 2)], indirect=True)
 def test_an_outbox_and_inboxes_prove_it_without_audit(
     project: Project, vhost: Vhost, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
