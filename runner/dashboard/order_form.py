@@ -17,6 +17,7 @@ from runner.dashboard.page_action import InvalidField
 from runner.dashboard.page_job import WAIT_SECONDS, TooManyJobs
 from runner.dashboard.web_server import current_dashboard
 from runner.http import Problem
+from runner.supervisor.control.client import post_note
 
 BLUEPRINT = Blueprint("order_form", __name__)
 _LISTENING = re.compile(r"\blistening on (http://[^\s;,]+)")
@@ -72,20 +73,30 @@ def _start(*, is_repeated: bool) -> ResponseReturnValue:
         job = dashboard.jobs.add(lambda id: PostJob(id, post))
     except TooManyJobs:
         raise Problem(503, "too many commands are running; wait for one of them, or stop it") from None
+    if is_repeated:
+        text = f"{post.count} orders are posted from the page, {post.rate} a second"
+        post_note(dashboard.folder, "command", "orders", text)
     job.wait(0 if is_repeated else WAIT_SECONDS)
     return dashboard.shown(job)
 
 
+def _command(*, is_repeated: bool) -> ResponseReturnValue:
+    try:
+        return {"command": _requested(is_repeated=is_repeated).command}
+    except Problem as problem:
+        return {"command": "", "problem": problem.detail}
+
+
 @BLUEPRINT.get("/actions/post_order")
 def show_post() -> ResponseReturnValue:
-    """Return the command line that posts one order."""
-    return {"command": _requested(is_repeated=False).command}
+    """Return the command line that posts one order, or what is wrong with a field."""
+    return _command(is_repeated=False)
 
 
 @BLUEPRINT.get("/actions/post_orders")
 def show_posts() -> ResponseReturnValue:
-    """Return the command line that posts many orders."""
-    return {"command": _requested(is_repeated=True).command}
+    """Return the command line that posts many orders, or what is wrong with a field."""
+    return _command(is_repeated=True)
 
 
 @BLUEPRINT.post("/actions/post_order")

@@ -33,6 +33,8 @@ class SlotRow:
     level: str
     #: The last exit in one line, or an empty text if the last exit does not matter.
     last_exit: str
+    #: The last line that a failed process printed, or an empty text.
+    last_line: str
     #: The chart of the rate as SVG paths: the line and the area below it.
     line: str
     area: str
@@ -77,13 +79,13 @@ def _row(key: str, slot: Mapping[str, Any], rates: RateHistory) -> SlotRow:
         level = "warn"
     if slot["state"] == "EXITED" and last is not None and last["code"] != 0:
         level = "bad"
-    matters = last is not None and (slot["restarts"] or level)
+    matters = last is not None and (slot["restarts"] or level in ("bad", "warn"))
     text = f"last exit {clock(last['at'])}: {last['words']}" if matters and last is not None else ""
     width, height = CHART
     lines = rates.points(key, width, height)
     paths = ["L".join(f"{x} {y}" for x, y in points) for points in lines]
     return SlotRow(
-        key, slot, level, text,
+        key, slot, level, text, (slot.get("lines") or [""])[-1],
         "".join(f"M{path}h.1" for path in paths),
         "".join(f"M{one[0][0]} {height}L{path}V{height}Z" for path, one in zip(paths, lines, strict=True)),
     )  # fmt: skip

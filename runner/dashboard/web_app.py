@@ -98,8 +98,11 @@ def _add_actions(app: Flask, dashboard: Dashboard) -> None:
 
     @app.get("/actions/<name>")
     def show_command(name: str) -> ResponseReturnValue:
-        """Return the command line of an action whose fields a person is still editing."""
-        return {"command": invocation(*_arguments(name))}
+        """Return the command line of an action, or what is wrong with the fields that a person is still editing."""
+        try:
+            return {"command": invocation(*_arguments(name))}
+        except Problem as problem:
+            return {"command": "", "problem": problem.detail}
 
     @app.get("/jobs/<id>")
     def show_job(id: str) -> ResponseReturnValue:

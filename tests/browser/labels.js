@@ -80,7 +80,8 @@
     text.shown = { left: -scrollX, right: Infinity, top: -scrollY, bottom: Infinity }
     // A link to a part of the page, which is outside of the page until it has the focus.
     const isSkipLink = text.element.matches('a[href^="#"]') && (box.right <= text.shown.left || box.bottom <= text.shown.top)
-    let sentence = excess(box, text.shown) > tolerance && !isSkipLink ? `${text.words} leaves the page: ${place(text.element)}` : ""
+    const page = text.shown
+    let sentence = ""
     const scrolls = { x: false, y: false }
     for (let one = text.element; one && one !== document.body; one = one.parentElement) {
       const frame = frameOf(one)
@@ -99,6 +100,9 @@
         sentence = `${text.words} is cut by ${Math.round(Math.max(x, y))} px: ${place(text.element)}`
       }
     }
+    // What is scrolled out of a list may be anywhere.
+    const left = scrolls.x ? 0 : page.left - box.left, top = scrolls.y ? 0 : page.top - box.top
+    if (Math.max(left, top) > tolerance && !isSkipLink) sentence = `${text.words} leaves the page: ${place(text.element)}`
     const titled = text.element.closest("[title]")
     return titled && titled.title.includes(text.node.data.trim()) ? "" : sentence
   }

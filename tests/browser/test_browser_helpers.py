@@ -43,6 +43,7 @@ body { font: 13px/1.5 sans-serif; margin: 20px; background: #fff; color: #222; w
 .left { position: relative; left: -50px }
 .wide { width: 1400px }
 .below { margin-top: 2000px }
+.list { height: 100px; overflow: auto }
 """
 GOOD = """
 <div class=row><span>orders.topic</span><span>payment.order.created</span></div>
@@ -204,6 +205,12 @@ def test_texts_that_can_be_read_are_not_reported(show) -> None:
     assert find_unreadable(page) == []
     page.evaluate("document.querySelector('dialog p').style.marginBottom = '-30px'")
     assert [one.partition(" by ")[0] for one in find_unreadable(page)] == ['"Restart payment?" overlaps "Restart"']
+
+
+def test_texts_that_are_scrolled_out_of_a_list_are_not_reported(show) -> None:
+    page = show(f"<div class=list tabindex=0>{'<p>order accepted</p>' * 100}</div>")
+    page.evaluate("document.querySelector('.list').scrollTop = 2000")
+    assert find_unreadable(page) == []
 
 
 @pytest.mark.parametrize(

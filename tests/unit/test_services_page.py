@@ -43,10 +43,13 @@ def test_only_slots_that_are_not_normal_are_marked(one: dict[str, Any], level: s
 
 def test_the_last_exit_is_shown_if_a_slot_restarted() -> None:
     last = {"code": -9, "words": "killed by SIGKILL", "at": 0}
-    for restarts, is_shown in ((0, False), (1, True)):
-        one = slot(restarts=restarts, last_exit=last)
+    for state, restarts, is_shown in (("RUNNING", 0, False), ("RUNNING", 1, True), ("STOPPED", 0, False)):
+        one = slot(state, restarts=restarts, last_exit=last)
         (row,) = table_of(frame(payment_1=one), None, RateHistory(), "dashboard")[0].slots
         assert row.last_exit.endswith(": killed by SIGKILL") == is_shown
+    failed = slot("FATAL", last_exit=last, lines=["Traceback", "OSError: too many open files"])
+    (row,) = table_of(frame(payment_1=failed), None, RateHistory(), "dashboard")[0].slots
+    assert row.last_line == "OSError: too many open files"
 
 
 def test_the_filter_finds_services_and_slots() -> None:

@@ -80,7 +80,7 @@ export async function showCommands(form) {
   for (const button of form.querySelectorAll("[data-action]")) {
     const answer = await fetch(`/actions/${button.dataset.action}?${fieldsOf(button)}`).catch(() => null);
     const found = answer ? await answer.json().catch(() => ({})) : {};
-    const text = found.command || found.detail || "";
+    const text = found.command || found.problem || "";
     // The line that is shown belongs to one of the buttons, and follows its button.
     if (shown && (shown.textContent === button.dataset.command || form.dataset.last === button.dataset.action)) shown.textContent = shown.title = text;
     button.dataset.command = text;

@@ -2,7 +2,7 @@
 import { showCommands } from "./actions.js";
 
 const GAP = 10;
-let menu = null, anchor = null, node = "", isBelow = false;
+let menu = null, anchor = null, node = "", isBelow = false, whenClosed = null;
 
 async function htmlOf(id) {
   const answer = await fetch(`/menu?${new URLSearchParams({ node: id })}`, { headers: { Accept: "text/html" } });
@@ -31,11 +31,14 @@ function place() {
   menu.style.top = `${top + scrollY}px`;
 }
 
-/** Open the menu of a node, such as `service payment`, beside an element, which gets the focus again afterwards. */
-export async function openMenu(id, element, { below = false } = {}) {
+/**
+ * Open the menu of a node, such as `service payment`, beside an element, which gets the focus again afterwards. A menu
+ * of a table's row opens below its button. `onClose` is called when the menu closes.
+ */
+export async function openMenu(id, element, onClose = () => {}, { below = false } = {}) {
   const html = await htmlOf(id);
   closeMenu(false);
-  [node, anchor, isBelow] = [id, element, below];
+  [node, anchor, whenClosed, isBelow] = [id, element, onClose, below];
   menu = document.createElement("section");
   menu.className = "card menu";
   menu.dataset.actions = "";
@@ -58,7 +61,7 @@ export function closeMenu(hasFocus = true) {
   menu = null;
   anchor.removeAttribute("aria-expanded");
   if (hasFocus && anchor.isConnected) anchor.focus();
-  document.dispatchEvent(new CustomEvent("menu-closed", { detail: node }));
+  whenClosed();
 }
 
 function isOutside(target) {
@@ -69,7 +72,7 @@ document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-menu]");
   if (opener) {
     if (menu && anchor === opener) closeMenu();
-    else openMenu(opener.dataset.menu, opener, { below: "menuBelow" in opener.dataset });
+    else openMenu(opener.dataset.menu, opener, undefined, { below: "menuBelow" in opener.dataset });
   } else if (event.target.closest("[data-menu-close]")) closeMenu();
   else if (isOutside(event.target)) closeMenu(false);
 });
@@ -92,9 +95,10 @@ document.addEventListener("job", async () => {
   const html = await htmlOf(id);
   if (menu !== shown) return;
   const command = menu.querySelector("[data-cli-text]")?.textContent;
-  Idiomorph.morph(menu, html, { morphStyle: "innerHTML", ignoreActiveValue: true });
+  // A form keeps what the person has typed.
+  const callbacks = { beforeNodeMorphed: (old) => !(old instanceof HTMLFormElement) };
+  Idiomorph.morph(menu, html, { morphStyle: "innerHTML", callbacks });
   const line = menu.querySelector("[data-cli-text]");
   if (line && command) line.textContent = line.title = command;
-  menu.querySelectorAll("form[data-fields]").forEach(showCommands);
 });
 addEventListener("resize", place);
