@@ -15,11 +15,21 @@ from runner.cli.service_commands import reload_supervisor
 from runner.cli.temporary_broker import broker_for
 from runner.cli.terminal import wrapped
 from runner.config.project import Project, load_project
-from runner.errors import EXIT_OK, RunnerError
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.supervisor.control.client import post_note
 from runner.topology.consent import Consent
-from runner.topology.plan import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Left, Mark, Plan, change_line, counted
+from runner.topology.plan import (
+    EXIT_CHANGES,
+    EXIT_REPLACE,
+    EXIT_UNCOMPARED,
+    Change,
+    Left,
+    Mark,
+    Plan,
+    change_line,
+    counted,
+)
 
 #: Seconds to wait for the HTTP API of a broker that already answers over AMQP.
 PATIENCE = 2.0
@@ -40,6 +50,16 @@ _WORDS = {
     Mark.RENAME: "to rename",
     Mark.RETIRE: "to delete",
     Mark.UNMANAGED: "not in topology.yaml",
+}
+
+#: The meaning of each exit code of ``plan``, which its help lists too.
+EXIT_MEANINGS = {
+    EXIT_OK: "no changes",
+    EXIT_CHANGES: "changes",
+    EXIT_REPLACE: "an object must be replaced",
+    EXIT_UNCOMPARED: "some settings could not be compared",
+    EXIT_BROKER: "the broker is unreachable",
+    EXIT_CONFIG: "the broker refuses a setting",
 }
 
 
@@ -64,7 +84,7 @@ def plan(folder: Path, as_json: bool) -> None:
     with broker_for(project) as management_url:
         examination = compare(project, management_url, PATIENCE)
     if as_json:
-        click.echo(json.dumps(_as_json(examination), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(plan_json(examination), indent=2, ensure_ascii=False))
     else:
         _show(examination)
     sys.exit(examination.plan.exit_code)
@@ -164,7 +184,7 @@ def _show(examination: Comparison) -> None:
         click.secho(f"? and {rest}; to list all, use --json", dim=is_terminal or None)
     _show_remarks(found)
     _show_lines("problem", found.problems)
-    click.echo(wrapped(_summary(found)))
+    click.echo(wrapped(plan_summary(found)))
 
 
 def _show_change(examination: Comparison, change: Change, waits_for: str = "") -> None:
@@ -191,7 +211,8 @@ def _show_lines(title: str, lines: tuple[str, ...]) -> None:
         click.secho(wrapped(f"{title}: {line}"), fg="yellow" if sys.stdout.isatty() else None, err=True)
 
 
-def _summary(found: Plan) -> str:
+def plan_summary(found: Plan) -> str:
+    """Return a line with the number of changes of each kind."""
     counts = [(len(found.of(mark)), words) for mark, words in _WORDS.items()]
     parts = [f"{count} {words}" for count, words in counts if count]
     rest = f"; {parts[-1]}" if parts else ""
@@ -202,7 +223,8 @@ def _summary(found: Plan) -> str:
     return ", ".join(parts)
 
 
-def _as_json(examination: Comparison) -> dict[str, Any]:
+def plan_json(examination: Comparison) -> dict[str, Any]:
+    """Return a plan as JSON values."""
     found, waits = examination.plan, _waits(examination)
     return {
         "changes": [

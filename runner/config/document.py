@@ -47,7 +47,7 @@ class Document:
     """A YAML file, with the line of each value and the errors found so far."""
 
     def __init__(self, file: str, text: str, environment: Mapping[str, str] | None = None) -> None:
-        self.file = file
+        self.file, self.text = file, text
         self.faults: list[ErrorDetail] = []
         self.data: dict[str, Any] = {}
         self._environment = dict(os.environ) if environment is None else environment

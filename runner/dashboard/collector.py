@@ -13,7 +13,7 @@ from typing import Any
 from runner.admin import queue_counts
 from runner.dashboard.edge_rates import EdgeRates, EdgeRoutes
 from runner.dashboard.live_frame import delta
-from runner.dashboard.page_files import RunningFiles, read_files, stamp_of
+from runner.dashboard.page_files import RunningFiles, read_applied, read_files, stamp_of
 from runner.dashboard.queue_figures import Counts, QueueFigures
 from runner.dashboard.rate_history import RateHistory
 from runner.dashboard.service_figures import ServiceFigures
@@ -24,6 +24,8 @@ from runner.supervisor.control.client import watch
 
 #: Seconds between two frames, and seconds between two attempts to reach the supervisor or the broker.
 INTERVAL, RETRY = 1.0, 1.0
+#: Seconds between two looks at the files, so that pages show an edit within a second.
+FILE_INTERVAL = 0.25
 #: Seconds for which the collector continues after the last request of a page that polls.
 POLLING_SECONDS = 5.0
 #: The maximum number of steps in a frame. Above this number, the page shows rates instead of dots.
@@ -70,8 +72,10 @@ class Collector:
         self._broker_problem: str | None = None
         self._stamp: tuple[object, ...] = ()
         self._file_problems: list[dict[str, str]] = []
-        self._versions = {"orders": 0, "services": 0, "letters": 0, "files": 0}
-        self._files = RunningFiles()
+        self._versions = {"orders": 0, "services": 0, "letters": 0, "files": 0, "broker": 0}
+        self._files, self._has_applied = RunningFiles(), False
+        #: The files of the figures and of the routes.
+        self._derived: RunningFiles | None = None
         self._figures: QueueFigures | None = None
         self._routes, self._rates = EdgeRoutes(None), EdgeRates()
         self._service_figures = ServiceFigures()
@@ -82,7 +86,7 @@ class Collector:
     @property
     def files(self) -> RunningFiles:
         """The files of the running system, which are read on first use and again after a reload."""
-        if self._files.project is None and not self._files.problems:
+        if not self._stamp:
             self._read_files()
         return self._files
 
@@ -124,14 +128,16 @@ class Collector:
             running = {one.name for one in self._threads}
             if not self._is_needed:
                 return
-            for name, work in (("collector", self._collect), ("queue-counts", self._count)):
+            for name, work in (
+                ("collector", self._collect), ("queue-counts", self._count), ("files", self._watch_files),
+            ):  # fmt: skip
                 if name not in running:
                     self._threads.append(threading.Thread(target=work, name=name, daemon=True))
                     self._threads[-1].start()
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float = RETRY) -> None:
         with self._lock:
-            self._lock.wait_for(lambda: self._is_closed, RETRY)
+            self._lock.wait_for(lambda: self._is_closed, seconds)
 
     def _collect(self) -> None:
         """Read the supervisor's snapshots, and send a frame for each."""
@@ -178,14 +184,15 @@ class Collector:
     def _advance(self, snapshot: Mapping[str, Any] | None, problem: str = "ok") -> None:
         """Build the next frame from a snapshot, or from the failure to get one, and send it to all pages."""
         before = self._frame
+        self._derive()
         if snapshot is None:
             frame = {**before, "n": before["n"] + 1, "time": time.time(), "live": problem, "steps": None}
             frame |= {"more_steps": 0, "timeline": [], "edge_names": []}
         else:
             frame = self._frame_of(snapshot)
-        self._watch_files()
         frame["file_problems"], frame["broker_problem"] = self._file_problems, self._broker_problem
         frame["symptoms"], frame["title"] = symptoms_of(frame), title_of(frame)
+        self._versions["broker"] += _broker_state(before) != _broker_state(frame)
         frame["versions"] = dict(self._versions)
         with self._lock:
             self._timeline.extend(frame["timeline"])
@@ -195,8 +202,9 @@ class Collector:
 
     def _frame_of(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         entries = self._new_entries(snapshot.get("timeline", []))
-        if self._figures is None or any(one["kind"] == "reloaded" for one in entries):
-            self._read_files()
+        if any(one["kind"] == "reloaded" for one in entries):
+            self._read_files(is_reloaded=True)
+            self._derive()
         now, slots = snapshot["time"], snapshot["slots"]
         steps, more, names = self._steps(snapshot)
         removed = snapshot.get("removed_slots", [])
@@ -257,26 +265,47 @@ class Collector:
 
     # The files.
 
-    def _read_files(self) -> None:
-        self._stamp = stamp_of(self._folder)
-        files = read_files(self._folder)
-        self._file_problems = files.problems
-        if files.project is not None and files.objects is not None:
-            self._files = files
-            self._figures = QueueFigures(files.project, files.objects)
-            self._routes, self._rates = EdgeRoutes(files.objects), EdgeRates()
-            self._counts = {}
-        elif self._files.project is None:
-            self._files = files
-        self._versions["files"] += 1
+    def bump(self, topic: str) -> None:
+        """Make all pages render the regions of a topic again, at once."""
+        self._versions[topic] = self._versions.get(topic, 0) + 1
+        self.feed.send(dict(self._versions), "versions")
 
     def _watch_files(self) -> None:
         """Notice an edit of the files. The picture shows the edit only after a reload."""
+        while self._is_needed:
+            if self._stamp and stamp_of(self._folder) != self._stamp:
+                self._read_files()
+                self.bump("files")
+            self._pause(FILE_INTERVAL)
+
+    def _read_files(self, *, is_reloaded: bool = False) -> None:
         stamp = stamp_of(self._folder)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._file_problems = read_files(self._folder).problems
+        edited = read_files(self._folder)
+        if not self._stamp or stamp[2:] != self._stamp[2:]:
+            applied = read_applied(self._folder)
+            self._has_applied = applied.project is not None
+            self._files = applied if self._has_applied else self._files
+        if not self._has_applied and (self._files.project is None or (is_reloaded and edited.project is not None)):
+            self._files = edited
+        self._file_problems, self._stamp = edited.problems, stamp
+
+    def _derive(self) -> None:
+        """Prepare the figures and the routes of the running files."""
+        files = self.files
+        if files is self._derived:
+            return
+        self._derived = files
+        if files.project is not None and files.objects is not None:
+            self._figures = QueueFigures(files.project, files.objects)
+            self._routes, self._rates = EdgeRoutes(files.objects), EdgeRates()
+            self._counts = {}
             self._versions["files"] += 1
+
+
+def _broker_state(frame: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a value that changes when the broker comes or goes, or when a queue appears or disappears."""
+    missing = [name for name, one in frame["queues"].items() if one.get("missing")]
+    return frame.get("broker_problem"), missing
 
 
 def _key(slot: Mapping[str, Any]) -> str:

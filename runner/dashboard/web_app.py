@@ -16,6 +16,7 @@ from runner.dashboard import (
     order_form,
     orders_page,
     services_page,
+    topology_page,
 )
 from runner.dashboard.access_guard import AccessGuard
 from runner.dashboard.page_action import ACTIONS, InvalidField, command_line
@@ -27,12 +28,25 @@ from runner.invocation import invocation
 if TYPE_CHECKING:
     from runner.dashboard.web_server import Dashboard
 
-#: The pages in the order of the navigation: the URL, the name, and the module's blueprint.
+#: The pages and the parts of pages.
 PAGES = (
-    flow_page.BLUEPRINT, orders_page.BLUEPRINT, services_page.BLUEPRINT, dead_letters_page.BLUEPRINT,
-    metrics_page.BLUEPRINT, node_menu.BLUEPRINT, order_form.BLUEPRINT,
-)  # fmt: skip
-NAVIGATION = (("/", "Flow"), ("/orders", "Orders"), ("/services", "Services"), ("/dead-letters", "Dead letters"))
+    dead_letters_page.BLUEPRINT,
+    flow_page.BLUEPRINT,
+    metrics_page.BLUEPRINT,
+    node_menu.BLUEPRINT,
+    order_form.BLUEPRINT,
+    orders_page.BLUEPRINT,
+    services_page.BLUEPRINT,
+    topology_page.BLUEPRINT,
+)
+#: The navigation: the URL and the name of each page.
+NAVIGATION = (
+    ("/", "Flow"),
+    ("/orders", "Orders"),
+    ("/services", "Services"),
+    ("/dead-letters", "Dead letters"),
+    ("/topology", "Topology"),
+)
 
 
 def create_app(dashboard: Dashboard) -> Flask:

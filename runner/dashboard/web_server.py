@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import current_app
 
 from runner.dashboard.collector import Collector
+from runner.dashboard.file_check import FileCheck
 from runner.dashboard.letter_cache import LetterCache
 from runner.dashboard.page_job import PageJob, PageJobs
 from runner.dashboard.page_text import masked
+from runner.dashboard.plan_comparison import PlanComparison
 from runner.dashboard.slot_log import SlotLogs
 from runner.dashboard.system_sample import SystemSampler
 from runner.http import serve as serve_http
@@ -48,6 +50,8 @@ class Dashboard:
         self.collector = Collector(folder)
         self.sampler = SystemSampler(folder)
         self.jobs = PageJobs(folder)
+        self.file_check = FileCheck(folder, lambda: self.collector.bump("files"))
+        self.plan = PlanComparison(folder, lambda: self.collector.bump("plan"))
         self.logs = SlotLogs(folder)
         self.letters = LetterCache(folder, self._letters_version, self.moves_letters)
 

@@ -15,6 +15,7 @@ from runner.faults.active import FaultFolder
 from runner.inspection.checked_project import checked_project
 from runner.inspection.inspector import Inspector
 from runner.invocation import invocation
+from runner.preparation.applied_files import keep_applied
 from runner.preparation.preparation_client import PreparationRequest, PreparedPrograms, PreparedSystem, SupervisionPlan
 from runner.preparation.programs import as_before, broker_program, held_back, programs_of
 from runner.preparation.topology_sync import FoundBroker, Held, TopologySync, import_reconcile
@@ -104,6 +105,7 @@ class Preparer:
         logs = None if runner.logs is None else (runner.logs.max_size, runner.logs.keep)
         programs = self._programs(self.project, objects)
         self._running = {one.service: one for one in programs}
+        keep_applied(self.project)
         return SupervisionPlan(programs, runner.on_fatal == "exit", logs)
 
     def find(self) -> PreparedSystem:
@@ -161,6 +163,7 @@ class Preparer:
         for line in self._new_findings(project):
             self._say(line, "warning")
         self._project = project
+        keep_applied(project)
         self._is_unfinished = any(one.waits_for == REPLACED_SERVICES for one in decision.left)
         return PreparedPrograms(self._fitting(programs, project, decision), left, self._is_unfinished)
 

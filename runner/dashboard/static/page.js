@@ -88,8 +88,15 @@ function show(frame, versions) {
   showBadges();
   showValues();
   for (const listener of listeners) listener(frame);
-  const changed = Object.keys(state.versions).filter((name) => versions[name] !== undefined && versions[name] !== state.versions[name]);
-  if (changed.length) refresh(changed);
+  const topics = Object.keys(state.versions).filter((name) => versions[name] !== undefined && versions[name] !== state.versions[name]);
+  if (topics.length) refresh(topics);
+}
+
+/** Render regions again between two frames, because an edit of a file shows at once. */
+function changed(versions) {
+  const topics = Object.keys(versions).filter((name) => versions[name] !== state.versions[name]);
+  Object.assign(state.versions, versions);
+  if (topics.length && !isPaused()) refresh(topics);
 }
 
 function showLive(text) {
@@ -202,6 +209,7 @@ function connect() {
   source = new EventSource("/stream");
   source.addEventListener("open", () => { isWhole = false; load(); });
   source.addEventListener("frame", (event) => take(JSON.parse(event.data)));
+  source.addEventListener("versions", (event) => changed(JSON.parse(event.data)));
   source.addEventListener("lost", load);
   source.addEventListener("error", () => {
     lost();
