@@ -17,8 +17,10 @@ _DURATION = re.compile(r"\d{1,6}(ms|s|m|h)")
 _TYPE = re.compile(r"([^-\s][^\x00-\x1f]{0,254})?")
 #: The body of a message. The limit is below the maximum length of an argument (execve(2), MAX_ARG_STRLEN).
 _BODY = re.compile(r"[^\x00]{0,30000}")
+_LETTER = re.compile(r"[a-f]")
 _ALLOWED = {
     _NUMBER: "a number", _DURATION: "a duration, such as 2s", _BODY: "up to 30,000 characters",
+    _LETTER: "a letter from a to f",
 }  # fmt: skip
 
 
@@ -54,6 +56,10 @@ def _publish(fields: Fields) -> list[str]:
     return ["publish", _value(fields, "target"), *(["--type", kind] if kind else []), "--body", body]
 
 
+def _exercise(command: str) -> Callable[[Fields], list[str]]:
+    return lambda fields: ["learn", command, _value(fields, "target", _NUMBER)]
+
+
 #: The actions by name.
 ACTIONS: dict[str, Action] = {
     "start": Action(_target("start")),
@@ -63,6 +69,12 @@ ACTIONS: dict[str, Action] = {
     "reload": Action(lambda _: ["reload"]),
     "apply": Action(lambda _: ["apply"]),
     "replace": Action(lambda fields: ["apply", "--replace", _value(fields, "target"), "--drain"]),
+    "learn_start": Action(_exercise("start")),
+    "learn_predict": Action(lambda fields: [*_exercise("predict")(fields), _value(fields, "letter", _LETTER)]),
+    "learn_review": Action(lambda fields: [*_exercise("review")(fields), _value(fields, "letter", _LETTER)]),
+    "learn_hint": Action(_exercise("hint")),
+    "learn_solution": Action(_exercise("solution")),
+    "learn_reset": Action(_exercise("reset")),
     "prune": Action(lambda _: ["apply", "--prune"]),
     "kill": Action(_target("fault", "kill")),
     "slow": Action(lambda fields: ["fault", "slow", _value(fields, "target"), _value(fields, "delay", _DURATION)]),

@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from runner.dashboard import (
     dead_letters_page,
     flow_page,
+    learn_page,
     metrics_page,
     node_menu,
     order_form,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 #: The pages and the parts of pages.
 PAGES = (
+<<<<<<< HEAD
     dead_letters_page.BLUEPRINT,
     flow_page.BLUEPRINT,
     metrics_page.BLUEPRINT,
@@ -47,6 +49,15 @@ NAVIGATION = (
     ("/dead-letters", "Dead letters"),
     ("/topology", "Topology"),
 )
+=======
+    flow_page.BLUEPRINT, services_page.BLUEPRINT, dead_letters_page.BLUEPRINT, metrics_page.BLUEPRINT,
+    node_menu.BLUEPRINT, order_form.BLUEPRINT, topology_page.BLUEPRINT, learn_page.BLUEPRINT,
+)  # fmt: skip
+NAVIGATION = (
+    ("/", "Flow"), ("/services", "Services"), ("/dead-letters", "Dead letters"), ("/topology", "Topology"),
+    ("/learn", "Learn"),
+)  # fmt: skip
+>>>>>>> 35cfcf1f (Add the page Learn)
 
 
 def create_app(dashboard: Dashboard) -> Flask:

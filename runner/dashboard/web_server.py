@@ -10,6 +10,7 @@ from flask import current_app
 
 from runner.dashboard.collector import Collector
 from runner.dashboard.file_check import FileCheck
+from runner.dashboard.lesson_watch import LessonWatch
 from runner.dashboard.letter_cache import LetterCache
 from runner.dashboard.page_job import PageJob, PageJobs
 from runner.dashboard.page_text import masked
@@ -52,6 +53,7 @@ class Dashboard:
         self.jobs = PageJobs(folder)
         self.file_check = FileCheck(folder, lambda: self.collector.bump("files"))
         self.plan = PlanComparison(folder, lambda: self.collector.bump("plan"))
+        self.lessons = LessonWatch(folder, self.jobs)
         self.logs = SlotLogs(folder)
         self.letters = LetterCache(folder, self._letters_version, self.moves_letters)
 
@@ -68,9 +70,10 @@ class Dashboard:
         return {**found, "lines": masked(found["lines"])} if self.settings.mask_personal_data else found
 
     def close(self) -> None:
-        """Stop all threads, and interrupt the commands that are still running."""
+        """Stop all threads and the classroom's broker, and interrupt the commands that are still running."""
         self.collector.close()
         self.jobs.close()
+        self.lessons.close()
 
 
 def current_dashboard() -> Dashboard:

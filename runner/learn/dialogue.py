@@ -13,7 +13,8 @@ import click
 
 from runner.learn.exercise import Question
 
-_LETTERS = "abcdef"
+#: The letters of the choices.
+LETTERS = "abcdef"
 
 
 class Quit(Exception):
@@ -46,16 +47,16 @@ class Dialogue:
     def ask(self, question: Question) -> str | None:
         """Ask a question. Return the chosen answer, or None if the learner skips it. Raises Quit."""
         self.print(question.ask)
-        for letter, choice in zip(_LETTERS, question.choices, strict=False):
+        for letter, choice in zip(LETTERS, question.choices, strict=False):
             self.print(f"  {letter}) {choice}", hang=5)
-        last = _LETTERS[len(question.choices) - 1]
+        last = LETTERS[len(question.choices) - 1]
         while True:
             click.echo(f"your answer (a to {last}, Enter skips): ", nl=False)
             sys.stdout.flush()
             answer = self.read_line()
             if not answer:
                 return None
-            place = _LETTERS.find(answer.lower()) if len(answer) == 1 else -1
+            place = LETTERS.find(answer.lower()) if len(answer) == 1 else -1
             if 0 <= place < len(question.choices):
                 return question.choices[place]
             click.echo(f"type a key from a to {last}")

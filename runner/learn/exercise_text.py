@@ -17,10 +17,18 @@ _COMMAND = re.compile(r"^( {4,})fastcommerce(?= )", re.MULTILINE)
 def exercise_text(exercise: Exercise, width: int) -> str:
     """Return the text of an exercise in lines of at most ``width`` characters, except for samples.
 
+    See ``exercise_source`` for the commands in samples.
+    """
+    return "\n".join(_wrapped(exercise_source(exercise), width)).rstrip()
+
+
+def exercise_source(exercise: Exercise) -> str:
+    """Return the text of an exercise as Markdown.
+
     A command in a sample begins with the program as this process was started, so that the learner can copy it.
     """
     text = (exercise.folder / README).read_text("utf-8").strip()
-    return "\n".join(_wrapped(_COMMAND.sub(rf"\1{invocation()}", text), width)).rstrip()
+    return _COMMAND.sub(lambda match: f"{match[1]}{invocation()}", text)
 
 
 def task_text(exercise: Exercise, width: int) -> str:

@@ -17,7 +17,9 @@ from runner.learn.checker import check_exercise
 from runner.learn.classroom import Classroom, submission
 from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.dev_command import dev
-from runner.learn.exercise import Exercise
+from runner.learn.dialogue import LETTERS
+from runner.learn.exercise import Exercise, Question
+from runner.learn.last_result import fingerprint_of
 from runner.learn.result_file import FORMATS, GRADERS
 from runner.learn.result_text import result_lines
 from runner.learn.teacher_commands import class_command, export_command
@@ -86,6 +88,50 @@ def next_(project: Path) -> None:
     folder = room.workspace.start(exercise)
     click.echo(room.lesson().text_of(exercise))
     click.echo(f"\nyour files: {folder}\nto begin: {invocation('learn')}")
+
+
+@learn.command(short_help="Answer the question before the first check.")
+@click.argument("name", metavar="N")
+@click.argument("letter", metavar="LETTER")
+@click.pass_obj
+def predict(project: Path, name: str, letter: str) -> None:
+    """Answer the question before the first check of exercise N. LETTER is the letter of a choice, such as b.
+
+    The prediction is kept, but not graded.
+    """
+    room = Classroom(project)
+    exercise = room.exercise(name)
+    question = exercise.file.predict
+    answer = _choice(question, letter)
+    with room.workspace.changed(exercise) as record:
+        record.prediction = answer
+    click.echo(f"{question.ask}\nyour prediction: {answer}")
+
+
+@learn.command(short_help="Answer the question after the last task.")
+@click.argument("name", metavar="N")
+@click.argument("letter", metavar="LETTER")
+@click.pass_obj
+def review(project: Path, name: str, letter: str) -> None:
+    """Answer the question after the last task of exercise N. LETTER is the letter of a choice, such as b."""
+    room = Classroom(project)
+    exercise = room.exercise(name)
+    if room.workspace.progress.of(exercise).passed_at is None:
+        raise RunnerError(
+            f"{exercise.name}: not done yet, so the question would reveal the answer; pass all tasks first"
+        )
+    question = exercise.file.review
+    answer = _choice(question, letter)
+    with room.workspace.changed(exercise) as record:
+        record.review = answer
+    click.echo(f"{question.ask}\n" + ("Right." if answer == question.answer else f"The answer is: {question.answer}."))
+
+
+def _choice(question: Question, letter: str) -> str:
+    choices = dict(zip(LETTERS, question.choices, strict=False))
+    if letter.lower() not in choices:
+        raise click.BadParameter(f"not a choice, {letter!r}; allowed: {', '.join(choices)}", param_hint="LETTER")
+    return choices[letter.lower()]
 
 
 @learn.command(short_help="Show the next hint.")
@@ -169,9 +215,10 @@ def _checked(
                 results.append(_not_started(exercise))
                 continue
             prediction = (room.workspace.progress.of(exercise).prediction or "") if keeps_progress else ""
+            fingerprint = fingerprint_of(folder)
             result = check_exercise(exercise, folder, broker, prediction)
             if keeps_progress:
-                room.workspace.note(exercise, result)
+                room.workspace.note(exercise, result, fingerprint)
             results.append(result)
     return results
 

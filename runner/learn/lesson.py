@@ -15,8 +15,9 @@ from runner.invocation import invocation
 from runner.learn.checker import check_exercise
 from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.dialogue import Dialogue, Quit
-from runner.learn.exercise import README, SOLUTION, Exercise, Question
+from runner.learn.exercise import SOLUTION, Exercise, Question
 from runner.learn.exercise_text import exercise_text, task_text
+from runner.learn.last_result import fingerprint_of, hold_watch
 from runner.learn.result_text import result_lines
 from runner.learn.verdict import Verdict
 from runner.learn.workspace import Workspace
@@ -42,6 +43,7 @@ class Lesson:
     def run(self, first: Exercise) -> None:
         """Run until the learner leaves, or until every exercise is passed."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(hold_watch(self._workspace.folder))
             pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
             # RabbitMQ starts while the learner reads.
             broker = pool.submit(stack.enter_context, ClassroomBroker(self._workspace.classroom))
@@ -63,14 +65,14 @@ class Lesson:
 
     def _one(self, exercise: Exercise, broker: concurrent.futures.Future[ClassroomBroker]) -> None:
         folder = self._workspace.start(exercise)
-        is_changed = _fingerprint(folder) != _fingerprint(exercise.starter)
+        is_changed = fingerprint_of(folder) != fingerprint_of(exercise.starter)
         click.echo(self._dialogue.gap + exercise_text(exercise, self.width))
         # The tasks would reveal the answer.
         self.predict(exercise)
         click.echo(self._dialogue.gap + task_text(exercise, self.width))
         files = ", ".join(str(folder / one) for one in exercise.file.edit)
         self._dialogue.part(f"Edit {files}.\n{KEYS}")
-        seen = _fingerprint(folder)
+        seen = fingerprint_of(folder)
         is_due = is_changed
         while True:
             if is_due and self.check(exercise, broker):
@@ -78,7 +80,7 @@ class Lesson:
                 return
             is_due = False
             key = self._key(folder, seen)
-            seen = _fingerprint(folder)
+            seen = fingerprint_of(folder)
             is_due = self._handle(key, exercise)
 
     def check(self, exercise: Exercise, broker: concurrent.futures.Future[ClassroomBroker]) -> bool:
@@ -87,8 +89,9 @@ class Lesson:
         started = time.monotonic()
         record = self._workspace.progress.of(exercise)
         folder = self._workspace.path(exercise)
+        fingerprint = fingerprint_of(folder)
         result = check_exercise(exercise, folder, broker.result(), record.prediction or "")
-        self._workspace.note(exercise, result)
+        self._workspace.note(exercise, result, fingerprint)
         self._dialogue.part(f"{exercise.name}, checked in {time.monotonic() - started:.1f} s")
         for line in result_lines(result, width=self.width, colour=has_colour()):
             click.echo(line)
@@ -156,10 +159,10 @@ class Lesson:
         while True:
             if self._dialogue.wait(INTERVAL):
                 return self._dialogue.read_line().lower() or "check"
-            now = _fingerprint(folder)
+            now = fingerprint_of(folder)
             if now != seen:
                 time.sleep(SETTLE)
-                if now == _fingerprint(folder):
+                if now == fingerprint_of(folder):
                     return "check"
 
     def _handle(self, key: str, exercise: Exercise) -> bool:
@@ -228,16 +231,3 @@ class Lesson:
             click.echo(
                 f"{'>' if is_current else ' '} {one.name:<28} {one.file.minutes:>3} min  {state:<8} {one.file.title}"
             )
-
-
-def _fingerprint(folder: Path) -> object:
-    """Return a value that changes with each save in a folder. It is polled, because some systems report no changes."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if "var" in name.parts or "__pycache__" in name.parts or name.name == README:
-            continue
-        with contextlib.suppress(OSError):
-            if path.is_file():
-                found.append((str(name), path.read_bytes()))
-    return found

@@ -18,6 +18,7 @@ from runner.bounded_file import read_bounded
 from runner.errors import RunnerError
 from runner.escape import one_line
 from runner.learn.exercise import README, Exercise
+from runner.learn.last_result import LastResult, write_result
 from runner.learn.verdict import ExerciseResult, Verdict
 
 #: The folder of the learner's copies, in the project's folder.
@@ -103,8 +104,12 @@ class Workspace:
         self._copy(exercise)
         return old
 
-    def note(self, exercise: Exercise, result: ExerciseResult) -> None:
-        """Record the result of a check. An error of the check itself changes nothing."""
+    def note(self, exercise: Exercise, result: ExerciseResult, fingerprint: str = "") -> None:
+        """Record the result of a check. An error of the check itself does not change the progress.
+
+        ``fingerprint`` stands for the checked files, or is empty if they are unknown.
+        """
+        write_result(self.folder, LastResult(result, fingerprint, time.time()))
         if result.verdict is Verdict.ERROR:
             return
         with self.changed(exercise) as record:

@@ -1,0 +1,32 @@
+"""The picture of the topology in a learner's folder."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from markupsafe import Markup
+
+from runner.config.project import load_project
+from runner.errors import RunnerError
+from runner.topology.compile import compile_topology
+from runner.topology.graph import graph_of
+from runner.topology.picture import svg
+
+
+def lesson_picture(folder: Path, starter: Path, version: str) -> Markup:
+    """Return the picture of the files in ``folder``, or of the original files while the learner's files have errors.
+
+    ``version`` stands for the files, whose picture is kept until the next save.
+    """
+    return _drawn(folder, version) or _drawn(starter, "")
+
+
+@lru_cache(maxsize=32)
+def _drawn(folder: Path, _version: str) -> Markup:
+    try:
+        project = load_project(folder)
+        objects = compile_topology(project.topology, project.consumed)
+    except RunnerError:
+        return Markup("")
+    return Markup(svg(graph_of(objects, project.config.services)))  # noqa: S704 - the picture escapes all names
