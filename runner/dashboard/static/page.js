@@ -169,9 +169,11 @@ export async function refresh(topics) {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // A focused field keeps what was typed. The text of a focused button changes with its region.
+    const ignoreActiveValue = Boolean(document.activeElement?.matches("input, select, textarea"));
     for (const region of document.querySelectorAll(selector)) {
       const fresh = page.querySelector(`[data-region="${region.dataset.region}"]`);
-      if (fresh) Idiomorph.morph(region, fresh, { ignoreActiveValue: true, restoreFocus: true });
+      if (fresh) Idiomorph.morph(region, fresh, { ignoreActiveValue, restoreFocus: true });
     }
     document.dispatchEvent(new CustomEvent("regions", { detail: topics }));
   } catch {
