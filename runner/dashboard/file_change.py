@@ -113,7 +113,9 @@ class _Topologies:
             facts = {name: value for name, value in facts.items() if not name.startswith(("dead-letter-", "x-dead-"))}
             if retry.steps:
                 facts["retry"] = " ".join(format_duration(delay) for delay, _ in retry.steps)
-            facts["dead letters"] = retry.dead_letter
+            # The usual name follows from the queue's name.
+            if retry.dead_letter != f"{thing.name}.dlq":
+                facts["dead letters"] = retry.dead_letter
         return {name: value if isinstance(value, str) else shown(value) for name, value in facts.items()}
 
     def _bindings(self) -> Iterator[FileChange]:

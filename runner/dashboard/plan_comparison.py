@@ -13,7 +13,7 @@ from runner.admin.reconciliation import compare
 from runner.cli.plan_command import EXIT_MEANINGS, PATIENCE, plan_json, plan_summary
 from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project
-from runner.errors import ConfigError, RunnerError
+from runner.errors import BrokerUnreachable, ConfigError, RunnerError
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,9 @@ def _compared(folder: Path) -> PlanResult:
         project = _without_start(load_project(folder))
         with broker_for(project) as management_url:
             found = compare(project, management_url, PATIENCE)
+    except BrokerUnreachable as error:
+        # The remedy is about ``autostart``, which this comparison has turned off.
+        return result(error.exit_code, error=str(error).partition(";")[0])
     except RunnerError as error:
         return result(error.exit_code, error=str(error))
     plan = found.plan

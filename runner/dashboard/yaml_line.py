@@ -16,7 +16,7 @@ from runner.dashboard.file_change import SECRET
 _TOKEN = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|((?:^|(?<=\s))\#.*)|([\w.:-]*[\w.-])""")
 _LOGIN = re.compile(r"//([^/\s:@{}]*):[^@\s/{}]*@")
 #: A plain value behind a key, and the default of a variable.
-_PLAIN_VALUE = re.compile(r"""(?<![\w{$-])([\w-]+)(["']?:\s+["']?)([^\s"'#{}\[\],$][^\s"'#,}\]]*)""")
+_PLAIN_VALUE = re.compile(r"""(?<![\w-])(?<!\$\{)([\w-]+)(["']?:\s+["']?)([^\s"'#{}\[\],$][^\s"'#,}\]]*)""")
 _DEFAULT = re.compile(r"(\$\{\w+)(:-)([^}]+)")
 _HIDDEN = "•••"
 
