@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from runner.dashboard.lesson_watch import KeptBroker
 from runner.dashboard.web_app import create_app
 from runner.dashboard.web_server import Dashboard, DashboardSettings
 from runner.learn.last_result import fingerprint_of
@@ -51,7 +52,13 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a page without a check from starting RabbitMQ."""
+    monkeypatch.setattr(KeptBroker, "keep", lambda _: None)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
     dashboard = Dashboard(tmp_path, DashboardSettings())
     try:
         with Web(create_app(dashboard), port=0) as web:
@@ -101,6 +108,7 @@ def test_an_empty_page_starts_the_first_exercise(page: Page, site: Site) -> None
     expect(page.get_by_role("link", name="Continue with exercise 1")).to_be_visible()
 
 
+@pytest.mark.usefixtures("no_broker")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1920)])
 def test_the_pages_have_no_barrier_and_no_cut_text(
     open_page: Callable[..., Page], site: Site, screenshot: Callable[[Page, str], Path], scheme: str, width: int
@@ -115,6 +123,7 @@ def test_the_pages_have_no_barrier_and_no_cut_text(
         screenshot(page, f"learn-{name}-{scheme}-{width}")
 
 
+@pytest.mark.usefixtures("no_broker")
 def test_the_projector_is_large_and_moves_with_the_keyboard(
     open_page: Callable[..., Page], site: Site, screenshot: Callable[[Page, str], Path]
 ) -> None:

@@ -1,4 +1,4 @@
-"""The page Topology in a browser: edits appear by themselves, errors at their lines, and the plan beside a real broker."""
+"""The page Topology in a browser: edits appear by themselves, errors at their lines, and the plan of a real broker."""
 
 from __future__ import annotations
 

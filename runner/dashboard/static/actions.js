@@ -131,6 +131,8 @@ export function start() {
     const job = await act(action, fieldsOf(button), showJob).catch((error) => ({ state: "failed", command, lines: [String(error)] }));
     showJob(job);
     button.removeAttribute("aria-busy");
-    button.dispatchEvent(new CustomEvent("job", { detail: job, bubbles: true }));
+    // The page may have replaced the button while the command was running.
+    const detail = { ...job, action, target: button.dataset.fieldTarget };
+    (button.isConnected ? button : document).dispatchEvent(new CustomEvent("job", { detail, bubbles: true }));
   });
 }

@@ -41,11 +41,11 @@ document.addEventListener("click", async (event) => {
 });
 
 document.addEventListener("job", (event) => {
-  const { action, fieldTarget } = event.target.dataset;
-  if (event.detail.state !== "done") return;
+  const { action, state, target } = event.detail;
+  if (state !== "done") return;
   // The page itself shows the answer of these commands.
   if (action !== "learn_solution" && action !== "learn_reset") document.querySelector("[data-result]").hidden = true;
-  if (action === "learn_start") location.href = `/learn/${fieldTarget}`;
+  if (action === "learn_start") location.href = `/learn/${target}`;
   else refresh(["learn"]);
 });
 
