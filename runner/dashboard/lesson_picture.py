@@ -11,7 +11,8 @@ from runner.config.project import load_project
 from runner.errors import RunnerError
 from runner.topology.compile import compile_topology
 from runner.topology.graph import graph_of
-from runner.topology.picture import svg
+from runner.topology.picture.layout import layout
+from runner.topology.picture.svg_writer import svg_part
 
 
 def lesson_picture(folder: Path, starter: Path, version: str) -> Markup:
@@ -29,4 +30,5 @@ def _drawn(folder: Path, _version: str) -> Markup:
         objects = compile_topology(project.topology, project.consumed)
     except RunnerError:
         return Markup("")
-    return Markup(svg(graph_of(objects, project.config.services)))  # noqa: S704 - the picture escapes all names
+    drawing = layout(graph_of(objects, project.config.services))
+    return Markup(svg_part(drawing, {}, "Services, exchanges and queues of the exercise"))  # noqa: S704 - names are escaped

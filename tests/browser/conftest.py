@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 from tests.browser.chromium import FLAGS, WINDOW, executable
 from tests.browser.page_errors import PageErrors
@@ -52,6 +52,7 @@ def browser(reaper: Reaper) -> Iterator[Browser]:
     """
     with reaper.all_tests(), ExitStack() as stack:
         playwright = stack.enter_context(sync_playwright())
+        expect.set_options(timeout=TIMEOUT)
         chromium = playwright.chromium.launch(executable_path=executable(), args=FLAGS)
         yield chromium
         chromium.close()

@@ -67,7 +67,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         dashboard.close()
 
 
-def test_an_exercise_is_passed_in_the_page(page: Page, site: Site) -> None:
+def test_an_exercise_is_passed_in_the_page(site: Site, page: Page) -> None:
     page.goto(f"{site.address}/learn/04-topics")
     page.get_by_role("button", name="Start exercise 4").click()
     expect(page.get_by_role("heading", name="First a prediction")).to_be_visible()
@@ -99,7 +99,7 @@ def test_an_exercise_is_passed_in_the_page(page: Page, site: Site) -> None:
     assert record.passed_at is not None
 
 
-def test_an_empty_page_starts_the_first_exercise(page: Page, site: Site) -> None:
+def test_an_empty_page_starts_the_first_exercise(site: Site, page: Page) -> None:
     page.goto(f"{site.address}/learn")
     page.get_by_role("button", name="Start the first exercise").click()
     page.wait_for_url("**/learn/01-first-event")
@@ -111,7 +111,7 @@ def test_an_empty_page_starts_the_first_exercise(page: Page, site: Site) -> None
 @pytest.mark.usefixtures("no_broker")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1920)])
 def test_the_pages_have_no_barrier_and_no_cut_text(
-    open_page: Callable[..., Page], site: Site, screenshot: Callable[[Page, str], Path], scheme: str, width: int
+    site: Site, open_page: Callable[..., Page], screenshot: Callable[[Page, str], Path], scheme: str, width: int
 ) -> None:
     site.note(4, Verdict.PASS, Verdict.FAIL)
     page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
@@ -125,7 +125,7 @@ def test_the_pages_have_no_barrier_and_no_cut_text(
 
 @pytest.mark.usefixtures("no_broker")
 def test_the_projector_is_large_and_moves_with_the_keyboard(
-    open_page: Callable[..., Page], site: Site, screenshot: Callable[[Page, str], Path]
+    site: Site, open_page: Callable[..., Page], screenshot: Callable[[Page, str], Path]
 ) -> None:
     site.note(4, Verdict.PASS, Verdict.FAIL)
     page = open_page(viewport={"width": 1280, "height": 800})

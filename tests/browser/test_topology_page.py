@@ -50,7 +50,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         dashboard.plan.wait()
 
 
-def test_a_saved_edit_appears_by_itself_and_an_error_at_its_line(page: Page, site: Site) -> None:
+def test_a_saved_edit_appears_by_itself_and_an_error_at_its_line(site: Site, page: Page) -> None:
     page.goto(f"{site.address}/topology")
     changes = page.locator('[data-region="changes"]')
     expect(changes).to_contain_text("Nothing changed since the last reload")
@@ -79,7 +79,7 @@ def test_a_saved_edit_appears_by_itself_and_an_error_at_its_line(page: Page, sit
     expect(link).to_have_count(0)
 
 
-def test_names_routes_and_the_filter_are_in_the_address_and_work_with_the_keyboard(page: Page, site: Site) -> None:
+def test_names_routes_and_the_filter_are_in_the_address_and_work_with_the_keyboard(site: Site, page: Page) -> None:
     page.goto(f"{site.address}/topology")
     page.get_by_label("Exchange").focus()
     page.keyboard.type("orders.topic")
@@ -100,7 +100,7 @@ def test_names_routes_and_the_filter_are_in_the_address_and_work_with_the_keyboa
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1920)])
 def test_the_page_has_no_barrier_and_no_cut_text(
-    open_page: Callable[..., Page], site: Site, screenshot: Callable[[Page, str], Path], scheme: str, width: int
+    site: Site, open_page: Callable[..., Page], screenshot: Callable[[Page, str], Path], scheme: str, width: int
 ) -> None:
     site.edit("topology.yaml", '"payment.*"', '"paiment.*"')
     page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
@@ -111,29 +111,34 @@ def test_the_page_has_no_barrier_and_no_cut_text(
     screenshot(page, f"topology-{scheme}-{width}")
 
 
-def test_a_reload_in_the_page_applies_the_files_to_a_running_system(page: Page, tmp_path: Path, vhost: Vhost) -> None:
-    project = Project(tmp_path / "project", dashboard=True)
+@pytest.fixture
+def project(tmp_path: Path, vhost: Vhost) -> Iterator[Project]:
+    """A running system with a dashboard."""
+    one = Project(tmp_path / "project", dashboard=True)
     try:
-        runner = project.run(url=vhost.url)
+        runner = one.run(url=vhost.url)
         runner.wait_for("everything is RUNNING", 60)
-        page.goto(f"http://127.0.0.1:{project.dashboard_port}/topology")
-        plan, changes = page.locator('[data-region="plan"]'), page.locator('[data-region="changes"]')
-        expect(plan).to_contain_text("Nothing to do")
-        topology = project.topology()
-        topology["queues"]["reports"] = {"bind": {"orders.topic": ["order.created"]}}
-        project.set_topology(topology)
-        expect(changes).to_contain_text("queue reports is new, quorum")
-        expect(plan).to_contain_text("to create")
-        expect(plan).to_contain_text("exit code 2: changes")
-        page.get_by_role("button", name="Apply…").click()
-        dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text("apply")
-        dialog.get_by_role("button", name="Cancel").click()
-        assert "reports" not in vhost.queues()
-        page.get_by_role("button", name="Reload files").click()
-        expect(changes).to_contain_text("Nothing changed since the last reload")
-        expect(plan).to_contain_text("Nothing to do")
-        assert "reports" in vhost.queues()
+        yield one
         runner.stop()
     finally:
-        project.close()
+        one.close()
+
+
+def test_a_reload_in_the_page_applies_the_files_to_a_running_system(project: Project, vhost: Vhost, page: Page) -> None:
+    page.goto(f"http://127.0.0.1:{project.dashboard_port}/topology")
+    plan, changes = page.locator('[data-region="plan"]'), page.locator('[data-region="changes"]')
+    expect(plan).to_contain_text("Nothing to do")
+    topology = project.topology()
+    topology["queues"]["reports"] = {"bind": {"orders.topic": ["order.created"]}}
+    project.set_topology(topology)
+    expect(changes).to_contain_text("queue reports is new, quorum")
+    expect(plan).to_contain_text("exit code 2: changes")
+    page.get_by_role("button", name="Apply…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("runner apply")
+    dialog.get_by_role("button", name="Cancel").click()
+    assert "reports" not in vhost.queues()
+    page.get_by_role("button", name="Reload files").click()
+    expect(changes).to_contain_text("Nothing changed since the last reload")
+    expect(plan).to_contain_text("Nothing to do")
+    assert "reports" in vhost.queues()
