@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 #: The pages and the parts of pages.
 PAGES = (
-<<<<<<< HEAD
     dead_letters_page.BLUEPRINT,
     flow_page.BLUEPRINT,
+    learn_page.BLUEPRINT,
     metrics_page.BLUEPRINT,
     node_menu.BLUEPRINT,
     order_form.BLUEPRINT,
@@ -48,16 +48,8 @@ NAVIGATION = (
     ("/services", "Services"),
     ("/dead-letters", "Dead letters"),
     ("/topology", "Topology"),
-)
-=======
-    flow_page.BLUEPRINT, services_page.BLUEPRINT, dead_letters_page.BLUEPRINT, metrics_page.BLUEPRINT,
-    node_menu.BLUEPRINT, order_form.BLUEPRINT, topology_page.BLUEPRINT, learn_page.BLUEPRINT,
-)  # fmt: skip
-NAVIGATION = (
-    ("/", "Flow"), ("/services", "Services"), ("/dead-letters", "Dead letters"), ("/topology", "Topology"),
     ("/learn", "Learn"),
-)  # fmt: skip
->>>>>>> 35cfcf1f (Add the page Learn)
+)
 
 
 def create_app(dashboard: Dashboard) -> Flask:
