@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import promql_parser
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client import Metric
+from prometheus_client.openmetrics import parser
 
 #: The labels that Prometheus itself adds to each series.
 TARGET = frozenset({"job", "instance"})
@@ -14,10 +15,16 @@ TARGET = frozenset({"job", "instance"})
 Series = Mapping[str, frozenset[str]]
 
 
+def families_of(exposition: str) -> list[Metric]:
+    """Return the metrics in a text in the format OpenMetrics. Raises ValueError if the text is invalid."""
+    parse: Any = parser.text_string_to_metric_families  # the client declares no types for it
+    return list(parse(exposition))
+
+
 def series_of(exposition: str) -> dict[str, frozenset[str]]:
     """Return all series in an exposition, with the series that Prometheus adds for each target."""
     found = {"up": TARGET}
-    for family in text_string_to_metric_families(exposition):
+    for family in families_of(exposition):
         for sample in family.samples:
             found[sample.name] = found.get(sample.name, TARGET) | set(sample.labels)
     return found

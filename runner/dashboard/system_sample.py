@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class SystemSample:
 class SystemSampler:
     """The latest sample of a system. Any thread may ask for it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
         self._lock = threading.Lock()
         self._taken = -LIFETIME
         self._sample = SystemSample()
@@ -52,9 +52,9 @@ class SystemSampler:
     def sample(self) -> SystemSample:
         """Return a sample that is at most ``LIFETIME`` seconds old."""
         with self._lock:
-            if time.monotonic() - self._taken >= LIFETIME:
+            if self._clock() - self._taken >= LIFETIME:
                 self._sample = self._take()
-                self._taken = time.monotonic()
+                self._taken = self._clock()
             return self._sample
 
     def _take(self) -> SystemSample:
