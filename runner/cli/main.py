@@ -47,6 +47,7 @@ HEADINGS = {
     "Running services": {
         "run": "runner.cli.run_command:run",
         "status": "runner.cli.status_command:status",
+        "top": "runner.dashboard.top_command:top",
         "logs": "runner.cli.service_commands:logs",
         "start": "runner.cli.service_commands:start",
         "stop": "runner.cli.service_commands:stop",

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class Collector:
         self._frame: dict[str, Any] = _empty_frame()
         #: The last timeline entries, for pages that open later.
         self._timeline: deque[dict[str, Any]] = deque(maxlen=MAX_TIMELINE)
+        #: The number of timeline entries so far.
+        self._entries = 0
         self._edge_numbers: dict[str, int] = {}
         self._counts: Counts = {}
         self._broker_problem: str | None = None
@@ -92,9 +94,7 @@ class Collector:
 
     def current(self) -> dict[str, Any]:
         """Return the latest frame as a whole. Start the collector, and keep it running for a page that polls."""
-        with self._lock:
-            self._polled_until = time.monotonic() + POLLING_SECONDS
-        self._wake_up()
+        self._keep_running()
         with self._lock:
             whole = {**self._frame, "full": True, "timeline": list(self._timeline)}
             return {**whole, "edge_names": list(self._edge_numbers), "steps": None}
@@ -106,6 +106,24 @@ class Collector:
             with self._lock:
                 self._lock.wait_for(lambda: self._frame["n"] > before["n"] or self._is_closed, timeout)
         return self.current()
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        """Yield the latest frame as a whole, and then each new frame, until the collector is closed.
+
+        The timeline of a frame contains the entries since the previous frame. A slow reader misses frames.
+        """
+        last = seen = 0
+        while not self._is_closed:
+            self._keep_running()
+            with self._lock:
+                self._lock.wait_for(lambda n=last: self._frame["n"] > n or self._is_closed, POLLING_SECONDS / 2)
+                frame, new = self._frame, self._entries - seen
+                if frame["n"] == last or self._is_closed:
+                    continue
+                last, seen = frame["n"], self._entries
+                entries = list(self._timeline)[-new:] if new else []
+                names = list(self._edge_numbers)
+            yield {**frame, "full": True, "timeline": entries, "edge_names": names}
 
     def close(self) -> None:
         """Stop the threads."""
@@ -120,6 +138,12 @@ class Collector:
     @property
     def _is_needed(self) -> bool:
         return not self._is_closed and (self.feed.has_subscribers or time.monotonic() < self._polled_until)
+
+    def _keep_running(self) -> None:
+        """Run for ``POLLING_SECONDS`` from now on, even without a subscriber."""
+        with self._lock:
+            self._polled_until = time.monotonic() + POLLING_SECONDS
+        self._wake_up()
 
     def _wake_up(self) -> None:
         """Start the threads if a page is open and they are not running."""
@@ -196,6 +220,7 @@ class Collector:
         frame["versions"] = dict(self._versions)
         with self._lock:
             self._timeline.extend(frame["timeline"])
+            self._entries += len(frame["timeline"])
             self._frame = frame
             self._lock.notify_all()
         self.feed.send(delta(before, frame), "frame")

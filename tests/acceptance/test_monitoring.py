@@ -1,4 +1,4 @@
-"""A running system as monitoring sees it: the metrics for Prometheus, the Grafana board and the alert rules."""
+"""A running system as monitoring sees it: the metrics, the Grafana board, the alert rules, and the command ``top``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +158,36 @@ def test_no_counter_falls_when_a_worker_is_killed_and_when_a_service_gets_fewer_
     assert system.project.call("scale", "moody", "2", url=system.url)[0] == 0
     eventually(lambda: any('slot="moody.2"' in one for one in counters_grew()), "moody.2 is back")
     assert system.value("messages_handled_total", **handled) == count + 1
+
+
+def test_top_shows_the_same_system_as_text(system: System) -> None:
+    code, text = system.project.call("top", "--once", url=system.url)
+    assert code == 0
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[0][:4] == ["1", "dead", "·", "FastCommerce,"]
+    assert lines[1] == ["!", QUEUE, "has", "1", "dead", "letter."]
+    (row,) = (line for line in lines if line[:1] == [QUEUE])
+    assert row[1:5] == ["0", "0", "0", "1"]
+    assert {line[0] for line in lines if line[1:2] == ["RUNNING"]} >= {"order_api", "payment", "moody.1", "moody.2"}
+
+
+def test_top_prints_frames_as_json_until_ctrl_c_and_exits_with_0(system: System) -> None:
+    runner = system.project.run("top", "--json", url=system.url)
+    wait_until(lambda: len(runner.lines) >= 2, 30, "two frames")
+    assert runner.stop(signal.SIGINT) == 0
+    first, second = map(json.loads, runner.lines[:2])
+    assert second["n"] > first["n"]
+    assert {one["subject"] for one in first["timeline"]} >= {"moody.1", "payment.1"}
+    assert second["timeline"] == []
+    assert set(second["queues"]) >= {QUEUE, "payment.order.created"}
+    assert second["slots"]["moody.1"]["state"] == "RUNNING"
+
+
+def test_top_prints_one_error_line_if_no_supervisor_is_running(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    code, text = project.call("top", "--once")
+    assert code == 1
+    assert text.startswith(f"no supervisor is running in {project.folder}; start it with: ")
 
 
 def expanded(expression: str) -> str:
