@@ -29,22 +29,24 @@ _DRAWING = re.compile(r"<(?:path|rect|circle|line|polyline|polygon|ellipse)[^>]*
 
 def main() -> int:
     """Write the files. Return 1 if a package differs from its checksum."""
-    vendored = tomllib.loads(LIST.read_text("utf-8"))
-    sums: dict[str, str] = {}
+    files = tomllib.loads(LIST.read_text("utf-8"))["file"]
+    text = LIST.read_text("utf-8")
     with tempfile.TemporaryDirectory() as folder:
-        for name, entry in vendored.items():
+        for entry in files:
+            name = entry["package"]
             package = _package(f"{name}@{entry['version']}", Path(folder))
             content = _sprite(package) if name == "lucide-static" else _member(package, entry["member"])
-            sums[name] = hashlib.sha256(content).hexdigest()
-            if sums[name] != entry["sha256"] and "--update" not in sys.argv:
-                print(f"{name}: sha256 {sums[name]} differs from VENDORED.toml; check the package, then use --update")
+            found = hashlib.sha256(content).hexdigest()
+            if found != entry["sha256"] and "--update" not in sys.argv:
+                print(f"{name}: sha256 {found} differs from VENDORED.toml; check the package, then use --update")
                 return 1
-            (FOLDER / entry["file"]).write_bytes(content)
-            print(f"{entry['file']}: {len(content):,} bytes of {name} {entry['version']}, {entry['license']}")
+            (FOLDER / entry["path"]).write_bytes(content)
+            (FOLDER / entry["licence_files"][0]).write_bytes(_member(package, "LICENSE"))
+            print(f"{entry['path']}: {len(content):,} bytes of {name} {entry['version']}, {entry['licence']}")
+            head, mark, rest = text.partition(f'package = "{name}"')
+            rest = re.sub(r'sha256 = "[^"]*"\nsize = \d+', f'sha256 = "{found}"\nsize = {len(content)}', rest, count=1)
+            text = head + mark + rest
     if "--update" in sys.argv:
-        text = LIST.read_text("utf-8")
-        for name, value in sums.items():
-            text = re.sub(rf'(\[{re.escape(name)}\][^\[]*sha256 = ")[^"]*', rf"\g<1>{value}", text)
         LIST.write_text(text, "utf-8")
     return 0
 

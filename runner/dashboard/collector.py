@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class Collector:
         while not self._is_closed:
             self._keep_running()
             with self._lock:
-                self._lock.wait_for(lambda n=last: self._frame["n"] > n or self._is_closed, POLLING_SECONDS / 2)
+                self._lock.wait_for(partial(self._is_after, last), POLLING_SECONDS / 2)
                 frame, new = self._frame, self._entries - seen
                 if frame["n"] == last or self._is_closed:
                     continue
@@ -138,6 +139,9 @@ class Collector:
     @property
     def _is_needed(self) -> bool:
         return not self._is_closed and (self.feed.has_subscribers or time.monotonic() < self._polled_until)
+
+    def _is_after(self, number: int) -> bool:
+        return self._is_closed or int(self._frame["n"]) > number
 
     def _keep_running(self) -> None:
         """Run for ``POLLING_SECONDS`` from now on, even without a subscriber."""

@@ -172,8 +172,8 @@ def _services(old: Project, new: Project) -> Iterator[FileChange]:
             yield FileChange("+", "service", name, "; ".join(["is new", *words]), CONFIG_FILE, line)
         elif name not in edited:
             yield FileChange("-", "service", name, "is removed", CONFIG_FILE, line, f"service {name}")
-        elif words := list(_leaf_words(before, after, path)):
-            yield FileChange("~", "service", name, "; ".join(words), CONFIG_FILE, line, f"service {name}")
+        elif differences := list(_leaf_words(before, after, path)):
+            yield FileChange("~", "service", name, "; ".join(differences), CONFIG_FILE, line, f"service {name}")
 
 
 def _settings(old: Project, new: Project) -> Iterator[FileChange]:

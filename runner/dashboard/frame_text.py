@@ -189,7 +189,7 @@ def _queues(frame: Mapping[str, Any]) -> ScreenSection:
 
 
 def _edges(frame: Mapping[str, Any]) -> ScreenSection:
-    rows = []
+    rows: list[Sequence[str]] = []
     for edge, count in sorted(frame["edges"].items(), key=lambda item: -item[1]):
         source, _, target = edge.partition(">")
         rows.append([one_line(f"{_name(source)} → {_name(target)}"), rate(count)])

@@ -65,7 +65,7 @@ def top(folder: Path, once: bool, as_json: bool) -> None:
 def _is_complete(frame: dict[str, Any]) -> bool:
     """Return True if a frame has rates, and the counts of the queues unless the broker does not answer."""
     has_counts = any(one["ready"] is not None for one in frame["queues"].values()) or frame.get("broker_problem")
-    return frame["n"] >= (FIRST_WITH_RATES if has_counts or not frame["queues"] else LAST_TO_WAIT)
+    return int(frame["n"]) >= (FIRST_WITH_RATES if has_counts or not frame["queues"] else LAST_TO_WAIT)
 
 
 def _screen(frame: dict[str, Any], timeline: deque[dict[str, Any]]) -> str:

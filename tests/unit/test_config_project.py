@@ -37,7 +37,7 @@ def faults(folder: Path, topology: str = "", config: str = "", **environment: st
 
 def test_the_shipped_files_are_valid_and_short() -> None:
     shipped = load_project(ROOT, {})
-    assert set(shipped.config.services) == {"order_api", "payment", "notification", "audit"}
+    assert set(shipped.config.services) == {"order_api", "payment", "notification", "audit", "dashboard"}
     assert shipped.config.broker.url == ("amqp://guest:guest@127.0.0.1:5672/",)
     assert {"payment.order.created", "notification.order.events", "notification.payment.events"} <= set(
         shipped.topology.queues

@@ -59,7 +59,7 @@ def test_a_new_project_has_no_error_and_no_finding_and_its_files_are_short(here:
     assert call("--project", "new/my shop", "lint") == (0, "no findings\n")
     code, output = call("--project", "new/my shop", "check")
     assert [line.split()[1] for line in output.splitlines() if line.startswith("service")] == [
-        "order_api", "payment", "notification", "audit", "large_orders",
+        "order_api", "payment", "notification", "audit", "dashboard", "large_orders",
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import runner
 
 ROOT = Path(__file__).parents[2]
 #: The modules of ``runner`` from which plugins may import names, besides ``runner`` itself.
-MODULES = {"runner.http", "runner.testing"}
+MODULES = {"runner.dashboard", "runner.http", "runner.testing"}
 
 
 def private_imports(source: str) -> Iterator[str]:

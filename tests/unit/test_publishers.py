@@ -31,7 +31,8 @@ def calls(source: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             aliases |= {one.asname or one.name: one.name for one in node.names}
-        if isinstance(node, ast.Attribute):
+        # ``pytest.Session`` is no connection.
+        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "pytest"):
             found.add(node.attr)
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name):

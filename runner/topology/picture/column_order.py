@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from runner.topology.graph import Shape
-from runner.topology.picture.column_row import QueueRow
+from runner.topology.picture.column_row import ColumnRow
 from runner.topology.picture.drawing import Drawing
 from runner.topology.picture.folding import FoldedGraph
 from runner.topology.picture.lane import Lane, order_lanes, pair_crossings
@@ -22,7 +22,7 @@ class QueueBox:
     """The queues that the same services consume."""
 
     consumers: tuple[str, ...]
-    rows: list[QueueRow]
+    rows: list[ColumnRow]
     y: float = 0.0
 
     @property
@@ -35,7 +35,7 @@ class QueueBox:
         """The vertical middle of the box."""
         return self.y + self.height / 2
 
-    def placed(self) -> Iterator[tuple[QueueRow, float]]:
+    def placed(self) -> Iterator[tuple[ColumnRow, float]]:
         """Yield each row with its vertical position."""
         y = self.y + BOX_PADDING
         for row in self.rows:
@@ -45,10 +45,10 @@ class QueueBox:
 
 def boxes_of(graph: FoldedGraph) -> list[QueueBox]:
     """Return the boxes in the order of their services. Queues without a consumer are in the last box."""
-    rows: dict[tuple[str, ...], list[QueueRow]] = defaultdict(list)
+    rows: dict[tuple[str, ...], list[ColumnRow]] = defaultdict(list)
     for node in graph.nodes:
         if node.shape is Shape.QUEUE:
-            rows[tuple(graph.consumers_of(node.id))].append(QueueRow(node, graph))
+            rows[tuple(graph.consumers_of(node.id))].append(ColumnRow(node, graph))
     services = [node.id for node in graph.nodes if node.shape is Shape.SERVICE]
     names = sorted(rows, key=lambda names: (not names, [services.index(name) for name in names]))
     return [QueueBox(name, rows[name]) for name in names]
@@ -97,7 +97,7 @@ def _ranks(boxes: Sequence[QueueBox], exchanges: Sequence[str]) -> dict[str, flo
 
 
 def _sort(boxes: list[QueueBox], rank: dict[str, float]) -> None:
-    def mean(rows: Sequence[QueueRow]) -> float:
+    def mean(rows: Sequence[ColumnRow]) -> float:
         found = [rank[edge.source] for row in rows for edge in row.bindings]
         return fmean(found) if found else float("inf")
 
@@ -116,7 +116,7 @@ def _cost(boxes: Sequence[QueueBox], exchanges: Sequence[str]) -> int:
 def kept_order(boxes: Sequence[QueueBox], previous: Drawing) -> list[QueueBox]:
     """Return boxes and rows in their previous order. New rows and boxes come last."""
 
-    def before(row: QueueRow) -> float:
+    def before(row: ColumnRow) -> float:
         node = previous.find(row.node.id)
         return node.y if node is not None else float("inf")
 

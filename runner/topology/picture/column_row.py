@@ -25,7 +25,7 @@ LEAST_KEYS = 110.0
 
 
 @dataclass(frozen=True)
-class QueueRow:
+class ColumnRow:
     """A queue in columns, with a line for each exchange that routes messages to the queue."""
 
     node: FoldedNode
@@ -64,7 +64,7 @@ class RowParts:
     is_live: bool
 
     @classmethod
-    def fitting(cls, rows: Sequence[QueueRow], x: float, width: float, *, is_live: bool) -> RowParts:
+    def fitting(cls, rows: Sequence[ColumnRow], x: float, width: float, *, is_live: bool) -> RowParts:
         """Return the parts for rows in a box. The box is wider than ``width`` if the names need more."""
         names = max((width_of(short_name(row.node.name), NAME) for row in rows), default=0.0)
         figures = cls._figures(rows, is_live)
@@ -77,7 +77,7 @@ class RowParts:
         return cls(x, keys + keys_width + GAP + bar + figures + PADDING, x + keys, keys_width, bar, is_live)
 
     @staticmethod
-    def _figures(rows: Sequence[QueueRow], is_live: bool) -> float:
+    def _figures(rows: Sequence[ColumnRow], is_live: bool) -> float:
         if is_live:
             return NUMBER + GROWTH + NUMBER + 2 * MARKED
         notes = [width_of(_delays(row), DETAIL) for row in rows if row.node.note]
@@ -109,7 +109,7 @@ class RowParts:
         for text, x, anchor in found:
             yield Label(x, y, text, "head", width_of(text, DETAIL), anchor)
 
-    def drawn(self, row: QueueRow, y: float) -> DrawnNode:
+    def drawn(self, row: ColumnRow, y: float) -> DrawnNode:
         """Return a row at a vertical position."""
         name = row.node.name
         labels = [name_label(name, self.x + PADDING, y + 14)]
@@ -145,7 +145,7 @@ class RowParts:
             yield _chip(shown, left, y)
             left += _chip_width(shown) + 4
 
-    def _routes(self, row: QueueRow, y: float) -> Iterator[Badge]:
+    def _routes(self, row: ColumnRow, y: float) -> Iterator[Badge]:
         for number, edge in enumerate(row.routes):
             text = fitted(f"dead letters to {edge.target.partition(' ')[2]}", self.keys_width - 20, DETAIL)
             label = Label(self.keys + 20, y + LINE * number + 14, text, "detail", width_of(text, DETAIL))
@@ -153,7 +153,7 @@ class RowParts:
             title = f"dead letters of {row.node.name}: {edge.target}"
             yield Badge("route", self.keys, y + LINE * number + 1, width, label, title)
 
-    def _badges(self, row: QueueRow, y: float) -> Iterator[Badge]:
+    def _badges(self, row: ColumnRow, y: float) -> Iterator[Badge]:
         path = f"queues/{row.node.name}"
         title = "the number of ready messages grows"
         growth = Label(self.ready + self.bar + GROWTH, y + 14, "", "detail", 0.0, "end")
@@ -170,7 +170,7 @@ class RowParts:
         return Badge(kind, right - MARKED + 4, y + 3, MARKED - 4, label, title, path, 14.0)
 
 
-def _delays(row: QueueRow) -> str:
+def _delays(row: ColumnRow) -> str:
     return row.node.note.removeprefix("retry ")
 
 
