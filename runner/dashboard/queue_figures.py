@@ -15,8 +15,8 @@ from runner.topology.offline_routing import alternates_of
 
 #: Seconds over which the growth of a queue is averaged.
 WINDOW = 5.0
-#: Seconds for which the last count of a dead-letter queue is shown while another client reads the queue.
-READ_SECONDS = 4.0
+#: Seconds for which a dead-letter queue must have fewer messages before the lower number is shown.
+READ_SECONDS = 3.0
 #: The growth of a queue, in messages per second, from which it is shown.
 LEAST_GROWTH = 0.5
 
@@ -41,8 +41,8 @@ class QueueFigures:
         alternates = set(alternates_of(objects).values())
         self._unrouted = {one.destination for one in objects.bindings if one.source in alternates}
         self._history: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
-        #: The last count of each dead-letter queue while no other client was reading it, with its time.
-        self._dead_counts: dict[str, tuple[float, int]] = {}
+        #: The shown number of messages in each dead-letter queue, and the last time at which the queue had as many.
+        self._dead_counts: dict[str, tuple[int, float]] = {}
 
     def of(
         self, time: float, counts: Counts, slots: Sequence[Mapping[str, Any]], edges: Mapping[str, float]
@@ -81,19 +81,19 @@ class QueueFigures:
         return figures
 
     def _dead(self, name: str, time: float, counts: Counts) -> int | None:
-        """Return the number of messages in a dead-letter queue.
+        """Return the number of messages in a dead-letter queue. A lower number is shown READ_SECONDS later.
 
-        While a page or a command reads the queue, its messages are not ready. The last count is then still true.
+        While a page or a command reads the queue, its messages are not ready, although none is removed.
         """
-        found, last = counts.get(name), self._dead_counts.get(name)
-        if found is not None and found.consumers and name not in self._consumers and last is not None:
-            if time - last[0] < READ_SECONDS:
-                return last[1]
-            return found.messages
         total = _total([name], counts)
-        if total is not None:
-            self._dead_counts[name] = (time, total)
-        return total
+        if total is None:
+            return None
+        shown, lower_since = self._dead_counts.get(name, (total, time))
+        if total >= shown or name in self._consumers or time - lower_since >= READ_SECONDS:
+            # A number that is not lower than the shown number sets the time anew.
+            shown, lower_since = total, time
+        self._dead_counts[name] = (shown, lower_since)
+        return shown
 
     def _growth(self, name: str, time: float, ready: int | None) -> float | None:
         samples = self._history[name]
