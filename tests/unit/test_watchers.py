@@ -56,6 +56,12 @@ class Client:
         self.snapshots.append(answer["snapshot"])
         await self.may_read.wait()
 
+    async def block(self) -> None:
+        """Return when a snapshot is sent that the client does not read."""
+        self.may_read.clear()
+        count = len(self.snapshots)
+        await until(lambda: len(self.snapshots) > count)
+
     def orders(self) -> list[str]:
         return [step[5] for one in self.snapshots for step in one["steps"]]
 
@@ -135,8 +141,7 @@ def test_a_slow_client_gets_fewer_snapshots_but_every_step(monkeypatch: pytest.M
     async def main() -> None:
         system = System(monkeypatch)
         async with system.client() as quick, system.client() as slow:
-            slow.may_read.clear()
-            await until(lambda: len(slow.snapshots) >= 2)
+            await slow.block()
             count = len(slow.snapshots)
             orders = [str(number) for number in range(20)]
             for order in orders:
@@ -157,8 +162,7 @@ def test_the_steps_that_a_slow_client_misses_are_counted(monkeypatch: pytest.Mon
         monkeypatch.setattr(watch, "MAX_STEPS", 10)
         system = System(monkeypatch)
         async with system.client() as quick, system.client() as slow:
-            slow.may_read.clear()
-            await until(lambda: len(slow.snapshots) >= 2)
+            await slow.block()
             orders = [str(number) for number in range(16)]
             for start in (0, 8):
                 system.workers[0].handle(*orders[start : start + 8])
