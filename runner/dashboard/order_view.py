@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from runner.config.project import Project
 from runner.dashboard.step_detail import default_step, step_detail, step_rows
 from runner.dashboard.swimlane_drawing import MOST_BARS, draw
 from runner.history.access import clock, prefix_length
@@ -127,17 +125,6 @@ def list_line(text: str, status: str) -> str:
         return invocation("order", "history", text)
     address = ["--email", text] if text else []
     return invocation("order", "list", *(["--status", status] if status else []), *address)
-
-
-def first_order_line(project: Project | None) -> str:
-    """Return the command line that posts an order to the order API, or an empty text if the project has no such API."""
-    services = {} if project is None else project.config.services
-    options = next((one.options for name, one in services.items() if (one.plugin or name) == "order_api"), None)
-    if options is None:
-        return ""
-    url = f"http://localhost:{options.get('port', 8000)}/orders"
-    order = {"customer_email": "alice@example.com", "amount": 149.99, "currency": "USD"}
-    return f"curl -X POST {url} -H 'Content-Type: application/json' -d '{json.dumps(order)}'"
 
 
 def order_view(

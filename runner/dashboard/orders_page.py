@@ -10,7 +10,6 @@ from flask.typing import ResponseReturnValue
 
 from runner.dashboard.order_reader import OrderReader
 from runner.dashboard.order_view import (
-    first_order_line,
     list_line,
     list_rows,
     list_url,
@@ -78,7 +77,6 @@ def show_orders() -> ResponseReturnValue:
         older=list_url(text, status, found.older),
         searched_back="" if found.older is None else started_text(found.older.published_at),
         list_url=list_url,
-        first_order=first_order_line(current_dashboard().collector.files.project),
     )
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class BarKind(StrEnum):
-    """What happened to a message during a bar."""
+    """The event or wait that a bar shows."""
 
     QUEUED = "queued"
     ATTEMPT = "attempt"

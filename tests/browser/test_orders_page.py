@@ -78,7 +78,7 @@ def _add_hostile(engine: Engine) -> None:
         connection.execute(insert(attempts), [attempt])
 
 
-def _told(shop: OrderShop, order: str) -> list[str]:
+def _sentences(shop: OrderShop, order: str) -> list[str]:
     """Return the sentences of an order's history, as the command prints them."""
     code, output = shop.project.call("order", "history", order, "--json")
     assert code == 0
@@ -109,7 +109,7 @@ def test_the_moves_for_slow_motion_are_the_steps_of_order_history(shop: OrderSho
     link = page.get_by_role("link", name="Slow motion, 1/10 speed")
     assert link.get_attribute("href") == f"/?order={ORDERS[0]}&slow=10"
     moves = page.request.get(f"{shop.url}/orders/{ORDERS[0]}/motion").json()
-    assert [one["text"] for one in moves["steps"]] == _told(shop, ORDERS[0])
+    assert [one["text"] for one in moves["steps"]] == _sentences(shop, ORDERS[0])
     assert all(move["reason"].endswith(".") for one in moves["steps"] for move in one["moves"])
 
 

@@ -116,9 +116,9 @@ def test_the_steps_are_those_of_the_order_history_in_its_order(routes: EventRout
         attempt(2, 1070),
         attempt(3, 2000, "discarded", ended_at=T0 + 1900),
     ]
-    told = history([created(), event("p", "payment.success", 1120, causation_id="c")], tries)
-    found = motion_json(told, motion_of(told, routes))
-    assert [one["text"] for one in found["steps"]] == [one["what"] for one in as_json(told)["history"]]
+    found_history = history([created(), event("p", "payment.success", 1120, causation_id="c")], tries)
+    found = motion_json(found_history, motion_of(found_history, routes))
+    assert [one["text"] for one in found["steps"]] == [one["what"] for one in as_json(found_history)["history"]]
     times = [one["at"] for one in found["steps"]]
     assert times == sorted(times)
     assert json.loads(json.dumps(found)) == found
@@ -127,6 +127,6 @@ def test_the_steps_are_those_of_the_order_history_in_its_order(routes: EventRout
 
 def test_copies_to_the_recording_service_are_no_rows_of_the_swimlane(routes: EventRoutes) -> None:
     assert routes.copies(created()) == [("payment", QUEUE), ("notification", "notification.order.events")]
-    told = history([created()], [])
-    found = swimlane_of(told, {one.id: routes.copies(one) for one in told.events})
+    found_history = history([created()], [])
+    found = swimlane_of(found_history, {one.id: routes.copies(one) for one in found_history.events})
     assert {row.service for row in found.rows} == {"order_api", "payment", "notification"}

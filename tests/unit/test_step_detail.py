@@ -93,13 +93,13 @@ def test_a_step_whose_event_is_not_recorded_has_no_payload() -> None:
 def test_a_replay_and_a_discarded_message_have_no_attempt() -> None:
     note = attempt(3, 9500, "discarded", replays=1, instance=f"{QUEUE}.dlq", ended_at=T0 + 9500)
     tries = [attempt(1, 3, "dead_lettered"), attempt(2, 9005, "dead_lettered", replays=1, replayed_at=T0 + 9000), note]
-    told = history([created()], tries)
-    assert [one.kind for one in told.entries] == [
+    found_history = history([created()], tries)
+    assert [one.kind for one in found_history.entries] == [
         "published",
         "dead_lettered",
         "replayed",
         "dead_lettered",
         "discarded",
     ]
-    assert (step_detail(told, 2).title, step_detail(told, 2).error) == ("order.created replayed", "")
-    assert step_detail(told, 4).title == "order.created discarded"
+    assert (step_detail(found_history, 2).title, step_detail(found_history, 2).error) == ("order.created replayed", "")
+    assert step_detail(found_history, 4).title == "order.created discarded"

@@ -111,10 +111,10 @@ def test_every_step_of_the_history_is_a_bar_or_a_mark() -> None:
         attempt(1, 3, "retried", sent_at=T0), attempt(2, 1100, "dead_lettered"), attempt(1, 9005, **REPLAYED),
         mail(), mail(30, redelivered=True, outcome="duplicate"),
     ]  # fmt: skip
-    told: OrderHistory = history(events, tries)
-    found = swimlane_of(told)
+    found_history: OrderHistory = history(events, tries)
+    found = swimlane_of(found_history)
     steps = {step for row in found.rows for step in [*(one.step for one in row.bars), *(one.step for one in row.marks)]}
-    assert steps == set(range(len(told.entries)))
+    assert steps == set(range(len(found_history.entries)))
 
 
 def test_an_order_without_rows_is_an_empty_swimlane() -> None:

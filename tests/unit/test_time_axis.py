@@ -18,8 +18,8 @@ RETRIED = [
 
 
 def axis(*, is_folded: bool = True, last: bool = True) -> TimeAxis:
-    told = history([created(), success(6170)] if last else [created()], RETRIED if last else RETRIED[:1])
-    return TimeAxis(swimlane_of(told), 200, 1200, is_folded=is_folded)
+    found_history = history([created(), success(6170)] if last else [created()], RETRIED if last else RETRIED[:1])
+    return TimeAxis(swimlane_of(found_history), 200, 1200, is_folded=is_folded)
 
 
 @pytest.mark.parametrize("is_folded", [True, False])
