@@ -6,6 +6,7 @@ The system has two payment processes, of which one was killed, retries, dead let
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -98,7 +99,8 @@ def _system(folder: Path) -> Iterator[Project]:
     finally:
         is_over.set()
         runner.stop()
-        project.close()
+        with contextlib.redirect_stdout(io.StringIO()):  # the log of the system
+            project.close()
         node.stop()
 
 

@@ -202,7 +202,7 @@ def test_the_readme_is_short_and_has_its_chapters_in_order() -> None:
     for command in ("make run", "make test", "make test-matrix", ".venv/bin/python -m runner"):
         assert f"`{command}`" in text or f"\n{command}" in text
     benefits = text.partition("## What you get")[2].partition("\n## ")[0]
-    assert len(re.findall(r"^- ", benefits, re.MULTILINE)) == 8
+    assert len(re.findall(r"^- ", benefits, re.MULTILINE)) == 9
 
 
 def test_the_files_in_the_readme_agree_with_the_shipped_files() -> None:
@@ -217,7 +217,7 @@ def test_the_files_in_the_readme_agree_with_the_shipped_files() -> None:
                 assert settings.items() <= shipped[name][key][entry].items()
 
 
-def test_the_picture_in_the_readme_shows_shipped_services_exchanges_and_queues() -> None:
+def test_the_picture_in_the_tour_shows_shipped_services_exchanges_and_queues() -> None:
     project = load_project(ROOT, {})
     objects = compile_topology(project.topology, project.consumed)
     declared = [one.name for one in objects.exchanges] + [one.name for one in objects.queues]
