@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -20,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.chromium import FLAGS, WINDOW, executable
 from tests.rabbit import Rabbit, wait_until
-from tests.running import ALICE, ROOT, Project
+from tests.running import ALICE, ROOT, Project, Runner
 
 FOLDER = ROOT / "docs" / "images"
 #: Seconds of traffic before the first picture, so that charts and figures have content.
@@ -83,7 +84,9 @@ def _system(folder: Path) -> Iterator[Project]:
             count += 1
             project.post(ALICE | {"customer_email": f"customer{count % 40}@example.com", "amount": 20 + count % 80})
 
-    runner = project.run(url=node.url)
+    # The program is on the path, so that the pictures show short command lines.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    runner = Runner(["fastcommerce"], project.folder, {"RABBITMQ_URL": node.url, "PATH": path})
     try:
         runner.wait_for("everything is RUNNING", 60)
         thread = threading.Thread(target=post, daemon=True)
