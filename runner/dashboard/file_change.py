@@ -168,8 +168,8 @@ def _services(old: Project, new: Project) -> Iterator[FileChange]:
         path: KeyPath = ("services", name)
         line = (after if name in edited else before).line(path)
         if name not in running:
-            words = _leaf_words(Document(CONFIG_FILE, "", {}), after, path)
-            yield FileChange("+", "service", name, "; ".join(["is new", *words]), CONFIG_FILE, line)
+            settings = _leaf_words(Document(CONFIG_FILE, "", {}), after, path)
+            yield FileChange("+", "service", name, "; ".join(["is new", *settings]), CONFIG_FILE, line)
         elif name not in edited:
             yield FileChange("-", "service", name, "is removed", CONFIG_FILE, line, f"service {name}")
         elif differences := list(_leaf_words(before, after, path)):

@@ -22,8 +22,6 @@ from runner.learn.verdict import TaskResult, Verdict
 from runner.learn.workspace import FOLDER
 
 BLUEPRINT = Blueprint("learn", __name__)
-#: The parameters that stay in the address of an exercise.
-KEPT = ("projector", "skip", "slide")
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,8 @@ def show_exercise(name: str) -> ResponseReturnValue:
     lessons = current_dashboard().lessons
     exercise = _named(lessons, name)
     if name != exercise.name:
-        kept: dict[str, Any] = {key: request.args[key] for key in KEPT if key in request.args}
-        return redirect(url_for("learn.show_exercise", name=exercise.name, **kept))
+        query = request.query_string.decode()
+        return redirect(url_for("learn.show_exercise", name=exercise.name) + (f"?{query}" if query else ""))
     try:
         state = lessons.state(exercise)
     except RunnerError as error:
@@ -165,8 +163,8 @@ def _slides(lessons: LessonWatch, exercise: Exercise, state: LessonState) -> dic
         if of is None:
             return ""
         # A slide after the question shows the tasks, also if the class has predicted aloud.
-        more: dict[str, Any] = {"skip": "1"} if of is exercise and (number or request.args.get("skip")) else {}
-        return url_for("learn.show_exercise", name=of.name, projector=1, slide=number or None, **more)
+        skip = "1" if of is exercise and (number or request.args.get("skip")) else None
+        return url_for("learn.show_exercise", name=of.name, projector=1, slide=number or None, skip=skip)
 
     following, before = others.get(exercise.number + 1), others.get(exercise.number - 1)
     return {

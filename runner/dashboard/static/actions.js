@@ -76,6 +76,7 @@ export function showJob(job) {
 
 /** Ask the server for the command lines of a form while a person edits its fields. */
 export async function showCommands(form) {
+  if (!form.checkValidity()) return;
   const shown = form.closest("[data-actions]")?.querySelector("[data-cli-text]");
   for (const button of form.querySelectorAll("[data-action]")) {
     const answer = await fetch(`/actions/${button.dataset.action}?${fieldsOf(button)}`).catch(() => null);

@@ -24,15 +24,6 @@ async function watch() {
 }
 if (lesson) watch();
 
-// The command line beside a question contains the chosen letter.
-document.addEventListener("change", (event) => {
-  const form = event.target.closest?.("form[data-letter]");
-  if (!form) return;
-  const line = `${form.dataset.letter} ${event.target.value}`;
-  form.querySelector("[data-action]").dataset.command = line;
-  form.querySelector("[data-cli-text]").textContent = line;
-});
-
 document.addEventListener("click", async (event) => {
   if (!event.target.closest("[data-check]")) return;
   const answer = await post("/check").catch((error) => ({ ok: false, json: async () => ({ detail: String(error) }) }));
