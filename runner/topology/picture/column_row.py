@@ -100,7 +100,7 @@ class RowParts:
 
     def heads(self, y: float) -> Iterator[Label]:
         """Yield the heads of the parts."""
-        found = [("Queues", self.x + PADDING, "start"), ("Binding keys", self.keys, "start")]
+        found = [("Queues", self.x + PADDING, "start"), ("Binding keys", self.keys + 5, "start")]
         if self.is_live:
             found += [("Ready", self.ready, "end"), ("Unacked", self.unacked, "end")]
             found.append(("Retry, dead", self.right, "end"))
@@ -147,11 +147,11 @@ class RowParts:
 
     def _routes(self, row: ColumnRow, y: float) -> Iterator[Badge]:
         for number, edge in enumerate(row.routes):
-            text = fitted(f"dead letters to {edge.target.partition(' ')[2]}", self.keys_width - 20, DETAIL)
-            label = Label(self.keys + 20, y + LINE * number + 14, text, "detail", width_of(text, DETAIL))
+            text = fitted(f"to {short_name(edge.target.partition(' ')[2])}", self.keys_width - 24, DETAIL)
+            label = Label(self.keys + 18, y + LINE * number + 14, text, "detail", width_of(text, DETAIL))
             width = label.width + 24
-            title = f"dead letters of {row.node.name}: {edge.target}"
-            yield Badge("route", self.keys, y + LINE * number + 1, width, label, title)
+            title = f"dead letters of {row.node.name} go to {edge.target}"
+            yield Badge("route", self.keys - 4, y + LINE * number + 1, width, label, title)
 
     def _badges(self, row: ColumnRow, y: float) -> Iterator[Badge]:
         path = f"queues/{row.node.name}"

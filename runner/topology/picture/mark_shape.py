@@ -6,6 +6,7 @@ States differ by their shapes, and not only by their colors.
 from __future__ import annotations
 
 _RING = "M2.2 7a4.8 4.8 0 1 0 9.6 0a4.8 4.8 0 1 0-9.6 0z"
+_DIAMOND = "M7 .8L13.2 7 7 13.2 .8 7z"
 _SQUARE = "M2.5 2.5h9v9h-9z"
 
 #: The path for each state of a service. A page shows another state by changing the path and the class.
@@ -23,9 +24,9 @@ STATES = {
 }
 #: The path for each kind of badge.
 BADGES = {
-    "dead": "M7 .8L13.2 7 7 13.2 .8 7z",
+    "dead": _DIAMOND,
     "retry": "M3 5.5H9a3 3 0 0 1 0 6H5M5.8 2.5L2.8 5.5 5.8 8.5",
     "unrouted": "M1 2h12L7 12.5z",
     "growth": "M7 1.5L13 12H1z",
-    "route": "M1.5 7H11M7.5 3.5L11.5 7 7.5 10.5",
+    "route": _DIAMOND,
 }
