@@ -163,8 +163,8 @@ def _read(source: str) -> Any:
 def graph(folder: Path, form: str) -> None:
     """Print a diagram of services, exchanges, queues, and the paths between them.
 
-    Dashed lines show the paths of failed and unroutable messages. In SVG, dead-letter queues and retry delays are part of
-    their queue.
+    Dashed lines show the paths of failed and unroutable messages. In SVG, dead-letter queues and retry delays are part
+    of their queue.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
