@@ -41,6 +41,14 @@
     return { left: box.left, right: box.right, top: box.top + 0.15 * box.height, bottom: box.bottom - 0.1 * box.height }
   }
 
+  // Chromium lays out the texts of an SVG group that is not displayed, and calls them visible.
+  function isInHiddenGroup(element) {
+    for (let one = element.closest("svg *"); one && one.localName !== "svg"; one = one.parentElement) {
+      if (getComputedStyle(one).display === "none") return true
+    }
+    return false
+  }
+
   // The texts that a person can use now. Only the last modal dialog can be used while it is open.
   function visibleTexts() {
     const texts = []
@@ -48,7 +56,7 @@
     const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT)
     while (walker.nextNode()) {
       const node = walker.currentNode, element = node.parentElement
-      const isDrawn = element.checkVisibility({ opacityProperty: true, visibilityProperty: true })
+      const isDrawn = element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && !isInHiddenGroup(element)
       if (!node.data.trim() || !isDrawn || element.closest("select, textarea, script, style, title, desc")) continue
       const range = document.createRange()
       range.selectNodeContents(node)

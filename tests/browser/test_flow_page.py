@@ -104,7 +104,7 @@ def test_a_click_on_a_dot_opens_the_history_of_its_order(shop: Shop, page: Page)
 @pytest.mark.parametrize("key", KEYS)
 def test_a_typed_key_lights_up_exactly_the_bindings_that_route_names(shop: Shop, page: Page, key: str) -> None:
     shop.open(page)
-    page.get_by_label("Routing key").fill(key)
+    page.get_by_role("textbox", name="Routing key").fill(key)
     for exchange in ("orders.topic", "payments.topic"):
         page.locator("[data-key-form] select").select_option(exchange)
         code, output = shop.project.call("route", exchange, key, "--json")
