@@ -8,7 +8,7 @@ RUN python -m venv --without-pip /venv \
 FROM python:3.13-slim-trixie
 # A new volume gets its owner from the folder of its first mount.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin fastcommerce \
-    && install -d -o fastcommerce -g fastcommerce /app /app/var /run/broker /run/database
+    && install -d -o fastcommerce -g fastcommerce /app /app/var /run/broker /run/database /run/dashboard
 COPY --from=packages /venv /venv
 WORKDIR /app
 COPY runner runner
@@ -21,7 +21,7 @@ RUN python -m compileall -q runner plugins deploy
 # The API must answer other containers and the host.
 ENV ORDER_API_HOST=0.0.0.0
 USER 10001
-EXPOSE 8000
+EXPOSE 8000 8080
 STOPSIGNAL SIGTERM
 # Any service that should run and does not makes the container unhealthy.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=1m --retries=3 CMD ["python", "-m", "runner", "status"]

@@ -1,5 +1,7 @@
 """Creation of a random password for each server in compose.yaml, and of the address that contains it.
 
+The dashboard's token is created in the same way. Its address opens the page in a browser.
+
 Usage: ``python -m deploy.passwords [--replace]``, in the service ``passwords`` of compose.yaml.
 
 Each server has a volume with two files: ``password``, which the server reads when it creates its user, and ``url``,
@@ -77,6 +79,7 @@ class Login:
 LOGINS = (
     Login("RABBITMQ_PASSWORD", Path("/run/broker"), "amqp://fastcommerce:{}@rabbitmq:5672/"),
     Login("POSTGRES_PASSWORD", Path("/run/database"), "postgresql://fastcommerce:{}@postgres:5432/fastcommerce"),
+    Login("DASHBOARD_TOKEN", Path("/run/dashboard"), "http://localhost:8080/?token={}"),
 )
 
 

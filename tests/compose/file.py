@@ -12,7 +12,9 @@ import yaml
 from tests.running import ROOT
 
 #: The services of compose.yaml that use the image of the Dockerfile, except the service that exits.
-OURS = ("order-service", "payment-service", "notification-service", "audit-service", "runner")
+OURS = (
+    "order-service", "payment-service", "notification-service", "audit-service", "dashboard-service", "runner",
+)  # fmt: skip
 
 
 def compose(path: Path = ROOT / "compose.yaml") -> dict[str, Any]:

@@ -49,7 +49,9 @@ def passwords_in(text: str) -> list[str]:
     addresses = re.findall(r"\w+://[^\s/@:]*:[^\s/@]+@", text)
     names = re.finditer(r"\b([A-Z_]*(?:PASS|SECRET|TOKEN|COOKIE)[A-Z_]*)\s*[:=]\s*(\S+)", text)
     values = [(one[1], one[2].strip("'\"")) for one in names]
-    return addresses + [value for name, value in values if not (name.endswith("_FILE") or value.startswith("$$("))]
+    # A variable without a default contains no password.
+    allowed = ("$$(", "-}")
+    return addresses + [value for name, value in values if not (name.endswith("_FILE") or value.startswith(allowed))]
 
 
 def test_compose_yaml_fits_the_compose_specification() -> None:
@@ -158,10 +160,14 @@ def test_each_split_service_uses_the_same_database(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_several_containers_of_a_service_handle_each_message_once(name: str, tmp_path: Path) -> None:
     variables = {key: value for key, value in environment_of(SERVICES[name]).items() if value is not None}
-    for key, url in (("RABBITMQ_URL_FILE", "amqp://rabbitmq/"), ("DATABASE_URL_FILE", "postgresql://postgres/shop")):
-        if key in variables:
-            variables[key] = str(tmp_path / key)
-            (tmp_path / key).write_text(url)
+    values = {
+        "RABBITMQ_URL_FILE": "amqp://rabbitmq/",
+        "DATABASE_URL_FILE": "postgresql://postgres/shop",
+        "DASHBOARD_TOKEN_FILE": "a token of this test",
+    }
+    for key in values.keys() & variables.keys():
+        variables[key] = str(tmp_path / key)
+        (tmp_path / key).write_text(values[key])
     config = load_project(ROOT, variables).config
     assert config.broker.url == ("amqp://rabbitmq/",)
     assert config.store.url == ("postgresql://postgres/shop" if name in SPLIT else "sqlite:///var/fastcommerce.db")
@@ -169,7 +175,24 @@ def test_several_containers_of_a_service_handle_each_message_once(name: str, tmp
     assert config.services["notification"].inbox is not None
 
 
-@pytest.mark.parametrize("login", LOGINS, ids=lambda login: login.variable)
+def test_the_page_has_a_token_and_its_address_names_the_published_port() -> None:
+    (login,) = (one for one in LOGINS if one.variable == "DASHBOARD_TOKEN")
+    pages = {name: one for name, one in SERVICES.items() if "127.0.0.1:8080:8080" in one.get("ports", [])}
+    assert sorted(pages) == ["dashboard-service", "runner"]
+    for service in pages.values():
+        variables = environment_of(service)
+        assert variables["DASHBOARD_TOKEN_FILE"] == f"{login.folder}/password"
+        assert variables["DASHBOARD_HOST"] == "0.0.0.0"
+        assert f"dashboard-token:{login.folder}:ro" in service["volumes"]
+    assert urlsplit(login.address).netloc == "localhost:8080"
+    assert f"dashboard-token:{login.folder}" in SERVICES["passwords"]["volumes"]
+    assert login.variable in environment_of(SERVICES["passwords"])
+
+
+SERVERS = [login for login in LOGINS if urlsplit(login.address).scheme != "http"]
+
+
+@pytest.mark.parametrize("login", SERVERS, ids=lambda login: login.variable)
 def test_a_server_and_the_services_have_the_same_login(login: Any) -> None:
     address = urlsplit(login.address)
     assert address.hostname in SERVICES

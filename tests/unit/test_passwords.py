@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
@@ -31,10 +31,10 @@ def test_each_server_has_its_own_random_password_that_no_output_shows(
 ) -> None:
     assert main([], {}, logins) == 0
     passwords = [(one.folder / "password").read_text() for one in logins]
-    assert len(set(passwords)) == len(logins) == 2
+    assert len(set(passwords)) == len(logins) == 3
     assert all(len(password) >= 43 for password in passwords)
     printed = "".join(capsys.readouterr())
-    assert printed.count(": made") == 2
+    assert printed.count(": made") == 3
     assert not any(password in printed for password in passwords)
     # The servers and the services run as other users, and none of them writes.
     assert {path.stat().st_mode & 0o777 for one in logins for path in one.folder.iterdir()} == {0o444}
@@ -48,7 +48,7 @@ def test_a_second_run_keeps_all_passwords(logins: tuple[Login, ...], capsys: pyt
     assert main([], {}, logins) == 0
     assert main(["--replace"], {}, logins) == 0
     assert contents(logins) == before
-    assert capsys.readouterr().out.count(": kept") == 4
+    assert capsys.readouterr().out.count(": kept") == 6
 
 
 def test_a_run_that_stopped_between_the_two_files_is_completed(logins: tuple[Login, ...]) -> None:
@@ -65,13 +65,14 @@ def test_a_run_that_stopped_between_the_two_files_is_completed(logins: tuple[Log
     "password", ["simple", "p@ss:w/rd?#%", "with space", "%40", "pässwörd", "'\"$(id)`\\", "x" * 500, "0"]
 )
 def test_a_given_password_reaches_both_clients_unchanged(logins: tuple[Login, ...], password: str) -> None:
-    assert main([], {"RABBITMQ_PASSWORD": password, "POSTGRES_PASSWORD": password}, logins) == 0
-    broker, database = ((one.folder / "url").read_text() for one in logins)
-    assert [(one.folder / "password").read_text() for one in logins] == [password] * 2
+    assert main([], {login.variable: password for login in logins}, logins) == 0
+    broker, database, page = ((one.folder / "url").read_text() for one in logins)
+    assert [(one.folder / "password").read_text() for one in logins] == [password] * 3
     config = Config.model_validate({"broker": {"url": broker}, "store": {"url": database}})
     assert unquote(urlsplit(config.broker.url[0]).password or "") == password
     assert Address.of(broker).host == "rabbitmq"
     assert location(config.store.url, Path()).password == password
+    assert parse_qs(urlsplit(page).query) == {"token": [password]}
 
 
 def test_a_password_may_be_in_a_file(logins: tuple[Login, ...], tmp_path: Path) -> None:
