@@ -78,7 +78,7 @@ class SampleMetrics(MetricSource):
         snapshot = sample.snapshot or {}
         #: The slots that exist, one entry for each process.
         self._slots: list[Mapping[str, Any]] = snapshot.get("slots", [])
-        #: Everything that has counters: the slots, and those that were removed when their service was scaled down.
+        #: The objects with counters: the slots, and the slots that were removed when their service was scaled down.
         self._counted = [*self._slots, *snapshot.get("removed_slots", [])]
         self._instances: Mapping[str, int] = snapshot.get("services", {})
 

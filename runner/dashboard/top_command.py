@@ -16,8 +16,8 @@ from runner.dashboard.collector import MAX_TIMELINE, Collector
 from runner.dashboard.frame_text import frame_text
 from runner.errors import EXIT_OK, RunnerError
 
-#: The number of the first frame that has rates, which need two snapshots, and the number of the last frame that
-#: ``--once`` waits for while the broker has not reported its queues.
+#: The number of the first frame with rates, which need two snapshots. While the broker has not reported its queues,
+#: ``--once`` waits for later frames, up to the second number.
 FIRST_WITH_RATES, LAST_TO_WAIT = 2, 4
 
 
@@ -28,10 +28,10 @@ FIRST_WITH_RATES, LAST_TO_WAIT = 2, 4
 def top(folder: Path, once: bool, as_json: bool) -> None:
     """Show the messages, services and queues of the running system, updated every second until Ctrl-C.
 
-    Everything that is not normal comes first. Services, queues, the edges of the topology with the most messages, and
-    the latest changes follow. MSG/S is the number of messages handled or events published per second, HANDLER is the
-    average run time of an attempt, and GROWTH is the number of ready messages by which a queue grows per second, all
-    over the last 5 seconds. If the terminal is too small for all lines, the lines with the least traffic are omitted.
+    Problems come first. Services, queues, the edges of the topology with the most messages, and the latest changes
+    follow. All rates are averages of the last 5 seconds. MSG/S is the number of messages handled or events published
+    per second. HANDLER is the average run time of an attempt. GROWTH is the number of ready messages by which a queue
+    grows per second. If the terminal is too small for all lines, the lines with the least traffic are omitted.
 
     With --json, each line contains a frame, which is the data of the dashboard's pages. The timeline in a frame
     contains the entries since the previous frame.

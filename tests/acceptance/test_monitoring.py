@@ -235,6 +235,20 @@ def test_each_metric_is_shown_by_the_board_or_used_by_an_alert(series: Series) -
     assert sorted(name for name in families if name not in text) == []
 
 
+def test_the_documentation_lists_each_metric_with_its_labels(series: Series) -> None:
+    rows = re.findall(
+        r"^\| (`fastcommerce_.+?) \|(.*?)\|", (ROOT / "docs/dashboard.md").read_text("utf-8"), re.MULTILINE
+    )
+    listed = {
+        name: set(re.findall(r"`(\w+)`", labels)) for names, labels in rows for name in re.findall(r"`(\w+)`", names)
+    }
+    found = {
+        re.sub(r"_(bucket|count|sum)$", "", name): set(labels - TARGET - {"le"}) for name, labels in series.items()
+    }
+    del found["up"]
+    assert listed == found
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_each_alert_uses_our_metrics_and_labels_and_known_commands(rule: dict[str, Any], series: Series) -> None:
     assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}

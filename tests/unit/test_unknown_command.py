@@ -18,7 +18,7 @@ from runner.invocation import invocation
         ("purg", "did you mean 'purge'?"),
         ("orders", "did you mean 'order'?"),
         ("Reload", "did you mean 'reload'?"),
-        ("zzz", "allowed: apply, check, completion, dlq, down, events, fault, graph and 23 more"),
+        ("zzz", "allowed: apply, check, completion, dlq, down, events, fault, graph and 24 more"),
     ],
 )
 def test_the_error_of_a_mistyped_command_suggests_another(name: str, hint: str) -> None:
