@@ -71,14 +71,21 @@ def look(
     raise problem
 
 
-def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
+def watch(
+    url: str,
+    queues: Sequence[str],
+    interval: float,
+    on_counts: OnCounts,
+    choose: Callable[[], Sequence[str]] | None = None,
+) -> None:
     """Read the counts of queues every ``interval`` seconds over one connection, until an error occurs.
 
+    ``choose`` returns the queues of each round after the first, which are all ``queues`` by default.
     ``on_counts`` gets the counts (None for a missing queue) and, for each queue that cannot answer at the moment, the
     reason. Raises the errors of ``on_counts``, BrokerUnreachable if the connection is lost or no answer arrives, and
     BrokerRefused.
     """
-    _Watch(url, queues, interval, on_counts).run(None)
+    _Watch(url, queues, interval, on_counts, choose or (lambda: queues)).run(None)
 
 
 def version_at(url: str) -> Version:
@@ -196,9 +203,16 @@ class _Look:
 class _Watch(_Look):
     """A session that reads the counts of all queues repeatedly."""
 
-    def __init__(self, url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
+    def __init__(
+        self,
+        url: str,
+        queues: Sequence[str],
+        interval: float,
+        on_counts: OnCounts,
+        choose: Callable[[], Sequence[str]],
+    ) -> None:
         super().__init__(url, queues, may_be_unknown=True)
-        self._queues, self._interval, self._on_counts = list(queues), interval, on_counts
+        self._interval, self._on_counts, self._choose = interval, on_counts, choose
         self._heard = time.monotonic()
 
     def _opened(self, channel: Channel) -> None:
@@ -224,7 +238,7 @@ class _Watch(_Look):
     def _begin(self, channel: Channel) -> None:
         if self._session.is_finished:
             return
-        self._left = list(self._queues)
+        self._left = list(self._choose())
         self._found.clear()
         self.unknown.clear()
         self._ask(channel)

@@ -6,16 +6,17 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runner.admin import queue_counts
+from runner.dashboard.count_rounds import CountRounds
 from runner.dashboard.edge_rates import EdgeRates, EdgeRoutes
 from runner.dashboard.live_frame import delta
 from runner.dashboard.page_files import RunningFiles, read_applied, read_files, stamp_of
-from runner.dashboard.queue_figures import Counts, QueueFigures
+from runner.dashboard.queue_figures import QueueFigures
 from runner.dashboard.rate_history import RateHistory
 from runner.dashboard.service_figures import ServiceFigures
 from runner.dashboard.symptom import symptoms_of, title_of
@@ -71,7 +72,7 @@ class Collector:
         #: The number of timeline entries so far.
         self._entries = 0
         self._edge_numbers: dict[str, int] = {}
-        self._counts: Counts = {}
+        self._rounds: CountRounds | None = None
         self._broker_problem: str | None = None
         self._stamp: tuple[object, ...] = ()
         self._file_problems: list[dict[str, str]] = []
@@ -185,25 +186,25 @@ class Collector:
     def _count(self) -> None:
         """Read the counts of all queues once a second, over one connection."""
         while self._is_needed:
-            figures = self._figures
+            figures, rounds = self._figures, self._rounds
             project = self.files.project
-            if figures is None or project is None:
+            if figures is None or rounds is None or project is None:
                 self._pause()
                 continue
 
-            def counted(counts: dict[str, Any], unknown: dict[str, str], asked: object = figures) -> None:
-                self._counts = counts
+            def counted(counts: dict[str, Any], unknown: dict[str, str], rounds: CountRounds = rounds) -> None:
+                rounds.counted(counts, unknown)
                 self._broker_problem = next(iter(unknown.values()), None)
-                if not self._is_needed or self._figures is not asked:
+                if not self._is_needed or self._rounds is not rounds:
                     raise _Over
 
             for url in project.config.broker.url:
                 try:
-                    queue_counts.watch(url, figures.asked, INTERVAL, counted)
+                    queue_counts.watch(url, figures.asked, INTERVAL, counted, rounds.choose)
                 except _Over:
                     break
                 except RunnerError as error:
-                    self._counts, self._broker_problem = {}, str(error)
+                    rounds.counts, self._broker_problem = {}, str(error)
             else:
                 self._pause()
 
@@ -245,7 +246,7 @@ class Collector:
             "runner": snapshot["runner"],
             "services": self._service_figures.of(now, snapshot["services"], slots, removed),
             "slots": {_key(one): _slot(one, now) for one in slots},
-            "queues": self._figures.of(now, self._counts, slots, edges) if self._figures is not None else {},
+            "queues": self._queues(now, slots, edges),
             "edges": edges,
             "steps": steps,
             "more_steps": more,
@@ -255,6 +256,14 @@ class Collector:
         has_new_rates = self.rates.add(now, frame["slots"])
         self._bump(frame, has_steps=bool(snapshot.get("steps")), has_new_rates=has_new_rates)
         return frame
+
+    def _queues(
+        self, now: float, slots: Sequence[Mapping[str, Any]], edges: Mapping[str, float]
+    ) -> dict[str, dict[str, Any]]:
+        if self._figures is None or self._rounds is None:
+            return {}
+        self._rounds.add(slots)
+        return self._figures.of(now, self._rounds.counts, slots, edges)
 
     def _new_entries(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the timeline entries that no frame has contained yet. A reconnection sends earlier entries again."""
@@ -326,8 +335,8 @@ class Collector:
         self._derived = files
         if files.project is not None and files.objects is not None:
             self._figures = QueueFigures(files.project, files.objects)
+            self._rounds = CountRounds(self._figures)
             self._routes, self._rates = EdgeRoutes(files.objects), EdgeRates()
-            self._counts = {}
             self._versions["files"] += 1
 
 

@@ -30,10 +30,12 @@ class QueueFigures:
         self._objects = objects
         self._generated = objects.generated
         self.names = [name for name in names_of(project) if name not in self._dead_letter_queues()]
-        #: The queues whose counts the broker must report, with the retry queues and the dead-letter queues.
-        self.asked = list(
-            dict.fromkeys([*self.names, *(part for name in self.names for part in parts_of(name, objects))])
-        )
+        #: The queues whose counts the broker must report. Each retry queue and dead-letter queue has an owner.
+        self.owners: dict[str, str | None] = {
+            part: name for name in self.names for part in parts_of(name, objects) if part not in self.names
+        }
+        self.owners |= dict.fromkeys(self.names)
+        self.asked = list(self.owners)
         self._consumers: dict[str, list[str]] = defaultdict(list)
         for service, settings in project.config.services.items():
             for queue in settings.consumes:
