@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.admin.queue_counts import look
 from runner.config.project import Project
-from runner.dashboard.page_files import RunningFiles, read_files
+from runner.dashboard.page_files import RunningFiles, read_applied, read_files, stamp_of
 from runner.dashboard.queue_figures import Counts, QueueFigures
 from runner.errors import RunnerError
 from runner.supervisor.control.client import watch
@@ -46,6 +46,7 @@ class SystemSampler:
         self._sample = SystemSample()
         self._files = RunningFiles()
         self._figures: QueueFigures | None = None
+        self._stamp: tuple[object, ...] = ()
         #: The id of the last timeline entry that was read. A reload after it changes the files.
         self._entry = 0
 
@@ -69,13 +70,21 @@ class SystemSampler:
         return SystemSample(snapshot, is_up, figures.of(time.time(), counts, slots, {}), consumed)
 
     def _refresh(self, snapshot: Mapping[str, Any] | None) -> None:
-        """Read the files on first use, after a reload, and as long as they have errors."""
+        """Read the files that the supervisor has applied, if they may have changed.
+
+        Without a copy of these files, read the files of the project on first use, after a reload, and as long as they
+        have errors.
+        """
         entries = [] if snapshot is None else snapshot["timeline"]
         is_reloaded = any(one["kind"] == "reloaded" and one["id"] > self._entry for one in entries)
         self._entry = entries[-1]["id"] if entries else self._entry
-        if self._figures is not None and not is_reloaded:
+        stamp = stamp_of(self._folder)
+        if self._figures is not None and stamp == self._stamp and not is_reloaded:
             return
-        files = read_files(self._folder)
+        self._stamp = stamp
+        files = read_applied(self._folder)
+        if files.project is None and (self._figures is None or is_reloaded):
+            files = read_files(self._folder)
         if files.project is not None and files.objects is not None:
             self._files, self._figures = files, QueueFigures(files.project, files.objects)
 

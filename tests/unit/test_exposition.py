@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from runner.config.project import load_project
 from runner.dashboard import system_sample
 from runner.dashboard.exposition import exposition
 from runner.dashboard.system_sample import SystemSample, SystemSampler
 from runner.ipc.step_memory import BOUNDS
+from runner.preparation.applied_files import keep_applied
 from tests.promql import families_of
 from tests.running import ROOT
 
@@ -202,3 +204,16 @@ def test_an_edit_of_the_files_counts_from_the_reload_on(monkeypatch: pytest.Monk
     system.now += 2
     assert "new.queue" in sampler.sample().queues
     assert "new.queue" in system.asked[-1]
+
+
+def test_the_files_that_the_supervisor_has_applied_count_if_there_is_a_copy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    system = System(monkeypatch, tmp_path)
+    keep_applied(load_project(tmp_path))
+    text = (tmp_path / "topology.yaml").read_text()
+    (tmp_path / "topology.yaml").write_text(text.replace("queues:\n", "queues:\n  new.queue: {}\n"))
+    assert "new.queue" not in system.sampler.sample().queues, "edited before the first scrape"
+    keep_applied(load_project(tmp_path))
+    system.now += 2
+    assert "new.queue" in system.sampler.sample().queues
