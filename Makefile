@@ -71,7 +71,7 @@ format: ## format the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-bench: ## measure FastCommerce beside other programs on a private broker, in under 15 minutes; ARGS="--help" lists options
+bench: ## measure FastCommerce beside other programs on a private broker, in about 15 minutes; ARGS="--help" lists options
 	@deploy/setup.sh bench
 	@.venv/bin/python -m bench $(ARGS)
 
