@@ -105,8 +105,10 @@ def when(seconds: float | None) -> str:
     """Return the time of day of a time today, such as ``13:58:12``, and the date of an earlier time."""
     if seconds is None:
         return "\N{EN DASH}"
-    at = datetime.fromtimestamp(seconds)
-    return at.strftime("%H:%M:%S" if at.date() == date.today() else "%b %-d, %H:%M")
+    at, today = datetime.fromtimestamp(seconds), date.today()
+    if at.date() == today:
+        return at.strftime("%H:%M:%S")
+    return at.strftime("%b %-d, %H:%M" if at.year == today.year else "%b %-d, %Y")
 
 
 def span(numbers: tuple[int, int] | None) -> str:

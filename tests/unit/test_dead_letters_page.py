@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from runner.dashboard.collector import Collector
+from runner.dashboard.dead_letters_page import when
 from runner.dashboard.letter_cache import LetterCache
 from runner.dashboard.web_app import create_app
 from runner.dashboard.web_server import Dashboard, DashboardSettings
@@ -178,3 +180,11 @@ def test_an_empty_page_says_what_to_do_next(opened: Opener) -> None:
     page = page_of(opened(problem="127.0.0.1:5672: refused <b>"))
     assert "Dead letters cannot be read: 127.0.0.1:5672: refused <b>" in page.text
     assert "No dead letters" not in page.text
+
+
+def test_a_time_of_another_day_or_year_is_shown_with_its_date() -> None:
+    now = datetime.now().replace(hour=13, minute=5, second=9)
+    assert when(now.timestamp()) == "13:05:09"
+    assert when(datetime(now.year, 2, 3, 13, 5).timestamp()) in ("Feb 3, 13:05", "13:05:00")
+    assert when(datetime(2023, 11, 4, 13, 5).timestamp()) == "Nov 4, 2023"
+    assert when(None) == "\N{EN DASH}"
