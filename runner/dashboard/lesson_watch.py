@@ -18,6 +18,7 @@ from runner.learn.classroom import exercise_folder
 from runner.learn.classroom_broker import ClassroomBroker
 from runner.learn.exercise import FILE, Exercise, exercises_in
 from runner.learn.last_result import LastResult, fingerprint_of, is_watched, read_result
+from runner.learn.proof import kills_broker
 from runner.learn.workspace import FOLDER, PROGRESS, Record, Workspace
 
 #: Seconds without a request after which no page is open any more, and the classroom's broker is stopped.
@@ -113,7 +114,7 @@ class LessonWatch:
         state = self.state(exercise)
         if not state.is_started or not has_predicted or state.is_watched:
             return state
-        if state.record.passed_at is None or state.is_outdated:
+        if (state.record.passed_at is None or state.is_outdated) and not kills_broker(exercise):
             self._broker.keep()
         folder = self.workspace.path(exercise)
         now = fingerprint_of(folder)
@@ -129,7 +130,7 @@ class LessonWatch:
 
     def check(self, exercise: Exercise) -> PageJob | None:
         """Start a check unless one is running. Return its job, or None if too many commands are running."""
-        if any(task.kills_broker for task in exercise.file.tasks):
+        if kills_broker(exercise):
             # Only the command that has started the broker may kill it.
             self._broker.stop()
         else:

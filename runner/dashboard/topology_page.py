@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from runner.config.topology_file import PREDEFINED_EXCHANGES
 from runner.dashboard.file_change import FileChange, changes_between
 from runner.dashboard.file_check import CheckedFiles
 from runner.dashboard.page_files import RunningFiles, stamp_of
+from runner.dashboard.page_text import masked
 from runner.dashboard.web_server import Dashboard, current_dashboard
 from runner.dashboard.yaml_line import LineNote, NodeLinks, YamlLine, flow_address, yaml_lines
 from runner.http import Problem
@@ -54,7 +56,7 @@ def show_topology() -> str:
         find=find,
         checked=checked,
         running=running,
-        files=_files(running, checked, find),
+        files=_files(running, checked, find, masked if dashboard.settings.mask_personal_data else str),
         changes=None if changes is None else [one for one in changes if _matches(find, one.name, one.text, one.kind)],
         hidden_changes=0
         if changes is None
@@ -119,7 +121,9 @@ def _matches(find: str, *texts: str) -> bool:
     return any(find.lower() in one.lower() for one in texts)
 
 
-def _files(running: RunningFiles, checked: CheckedFiles, find: str) -> dict[str, list[YamlLine | None]]:
+def _files(
+    running: RunningFiles, checked: CheckedFiles, find: str, hide: Callable[[str], str]
+) -> dict[str, list[YamlLine | None]]:
     notes: dict[str, dict[int, list[LineNote]]] = {
         TOPOLOGY_FILE: defaultdict(list), CONFIG_FILE: defaultdict(list),
     }  # fmt: skip
@@ -132,7 +136,7 @@ def _files(running: RunningFiles, checked: CheckedFiles, find: str) -> dict[str,
 
     def lines(document: Document, before: Document | None) -> list[YamlLine | None]:
         text = None if before is None else before.text
-        return yaml_lines(document, notes[document.file], links, text, find)
+        return yaml_lines(document, notes[document.file], links, text, find, hide)
 
     project, old = checked.project, running.project
     return {

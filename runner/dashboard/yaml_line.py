@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
@@ -80,11 +80,16 @@ def flow_address(node: str) -> str:
 
 
 def yaml_lines(
-    document: Document, notes: Mapping[int, Sequence[LineNote]], links: NodeLinks, running: str | None, find: str
+    document: Document,
+    notes: Mapping[int, Sequence[LineNote]],
+    links: NodeLinks,
+    running: str | None,
+    find: str,
+    hide: Callable[[str], str] = str,
 ) -> list[YamlLine | None]:
     """Return the lines of a file. None stands for lines that are left out, because they do not match ``find``.
 
-    ``running`` is the text of the running file, or None if it is unknown.
+    ``running`` is the text of the running file, or None if it is unknown. ``hide`` masks personal data in a line.
     """
     texts = document.text.splitlines() or [""]
     # An error at the end of a file may be below its last line.
@@ -100,7 +105,7 @@ def yaml_lines(
             if not lines or lines[-1] is not None:
                 lines.append(None)
             continue
-        parts = _parts(hide_secrets(text), links, services.get(number, ""))
+        parts = _parts(hide(hide_secrets(text)), links, services.get(number, ""))
         lines.append(YamlLine(number, parts, placed.get(number, ()), number in edited, number in matches))
     return lines
 

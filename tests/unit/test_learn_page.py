@@ -157,7 +157,9 @@ def test_nothing_is_checked_before_the_prediction_or_beside_the_watch_mode(watch
 def test_the_broker_is_kept_except_for_a_check_that_kills_it(watch: LessonWatch, brokers: list[str]) -> None:
     watch.check(started(watch))
     assert brokers == ["keep"]
-    watch.check(started(watch, 18))
+    last = started(watch, 18)
+    look(watch, last)
+    watch.check(last)
     assert brokers == ["keep", "stop"]
 
 

@@ -122,6 +122,28 @@ def _after_reload(client: FlaskClient, dashboard: Dashboard) -> str:
     return text_of(client, "/topology")
 
 
+def test_an_edit_is_sent_to_open_pages_between_two_frames(dashboard: Dashboard, folder: Path) -> None:
+    events: list[bytes] = []
+    dashboard.collector.feed.connect(lambda feed: events.extend(feed.taken()[1]))
+    dashboard.collector.next_frame(20)
+    # A file that is replaced, as most editors do.
+    (folder / "new").write_text((folder / "config.yaml").read_text() + "# a comment\n")
+    (folder / "new").replace(folder / "config.yaml")
+    wait_until(lambda: any(one.startswith(b"event: versions\n") for one in events), 20, "new versions")
+    dashboard.collector.feed.connect(None)
+
+
+def test_personal_data_in_the_files_is_masked_if_the_page_must_hide_it(folder: Path) -> None:
+    edit(folder, "config.yaml", "transport: log", "transport: log, sender: shop@example.com")
+    one = Dashboard(folder, DashboardSettings(mask_personal_data=True))
+    try:
+        assert "sender: s•••@•••" in text_of(create_app(one).test_client(), "/topology")
+    finally:
+        one.file_check.wait()
+        one.plan.wait()
+        one.close()
+
+
 def test_the_filter_applies_to_the_changes_and_the_lines(client: FlaskClient, folder: Path) -> None:
     edit(folder, "config.yaml", "latency: 50ms", "latency: 2s")
     edit(folder, "topology.yaml", '"payment.*"', '"payment.#"')
