@@ -51,7 +51,11 @@ def show_exercises() -> str:
         return render_template("learn.html", problem=str(error), exercises=[])
     records = {one.name: progress.of(one) for one in exercises}
     done = sum(record.passed_at is not None for record in records.values())
-    following = lessons.workspace.chosen(exercises)
+    workspace = lessons.workspace
+    following = workspace.chosen(exercises)
+    if records[following.name].passed_at is not None:
+        later = [one for one in exercises if one.number > following.number]
+        following = workspace.following(later) or workspace.following(exercises) or following
     return render_template(
         "learn.html", problem="", exercises=exercises, records=records, progress=progress, done=done,
         following=following, is_begun=any(one.started_at for one in records.values()),

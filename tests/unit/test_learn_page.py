@@ -230,7 +230,9 @@ def test_the_list_shows_the_progress_that_learn_stores(client: FlaskClient, tmp_
     assert "1 Your first event current 6 change one thing 1 of 2 points 1 1" in text
     assert "Continue with exercise 1" in text
     workspace.note(exercise, result_of(exercise, Verdict.PASS, Verdict.PASS))
-    assert "1 of 18 exercises done" in text_of(client, "/learn")
+    text = text_of(client, "/learn")
+    assert "1 of 18 exercises done" in text
+    assert "Continue with exercise 2" in text
 
 
 def test_the_tasks_appear_after_the_prediction_and_the_explanation_after_the_last_task(
