@@ -166,6 +166,12 @@ def test_a_node_of_the_picture_opens_its_menu_by_keyboard(shop: Shop, page: Page
         expect(menu).to_have_count(0)
         expect(target).to_be_focused()
         expect(page).not_to_have_url(re.compile("node="))
+    # Another node can be chosen while a menu is open.
+    for node in ("service payment", "service notification"):
+        page.locator(f'[data-target="{node}"]').click()
+        expect(page.get_by_role("dialog", name=f"Actions on {node}")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"node=service\+notification"))
+    expect(page.locator(".menu")).to_have_count(1)
 
 
 def test_a_menu_does_not_cover_its_node(shop: Shop, page: Page) -> None:

@@ -144,7 +144,8 @@ function start() {
     if (target && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); openNode(target); }
   });
   if (query("node")) selectNode(query("node"));
-  document.addEventListener("menu-closed", () => selectNode(""));
+  // A click on another node has already selected it.
+  document.addEventListener("menu-closed", (event) => { if (event.detail === query("node")) selectNode(""); });
   document.addEventListener("regions", (event) => { if (event.detail.includes("files")) { dots.forget(); showRoute(); showFigures(); } });
   document.addEventListener("paused", (event) => dots.pause(event.detail));
   const isReplaying = Boolean(query("order"));

@@ -2,7 +2,7 @@
 import { showCommands } from "./actions.js";
 
 const GAP = 10;
-let menu = null, anchor = null, node = "", isBelow = false, whenClosed = null;
+let menu = null, anchor = null, node = "", isBelow = false;
 
 async function htmlOf(id) {
   const answer = await fetch(`/menu?${new URLSearchParams({ node: id })}`, { headers: { Accept: "text/html" } });
@@ -33,12 +33,12 @@ function place() {
 
 /**
  * Open the menu of a node, such as `service payment`, beside an element, which gets the focus again afterwards. A menu
- * of a table's row opens below its button. `onClose` is called when the menu closes.
+ * of a table's row opens below its button.
  */
-export async function openMenu(id, element, onClose = () => {}, { below = false } = {}) {
+export async function openMenu(id, element, { below = false } = {}) {
   const html = await htmlOf(id);
   closeMenu(false);
-  [node, anchor, whenClosed, isBelow] = [id, element, onClose, below];
+  [node, anchor, isBelow] = [id, element, below];
   menu = document.createElement("section");
   menu.className = "card menu";
   menu.dataset.actions = "";
@@ -54,14 +54,14 @@ export async function openMenu(id, element, onClose = () => {}, { below = false 
   menu.scrollIntoView({ block: "nearest" });
 }
 
-/** Close the menu. The focus returns to its node, unless another element has it. */
+/** Close the menu. The focus returns to its node, unless another element has it. The event "menu-closed" follows. */
 export function closeMenu(hasFocus = true) {
   if (!menu) return;
   menu.remove();
   menu = null;
   anchor.removeAttribute("aria-expanded");
   if (hasFocus && anchor.isConnected) anchor.focus();
-  whenClosed();
+  document.dispatchEvent(new CustomEvent("menu-closed", { detail: node }));
 }
 
 function isOutside(target) {
@@ -72,7 +72,7 @@ document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-menu]");
   if (opener) {
     if (menu && anchor === opener) closeMenu();
-    else openMenu(opener.dataset.menu, opener, undefined, { below: "menuBelow" in opener.dataset });
+    else openMenu(opener.dataset.menu, opener, { below: "menuBelow" in opener.dataset });
   } else if (event.target.closest("[data-menu-close]")) closeMenu();
   else if (isOutside(event.target)) closeMenu(false);
 });
