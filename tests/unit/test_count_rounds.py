@@ -1,4 +1,4 @@
-"""The choice of the queues whose counts are read: queues of services in each second, their other queues in turns."""
+"""The choice of the queues whose counts are read: busy queues in each second, and all others in turns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from runner.admin.queue_counts import QueueCounts
 from runner.config.project import load_project
-from runner.dashboard.count_rounds import RECENT, TURNS, CountRounds
+from runner.dashboard.count_rounds import PART_TURNS, RECENT, TURNS, CountRounds
 from runner.dashboard.queue_figures import QueueFigures
 from runner.topology.compile import compile_topology
 from tests.running import ROOT
@@ -25,7 +25,7 @@ class Reader:
         self.rounds = CountRounds(self.figures, lambda: self.now)
         self.rounds.counted(dict.fromkeys(self.figures.asked, QueueCounts(0, 0)), {})
 
-    def turns(self, count: int = TURNS) -> list[list[str]]:
+    def turns(self, count: int = PART_TURNS) -> list[list[str]]:
         return [self.rounds.choose() for _ in range(count)]
 
 
@@ -34,15 +34,27 @@ def reader() -> Reader:
     return Reader()
 
 
-def test_each_round_has_the_queues_of_services_and_a_part_of_the_others(reader: Reader) -> None:
-    rounds = reader.turns()
+def test_each_empty_queue_takes_its_turn(reader: Reader) -> None:
     names = set(reader.figures.names)
     assert ORDERS in names
     assert DEAD not in names
-    assert all(names <= set(one) for one in rounds)
-    others = [name for one in rounds for name in one if name not in names]
-    assert sorted(others) == sorted(set(reader.figures.asked) - names), "each of them once"
-    assert max(map(len, rounds)) - min(map(len, rounds)) <= 1
+    rounds = reader.turns(TURNS * PART_TURNS)
+    asked = [name for one in rounds for name in one]
+    assert {name: asked.count(name) for name in reader.figures.asked} == {
+        name: PART_TURNS if name in names else TURNS for name in reader.figures.asked
+    }
+    assert max(map(len, rounds)) < len(reader.figures.asked) / 2
+
+
+def test_a_queue_with_messages_or_with_recent_steps_is_asked_in_each_round(reader: Reader) -> None:
+    reader.rounds.counted({"unrouted.all": QueueCounts(1, 0)}, {})
+    reader.rounds.add([{"edges": [["delivered", ORDERS, "", 1], ["published", "notification.order.events", "", 9]]}])
+    rounds = reader.turns()
+    assert all({"unrouted.all", ORDERS} <= set(one) for one in rounds)
+    assert not all("notification.order.events" in one for one in rounds)
+    assert not all(DEAD in one for one in rounds)
+    reader.now += RECENT
+    assert not all(ORDERS in one for one in reader.turns())
 
 
 def test_a_queue_that_has_not_answered_yet_is_asked_in_each_round(reader: Reader) -> None:
