@@ -75,6 +75,13 @@ def test_an_exercise_is_passed_in_the_page(site: Site, page: Page) -> None:
     page.get_by_label("only order.created.usd").check()
     shown = page.locator("form[data-fields] [data-cli-text]")
     expect(shown).to_have_text(re.compile(r" learn predict 4 a$"))
+    # Another command, such as a hint in a terminal, renders the question again. The choice stays.
+    region = page.locator('[data-region="work"]')
+    version = region.get_attribute("data-version") or ""
+    with site.workspace.changed(site.exercises[3]) as record:
+        record.started_at = 1.0
+    expect(region).not_to_have_attribute("data-version", version)
+    expect(page.get_by_label("only order.created.usd")).to_be_checked()
     page.get_by_role("button", name="Predict").click()
     tasks = page.locator("[data-task]")
     expect(tasks).to_have_count(2)

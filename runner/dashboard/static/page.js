@@ -158,6 +158,11 @@ function showValues() {
   }
 }
 
+/** Keep the answer that a person has chosen but not sent yet. */
+function beforeAttributeUpdated(name, element) {
+  return !(name === "checked" && element.type === "radio" && element.checked !== element.defaultChecked);
+}
+
 let refreshing = false, again = new Set();
 /** Render the regions of some topics again, at most one request at a time. */
 export async function refresh(topics) {
@@ -173,7 +178,7 @@ export async function refresh(topics) {
     const ignoreActiveValue = Boolean(document.activeElement?.matches("input, select, textarea"));
     for (const region of document.querySelectorAll(selector)) {
       const fresh = page.querySelector(`[data-region="${region.dataset.region}"]`);
-      if (fresh) Idiomorph.morph(region, fresh, { ignoreActiveValue, restoreFocus: true });
+      if (fresh) Idiomorph.morph(region, fresh, { ignoreActiveValue, restoreFocus: true, callbacks: { beforeAttributeUpdated } });
     }
     document.dispatchEvent(new CustomEvent("regions", { detail: topics }));
   } catch {
