@@ -25,7 +25,7 @@ from bench.figure import Figure
 from bench.ground import Ground
 from bench.idle import cost
 from bench.latency_orders import post
-from bench.progress import rate
+from bench.progress import CpuMeter, rate
 from bench.progress import watch as progress_of
 from bench.shipped import shipped
 from runner.errors import RunnerError
@@ -143,16 +143,21 @@ def _project(ground: Ground, vhost: Vhost, port: int, page_port: int) -> Path:
 def _watched(ground: Ground, runs: int, count: int) -> Iterator[Figure]:
     """Measure one worker with and without a client that watches its steps."""
     rates: dict[bool, list[float]] = defaultdict(list)
+    costs: dict[bool, list[float]] = defaultdict(list)
     for number in range(runs):
         # The first measurement of a pair finds a cooler machine, so the order alternates.
         for is_watched in ((False, True), (True, False))[number % 2]:
             with working(ground, "quorum", count, {}) as product:
                 if is_watched:
                     threading.Thread(target=_read_snapshots, args=(product.folder,), daemon=True).start()
-                rates[is_watched].append(rate(progress_of(product.vhost, "done", count, 90)))
-    yield Figure.beside(
-        "consume, publish, ack, watched", "msg/s", rates[True], rates[False], "not watched", "ratio >= 0.98"
-    )
+                cpu = CpuMeter(product.pid("jobs.1"))
+                samples = progress_of(product.vhost, "done", count, 90, cpu.look)
+                rates[is_watched].append(rate(samples))
+                costs[is_watched].append(cpu.each(samples))
+    words, peer, goal = "consume, publish, ack, watched", "not watched", "ratio >= 0.98"
+    yield Figure.beside(words, "msg/s", rates[True], rates[False], peer, goal)
+    words = "the same, CPU of the watched worker"
+    yield Figure.beside(words, "µs/msg", costs[True], costs[False], peer, less_is_better=True)
 
 
 def _read_snapshots(folder: Path) -> None:
