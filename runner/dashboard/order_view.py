@@ -80,10 +80,15 @@ def order_cells(one: OrderSummary, shown: Shown, length: int = SHORT) -> OrderCe
         status=one.status.capitalize(),
         started=started_text(one.started),
         decided="" if one.decided is None else duration(one.decided),
-        amount=shown(" ".join(text for text in (one.amount, one.currency) if text)[:40]),
+        amount=shown(shortened(" ".join(text for text in (one.amount, one.currency) if text))),
         email=_address(one.email or "", shown),
         open_work=open_work(one),
     )
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """Return at most ``most`` characters of a text."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _address(email: str, shown: Shown) -> str:

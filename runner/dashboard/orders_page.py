@@ -31,8 +31,10 @@ from runner.history.swimlane_builder import Copies, swimlane_of
 from runner.http import Problem
 
 BLUEPRINT = Blueprint("orders", __name__)
-#: The number of orders on a page of the list.
-LIMIT = 40
+#: The number of orders on a page of the list, which is rendered again once a second while orders arrive.
+LIMIT = 25
+#: The maximum number of events that a list may read again for each new order.
+MOST_LIVE = 2000
 
 
 @BLUEPRINT.record_once
@@ -77,6 +79,8 @@ def show_orders() -> ResponseReturnValue:
         older=list_url(text, status, found.older),
         searched_back="" if found.older is None else started_text(found.older.published_at),
         list_url=list_url,
+        # A long search is repeated only when the dead letters change, and not for each new order.
+        is_live=found.searched <= MOST_LIVE,
     )
 
 

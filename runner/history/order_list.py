@@ -69,11 +69,11 @@ class OrderFilter:
     #: The earliest start, in milliseconds since the epoch.
     since: int | None = None
 
-    def accepts_start(self, order_id: str, facts: Mapping[str, str | None]) -> bool:
-        """Return True if an order with this id, and with these fields in its first event, may belong to the list."""
+    def accepts_start(self, order_id: str, body: str) -> bool:
+        """Return True if an order with this id, and with this body of its first event, may belong to the list."""
         if self.prefix is not None and not order_id.startswith(self.prefix):
             return False
-        return self.email is None or _folded(facts["email"] or "") == _folded(self.email)
+        return self.email is None or _folded(facts_of(body)["email"] or "") == _folded(self.email)
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,22 @@ class OrderPage:
     older: Position | None = None
     #: True if the search stopped because of the limit on read events.
     is_cut: bool = False
+    #: The number of events that were read.
+    searched: int = 0
 
 
 @dataclass(frozen=True)
 class _Start:
+    """The first event of an order."""
+
     position: Position
     order_id: str
-    facts: Mapping[str, str | None]
+    body: str
+
+    @property
+    def facts(self) -> Mapping[str, str | None]:
+        """The fields of the body that a list shows."""
+        return facts_of(self.body)
 
 
 @dataclass
@@ -104,17 +113,20 @@ class _Walk:
     count: int = field(default=0, init=False)
     is_finished: bool = field(default=False, init=False)
 
-    def chunks(self, since: int | None) -> Iterator[list[_Start]]:
-        """Yield the first events of orders, in chunks. The position before the next event is in ``before``."""
+    def chunks(self, since: int | None, first: int) -> Iterator[list[_Start]]:
+        """Yield the first events of orders, in chunks. The position before the next event is in ``before``.
+
+        The first chunk contains at most ``first`` events.
+        """
         while not self.is_finished and self.count < self.most:
-            limit = int(min(_CHUNK, self.most - self.count))
+            limit = int(min(_CHUNK if self.count else first, self.most - self.count))
             rows = _latest(self.read, self.before, since, limit)
             self.count += len(rows)
             self.is_finished = len(rows) < limit
             if rows:
                 self.before = Position(rows[-1][2], rows[-1][0])
             yield [
-                _Start(Position(at, event), order, facts_of(body))
+                _Start(Position(at, event), order, body)
                 for event, order, at, body in rows
                 if order is not None and body is not None
             ]
@@ -136,19 +148,20 @@ def list_orders(
     status_of, walk = statuses(read), _Walk(read, most_searched, before)
     found: list[OrderSummary] = []
     last = before
-    for chunk in walk.chunks(wanted.since):
-        starts = [one for one in chunk if wanted.accepts_start(one.order_id, one.facts)]
+    # Most orders have two or three events.
+    for chunk in walk.chunks(wanted.since, first=min(_CHUNK, 4 * limit)):
+        starts = [one for one in chunk if wanted.accepts_start(one.order_id, one.body)]
         # Without a filter by status, each start is an order of the list.
         size = _BATCH if wanted.status is not None else max(1, min(_BATCH, limit + 1 - len(found)))
         for at in range(0, len(starts), size):
             for start, one in _summaries(read, starts[at : at + size], status_of, wanted.status):
                 if len(found) == limit:
-                    return OrderPage(found, last)
+                    return OrderPage(found, last, searched=walk.count)
                 found.append(one)
                 last = start.position
     if walk.is_finished:
-        return OrderPage(found)
-    return OrderPage(found, walk.before, is_cut=True)
+        return OrderPage(found, searched=walk.count)
+    return OrderPage(found, walk.before, is_cut=True, searched=walk.count)
 
 
 def known_statuses(read: Read) -> list[str]:

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import insert
 from werkzeug.test import TestResponse
 
+from runner.dashboard import orders_page
 from runner.dashboard.web_app import create_app
 from runner.dashboard.web_server import Dashboard, DashboardSettings
 from runner.escape import escaped
@@ -127,6 +128,16 @@ def test_a_search_without_results_and_an_unknown_status_say_so(client: FlaskClie
     assert "No recorded order matches" in text_of(client.get("/orders?q=zzzz"))
     assert "There is no status payed" in text_of(client.get("/orders?status=payed"))
     assert "No such orders" in text_of(client.get("/orders?q=%00"))
+
+
+def test_only_a_short_search_is_repeated_for_each_new_order(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'data-region="orders" data-topic="orders"' in client.get("/orders?q=zzzz").text
+    monkeypatch.setattr(orders_page, "MOST_LIVE", 6)
+    answer = client.get("/orders?q=zzzz")
+    assert 'data-region="orders" data-topic="letters"' in answer.text
+    assert "This search reads many orders, so new orders do not repeat it. Search again" in text_of(answer)
 
 
 def test_a_complete_id_leads_to_the_order_and_a_prefix_only_if_it_is_unique(client: FlaskClient) -> None:

@@ -2,7 +2,7 @@
 import { refresh, setQuery } from "./page.js";
 
 const PARAMETERS = ["step", "tab", "scale"];
-let trailing = null;
+let trailing = null, isTrailing = false;
 
 /** Go to the state of a link of this page, and render only the parts that change. */
 async function show(link) {
@@ -56,9 +56,11 @@ document.addEventListener("keydown", (event) => {
 
 // The history is written a moment after the step that the stream reports, so the last steps need another look.
 document.addEventListener("regions", (event) => {
-  if (!event.detail.includes("orders") || trailing) return;
+  if (!event.detail.includes("orders") || isTrailing) return;
+  clearTimeout(trailing);
   trailing = setTimeout(async () => {
+    isTrailing = true;
     await refresh(["orders"]);
-    trailing = null;
+    isTrailing = false;
   }, 1500);
 });
