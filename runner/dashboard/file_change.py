@@ -13,13 +13,12 @@ from runner.config.error_detail import Path as KeyPath
 from runner.config.error_detail import dotted
 from runner.config.project import CONFIG_FILE, TOPOLOGY_FILE, Project
 from runner.config.value import format_duration
+from runner.dashboard.secret_text import SECRET
 from runner.topology.compile import owner_of_policy, path_of
 from runner.topology.difference import shown
 from runner.topology.model import Binding, Exchange, Objects, Queue
 from runner.topology.plan import binding_name
 
-#: Keys whose values must not be shown.
-SECRET = re.compile(r"(?i)password|passphrase|secret|token|api_?key|credential")
 #: The sections of topology.yaml that are compared as objects.
 _COMPILED = ("defaults", "exchanges", "queues", "bindings", "policies")
 #: The settings that a reload cannot change.

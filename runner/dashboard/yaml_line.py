@@ -10,15 +10,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from runner.config.document import Document
-from runner.dashboard.file_change import SECRET
+from runner.dashboard.secret_text import hide_secrets
 
 #: A quoted text, a comment, or a word that may be a name.
 _TOKEN = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|((?:^|(?<=\s))\#.*)|([\w.:-]*[\w.-])""")
-_LOGIN = re.compile(r"//([^/\s:@{}]*):[^@\s/{}]*@")
-#: A plain value behind a key, and the default of a variable.
-_PLAIN_VALUE = re.compile(r"""(?<![\w-])(?<!\$\{)([\w-]+)(["']?:\s+["']?)([^\s"'#{}\[\],$][^\s"'#,}\]]*)""")
-_DEFAULT = re.compile(r"(\$\{\w+)(:-)([^}]+)")
-_HIDDEN = "•••"
 
 
 @dataclass(frozen=True)
@@ -98,25 +93,17 @@ def yaml_lines(
         placed[min(max(number, 1), len(texts))].extend(found)
     edited = set() if running is None else _edited(running.splitlines(), texts)
     services = {document.line(("services", name)): name for name in document.keys_of("services")}
-    shown, matches = _matching(texts, placed, find)
+    safe = hide_secrets(texts)
+    shown, matches = _matching(safe, placed, find)
     lines: list[YamlLine | None] = []
-    for number, text in enumerate(texts, 1):
+    for number, text in enumerate(safe, 1):
         if number not in shown:
             if not lines or lines[-1] is not None:
                 lines.append(None)
             continue
-        parts = _parts(hide(hide_secrets(text)), links, services.get(number, ""))
+        parts = _parts(hide(text), links, services.get(number, ""))
         lines.append(YamlLine(number, parts, placed.get(number, ()), number in edited, number in matches))
     return lines
-
-
-def hide_secrets(text: str) -> str:
-    """Return a line without passwords and tokens. References to environment variables remain."""
-
-    def hidden(match: re.Match[str]) -> str:
-        return f"{match[1]}{match[2]}{_HIDDEN}" if SECRET.search(match[1]) else match[0]
-
-    return _DEFAULT.sub(hidden, _PLAIN_VALUE.sub(hidden, _LOGIN.sub(rf"//\1:{_HIDDEN}@", text)))
 
 
 def _parts(text: str, links: NodeLinks, service: str) -> list[LinePart]:
@@ -141,12 +128,21 @@ def _parts(text: str, links: NodeLinks, service: str) -> list[LinePart]:
 
 
 def _edited(before: list[str], after: list[str]) -> set[int]:
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    """Return the lines of ``after`` that are not in ``before``."""
+    start = 0
+    while start < min(len(before), len(after)) and before[start] == after[start]:
+        start += 1
+    end = 0
+    while end < min(len(before), len(after)) - start and before[-1 - end] == after[-1 - end]:
+        end += 1
+    # In a long file, lines that occur often only extend other matches (difflib's autojunk). Otherwise, the time would
+    # grow with the square of the number of lines, because most queues have the same settings.
+    matcher = difflib.SequenceMatcher(None, before[start : len(before) - end], after[start : len(after) - end])
     return {
-        line + 1
-        for action, _, _, start, end in matcher.get_opcodes()
+        start + line + 1
+        for action, _, _, first, last in matcher.get_opcodes()
         if action in ("replace", "insert")
-        for line in range(start, end)
+        for line in range(first, last)
     }
 
 
@@ -160,7 +156,7 @@ def _matching(texts: list[str], notes: Mapping[int, object], find: str) -> tuple
     if not find:
         return every, set()
     words = find.lower()
-    matches = {number for number, text in enumerate(texts, 1) if words in hide_secrets(text).lower()}
+    matches = {number for number, text in enumerate(texts, 1) if words in text.lower()}
     shown = matches | notes.keys()
     indents = [len(text) - len(text.lstrip()) if text.strip() else None for text in texts]
     for number in matches:

@@ -1,0 +1,112 @@
+"""Secrets in the lines of a YAML file, which the page must not show. Names of environment variables remain.
+
+The text is read line by line and not as YAML, because a file with errors contains secrets too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+#: Keys whose values must not be shown.
+SECRET = re.compile(r"(?i)password|passphrase|passwd|secret|token|credential|(api|private|access)_?key")
+_HIDDEN = "•••"
+_REFERENCE = r"\$\{[^{}]*\}"
+#: A login in a URL. Everything up to the last @ can belong to the password.
+_LOGIN = re.compile(rf"""//((?:{_REFERENCE}|[^/\s:@"'])*):((?:{_REFERENCE}|[^\s"'])*)@""")
+#: A key and the beginning of its value. A reference such as ``${TOKEN:-x}`` is not a key.
+_KEY = re.compile(r"""(?<![\w-])(?<!\$\{)([\w-]+)["']?\s*:(?:\s+|$)""")
+#: A setting in a text, such as ``password=…`` in the address of a database.
+_SETTING = re.compile(r"""(?<![\w-])([\w-]+)=([^\s"'&;,{}]+)""")
+_DEFAULT = re.compile(r"(\$\{\w+)(:?-)([^{}]+)")
+_QUOTED = re.compile(r"""\"(?:[^"\\]|\\.)*("?)|'(?:[^']|'')*('?)""")
+_IN_BRACKETS = re.compile(rf"(?:{_REFERENCE}|[^,}}\]])*")
+_LIST = re.compile(r"\[[^\]]*(\]?)")
+_PLAIN = re.compile(r"(?:(?!\s+#).)*")
+#: The beginning of a value that continues on the lines below.
+_BLOCK = re.compile(r"[|>][-+\d]*\s*(#.*)?$")
+_NESTED_KEY = re.compile(r"""\s*(- +)?["']?[\w.-]+["']?\s*:(\s|$)""")
+
+
+def hide_secrets(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a file without passwords and tokens."""
+    return list(_hidden(lines))
+
+
+def _hidden(lines: Sequence[str]) -> Iterator[str]:
+    #: The column of a secret key whose value continues, and True if the value has no keys of its own.
+    column, is_text = -1, False
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if column >= 0 and line.strip():
+            # The items of a list may begin in the column of its key.
+            is_item = not is_text and indent == column and line.lstrip().startswith("- ")
+            if indent <= column and not is_item:
+                column = -1
+            elif is_text or not _NESTED_KEY.match(line):
+                yield f"{line[:indent]}{_HIDDEN}"
+                continue
+        text, found, is_block = _hidden_values(line)
+        if found >= 0:
+            column, is_text = found, is_block
+        yield _DEFAULT.sub(_hidden_default, _SETTING.sub(_hidden_setting, _LOGIN.sub(_hidden_login, text)))
+
+
+def _hidden_values(line: str) -> tuple[str, int, bool]:
+    """Return a line without the values of secret keys.
+
+    If a value continues below, return the column of its key, and True if the value is a text. Otherwise the column
+    is -1.
+    """
+    parts: list[str] = []
+    end = 0
+    for match in _KEY.finditer(line):
+        if match.start() < end or not SECRET.search(match[1]):
+            continue
+        parts.append(line[end : match.end()])
+        value, end, continues = _value(line, match.end())
+        parts.append(value)
+        if continues:
+            return "".join([*parts, line[end:]]), match.start(), continues == "text"
+    return "".join([*parts, line[end:]]), -1, False
+
+
+def _value(line: str, start: int) -> tuple[str, int, str]:
+    """Return a hidden value, its end, and how it continues below: as a ``text``, as a ``block``, or not at all."""
+    rest = line[start:]
+    if not rest.strip() or rest.lstrip().startswith("#"):
+        return "", start, "block"
+    if match := _BLOCK.match(rest):
+        return match[0], start + match.end(), "text"
+    if match := _QUOTED.match(rest):
+        is_closed = bool(match[1] or match[2])
+        return _shown(match[0], is_closed=is_closed), start + match.end(), "" if is_closed else "text"
+    if rest[0] == "{":
+        return "", start, ""  # the keys in the braces are looked at themselves
+    if match := _LIST.match(rest):
+        return f"[{_HIDDEN}]", start + match.end(), "" if match[1] else "text"
+    is_in_brackets = line[:start].count("{") > line[:start].count("}")
+    text = "".join((_IN_BRACKETS if is_in_brackets else _PLAIN).findall(rest)[:1])
+    return _shown(text), start + len(text), ""
+
+
+def _shown(value: str, *, is_closed: bool = True) -> str:
+    """Return a value that consists of references or is empty, and otherwise the sign for a hidden value."""
+    quote = value[0] if value[:1] in ("'", '"') else ""
+    content = value[1:-1] if quote and is_closed else value[len(quote) :]
+    if re.fullmatch(rf"(?:{_REFERENCE})*\s*", content):
+        return value
+    return f"{quote}{_HIDDEN}{quote}"
+
+
+def _hidden_login(match: re.Match[str]) -> str:
+    is_reference = re.fullmatch(rf"(?:{_REFERENCE})*", match[2])
+    return match[0] if is_reference else f"//{match[1]}:{_HIDDEN}@"
+
+
+def _hidden_setting(match: re.Match[str]) -> str:
+    return f"{match[1]}={_HIDDEN}" if SECRET.search(match[1]) else match[0]
+
+
+def _hidden_default(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}{_HIDDEN}" if SECRET.search(match[1]) else match[0]
