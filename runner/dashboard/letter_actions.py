@@ -68,12 +68,16 @@ def is_rate(text: str) -> bool:
 
 def _replay_copy(fields: Fields) -> list[str]:
     """Save the edited body to a file, and return the command line that replays a message with this body."""
+    *words, _ = _preview_of_copy(fields)
+    path = _written(named_by_time(current_dashboard().folder / "var", "edited").with_suffix(".body"), fields["body"])
+    return [*words, os.path.relpath(path, current_dashboard().folder)]
+
+
+def _preview_of_copy(fields: Fields) -> list[str]:
     words = selection_of(fields)
-    body = fields.get("body")
-    if body is None or not words[0].startswith("--id"):
+    if "body" not in fields or not words[0].startswith("--id"):
         raise InvalidField("an edited copy needs one id and a body")
-    path = _written(named_by_time(current_dashboard().folder / "var", "edited").with_suffix(".body"), body)
-    return ["dlq", "replay", *words, "--body", os.path.relpath(path, current_dashboard().folder)]
+    return ["dlq", "replay", *words, "--body", "FILE"]
 
 
 def _poison(fields: Fields) -> list[str]:
@@ -99,7 +103,7 @@ def _written(path: Path, body: str) -> Path:
 ACTIONS.update(
     {
         "replay": Action(_replay, consent=("--progress",)),
-        "replay-copy": Action(_replay_copy),
+        "replay-copy": Action(_replay_copy, preview=_preview_of_copy),
         "discard": Action(lambda fields: ["dlq", "discard", *selection_of(fields)], consent=("--yes",)),
         "poison": Action(_poison),
     }

@@ -35,6 +35,8 @@ class Action:
     arguments: Callable[[Fields], list[str]]
     #: The arguments that replace a question of the command, because the page has already asked.
     consent: tuple[str, ...] = ()
+    #: The function that returns the command line to show, if ``arguments`` also writes a file for the command.
+    preview: Callable[[Fields], list[str]] | None = None
 
 
 def _value(fields: Fields, name: str, pattern: re.Pattern[str] = _VALUE) -> str:
@@ -89,3 +91,9 @@ ACTIONS: dict[str, Action] = {
 def command_line(name: str, fields: Fields) -> list[str]:
     """Return the arguments of an action's command line. Raises KeyError and InvalidField."""
     return ACTIONS[name].arguments(fields)
+
+
+def preview_line(name: str, fields: Fields) -> list[str]:
+    """Return the arguments to show before an action runs. Nothing is written. Raises KeyError and InvalidField."""
+    action = ACTIONS[name]
+    return (action.preview or action.arguments)(fields)

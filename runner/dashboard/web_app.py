@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
@@ -20,7 +21,7 @@ from runner.dashboard import (
     topology_page,
 )
 from runner.dashboard.access_guard import AccessGuard
-from runner.dashboard.page_action import ACTIONS, InvalidField, command_line
+from runner.dashboard.page_action import ACTIONS, InvalidField, command_line, preview_line
 from runner.dashboard.page_job import WAIT_SECONDS, PageJob, TooManyJobs
 from runner.dashboard.page_text import FILTERS, masked
 from runner.http import Problem, stream
@@ -91,12 +92,12 @@ def _add_live(app: Flask, dashboard: Dashboard, guard: AccessGuard) -> None:
         return answer
 
 
-def _arguments(name: str) -> list[str]:
+def _arguments(name: str, line_of: Callable[[str, Mapping[str, str]], list[str]]) -> list[str]:
     """Return the arguments of an action's command line, from the fields of the current request. Raises Problem."""
     if name not in ACTIONS:
         raise Problem(404, f"unknown action, {name!r}; allowed: {', '.join(sorted(ACTIONS))}")
     try:
-        return command_line(name, request.values)
+        return line_of(name, request.values)
     except InvalidField as error:
         raise Problem(422, str(error)) from None
 
@@ -105,7 +106,7 @@ def _add_actions(app: Flask, dashboard: Dashboard) -> None:
     @app.post("/actions/<name>")
     def act(name: str) -> ResponseReturnValue:
         """Run an action, and return its job. A job that takes longer than ``WAIT_SECONDS`` continues."""
-        arguments = _arguments(name)
+        arguments = _arguments(name, command_line)
         try:
             job = dashboard.jobs.start([*arguments, *ACTIONS[name].consent], invocation(*arguments))
         except TooManyJobs:
@@ -117,7 +118,7 @@ def _add_actions(app: Flask, dashboard: Dashboard) -> None:
     def show_command(name: str) -> ResponseReturnValue:
         """Return the command line of an action, or what is wrong with the fields that a person is still editing."""
         try:
-            return {"command": invocation(*_arguments(name))}
+            return {"command": invocation(*_arguments(name, preview_line))}
         except Problem as problem:
             return {"command": "", "problem": problem.detail}
 

@@ -12,7 +12,7 @@ import pytest
 
 from runner.cli.main import main
 from runner.dashboard import letter_actions
-from runner.dashboard.page_action import ACTIONS, InvalidField, command_line
+from runner.dashboard.page_action import ACTIONS, InvalidField, command_line, preview_line
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,12 @@ def test_an_edited_copy_is_written_to_a_file_that_only_its_owner_can_read(
     dashboard.folder = tmp_path / "other"
     with pytest.raises(InvalidField, match="cannot be written, Not a directory"):
         command_line("replay-copy", {"ids": "a1", "body": "{}"})
+
+
+def test_the_line_that_is_shown_while_a_copy_is_edited_writes_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(letter_actions, "current_dashboard", lambda: SimpleNamespace(folder=tmp_path))
+    found = preview_line("replay-copy", {"ids": "a1", "body": "{}"})
+    assert found == ["dlq", "replay", "--id", "a1", "--body", "FILE"]
+    assert list(tmp_path.iterdir()) == []
