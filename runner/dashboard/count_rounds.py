@@ -26,7 +26,7 @@ class CountRounds:
     """The latest counts of all queues of a topology. One thread reads the counts, and another adds snapshots."""
 
     def __init__(self, figures: QueueFigures, clock: Callable[[], float] = time.monotonic) -> None:
-        self._figures, self._clock = figures, clock
+        self.figures, self._clock = figures, clock
         self.counts: Counts = {}
         self._round = 0
         #: The number of steps of each queue, and of its failed attempts.
@@ -62,7 +62,7 @@ class CountRounds:
         now = self._clock()
         return [
             name
-            for number, (name, owner) in enumerate(self._figures.owners.items())
+            for number, (name, owner) in enumerate(self.figures.owners.items())
             if self._is_busy(name)
             or (number + self._round) % (TURNS if owner is None else PART_TURNS) == 0
             or now - (self._used.get(name, -RECENT) if owner is None else self._failed.get(owner, -RECENT)) < RECENT

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from runner.dashboard.sample_window import SampleWindow
 from runner.topology.model import Objects
 from runner.topology.offline_routing import OfflineRouter
 from runner.topology.route_report import edges_of
 
-#: Seconds over which rates are averaged.
-WINDOW = 5.0
+#: The end of an edge's source. The name of an exchange or queue may contain ``>``.
+_TARGET = re.compile(r">(?=(?:service|exchange|queue|retry|dead) )")
+
+
+def ends_of(edge: str) -> tuple[str, str]:
+    """Return the source and the target of an edge, such as ``exchange orders`` and ``queue orders.audit``."""
+    source, *target = _TARGET.split(edge, maxsplit=1)
+    return source, "".join(target)
 
 
 class EdgeRoutes:
@@ -48,20 +55,19 @@ class EdgeRates:
     """The rates of all edges, from the counters of the slots."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, dict[str, int]]] = deque()
+        self._window: SampleWindow[dict[str, int]] = SampleWindow()
 
     def add(self, time: float, slots: Sequence[Mapping[str, Any]], routes: EdgeRoutes) -> dict[str, float]:
-        """Add the counters of all slots at ``time``, in seconds. Return the rate of each used edge per second."""
+        """Add the counters of all slots. Return the rate of each used edge per second.
+
+        ``time`` is in seconds of a monotonic clock.
+        """
         totals: dict[str, int] = {}
         for slot in slots:
             for kind, other, key, count, *_ in slot.get("edges", ()):
                 for edge in routes.of(slot["service"], kind, other, key):
                     totals[edge] = totals.get(edge, 0) + count
-        self._samples.append((time, totals))
-        while len(self._samples) > 2 and self._samples[1][0] <= time - WINDOW:
-            self._samples.popleft()
-        began, before = self._samples[0]
-        span = time - began
+        span, before = self._window.add(time, totals)
         if span <= 0:
             return {}
         # An edge that was first used within the window started from zero.

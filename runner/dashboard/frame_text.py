@@ -12,6 +12,7 @@ import click
 from runner.cli.status_command import duration
 from runner.cli.table_columns import GAP, fitting_columns, width_of
 from runner.cli.terminal import has_colour
+from runner.dashboard.edge_rates import ends_of
 from runner.dashboard.page_text import MISSING, clock, number, rate
 from runner.escape import one_line
 
@@ -191,7 +192,7 @@ def _queues(frame: Mapping[str, Any]) -> ScreenSection:
 def _edges(frame: Mapping[str, Any]) -> ScreenSection:
     rows: list[Sequence[str]] = []
     for edge, count in sorted(frame["edges"].items(), key=lambda item: -item[1]):
-        source, _, target = edge.partition(">")
+        source, target = ends_of(edge)
         rows.append([one_line(f"{_name(source)} → {_name(target)}"), rate(count)])
     return ScreenSection(("EDGE", "MSG/S"), rows, word="edges")
 

@@ -72,7 +72,8 @@ def show_menu() -> str:
         case "service" | "slot":
             return _show_service(dashboard, frame, kind, name)
         case "queue" if files.objects is not None and name in {one.name for one in files.objects.queues}:
-            figures = frame["queues"].get(name, {})
+            # After a start or a reload, the first frame does not contain all queues yet.
+            figures = frame["queues"].get(name, {"ready": None, "unacked": None})
             retry = files.objects.retry_delays.get(name)
             dead_letter = None if retry is None else retry.dead_letter
             place = _place(dashboard, TOPOLOGY_FILE, "queues", name)

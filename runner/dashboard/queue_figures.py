@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.admin.queue_counts import QueueCounts
 from runner.config.project import Project
 from runner.dashboard.page_text import rate
+from runner.dashboard.sample_window import SampleWindow
 from runner.queues.overview import names_of, parts_of
 from runner.topology.model import Objects
 from runner.topology.offline_routing import alternates_of
 
-#: Seconds over which the growth of a queue is averaged.
-WINDOW = 5.0
 #: Seconds for which a dead-letter queue must have fewer messages before the lower number is shown.
 READ_SECONDS = 3.0
 #: The growth of a queue, in messages per second, from which it is shown.
@@ -42,7 +41,7 @@ class QueueFigures:
                 self._consumers[queue].append(service)
         alternates = set(alternates_of(objects).values())
         self._unrouted = {one.destination for one in objects.bindings if one.source in alternates}
-        self._history: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        self._history: dict[str, SampleWindow[int]] = defaultdict(SampleWindow)
         #: The shown number of messages in each dead-letter queue, and the last time at which the queue had as many.
         self._dead_counts: dict[str, tuple[int, float]] = {}
 
@@ -51,7 +50,7 @@ class QueueFigures:
     ) -> dict[str, dict[str, Any]]:
         """Return the figures of each queue. A figure is None if the broker did not report it.
 
-        ``edges`` contains the rate of each edge per second.
+        ``time`` is in seconds of a monotonic clock. ``edges`` contains the rate of each edge per second.
         """
         in_progress = _in_progress(slots)
         return {name: self._figures(name, time, counts, in_progress.get(name, 0), edges) for name in self.names}
@@ -98,15 +97,11 @@ class QueueFigures:
         return shown
 
     def _growth(self, name: str, time: float, ready: int | None) -> float | None:
-        samples = self._history[name]
         if ready is None:
-            samples.clear()
+            self._history[name].clear()
             return None
-        samples.append((time, ready))
-        while len(samples) > 2 and samples[1][0] <= time - WINDOW:
-            samples.popleft()
-        began, before = samples[0]
-        return round((ready - before) / (time - began), 1) if time - began >= 1 else 0.0
+        span, before = self._history[name].add(time, ready)
+        return round((ready - before) / span, 1) if span >= 1 else 0.0
 
     def _dead_letter_queues(self) -> set[str]:
         return {retry.dead_letter for retry in self._objects.retry_delays.values()}

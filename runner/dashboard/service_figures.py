@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.dashboard.page_text import duration, rate
+from runner.dashboard.sample_window import SampleWindow
 
-#: Seconds over which rates and handler times are averaged.
-WINDOW = 5.0
 #: The states of a slot from the worst to the best. A service shows the worst state of its slots.
 WORST_FIRST = ("FATAL", "BACKOFF", "WAITING", "STARTING", "STOPPING", "RUNNING", "EXITED", "STOPPED")
 #: The counters of one service: handled messages, published events, and the number and the seconds of attempts.
@@ -21,7 +19,7 @@ class ServiceFigures:
     """The figures of all services over the last seconds."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, dict[str, Counters]]] = deque()
+        self._window: SampleWindow[dict[str, Counters]] = SampleWindow()
 
     def of(
         self,
@@ -32,37 +30,42 @@ class ServiceFigures:
     ) -> dict[str, dict[str, Any]]:
         """Return the figures of each service, as the picture shows them.
 
-        ``removed`` are the counters of slots that no longer exist, so that the counters of a service never fall.
+        ``time`` is in seconds of a monotonic clock. ``removed`` are the counters of slots that no longer exist, so that
+        the counters of a service never fall.
         """
         by_service = {name: [one for one in slots if one["service"] == name] for name in instances}
         counted = {
             name: [*found, *(one for one in removed if one["service"] == name)] for name, found in by_service.items()
         }
-        self._samples.append((time, {name: _counters(found) for name, found in counted.items()}))
-        while len(self._samples) > 2 and self._samples[1][0] <= time - WINDOW:
-            self._samples.popleft()
-        return {name: self._figures(name, instances[name], found) for name, found in by_service.items()}
-
-    def _figures(self, name: str, instances: int, slots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        began, before = self._samples[0]
-        now, after = self._samples[-1]
-        span = max(1.0, now - began)
-        # A counter is lower than before only after a restart of the supervisor.
-        handled, published, attempts, seconds = (
-            max(0, new - old) for new, old in zip(after[name], before.get(name, _NONE), strict=True)
-        )
-        # A service without queues has only published events.
-        count = handled if after[name][0] or not after[name][1] else published
-        return {
-            "instances": f"\N{MULTIPLICATION SIGN}{instances}",
-            "count": instances,
-            "state": state_of(one["state"] for one in slots).lower(),
-            "rate": f"{rate(count / span)}/s",
-            "handled_rate": round(handled / span, 1),
-            "published_rate": round(published / span, 1),
-            "in_flight": sum(one.get("in_hand") or 0 for one in slots),
-            "handler_time": duration(seconds / attempts) if attempts else duration(None),
+        after = {name: _counters(found) for name, found in counted.items()}
+        span, before = self._window.add(time, after)
+        differences = {
+            # A counter is lower than before only after a restart of the supervisor.
+            name: [max(0, new - old) for new, old in zip(counters, before.get(name, _NONE), strict=True)]
+            for name, counters in after.items()
         }
+        return {
+            name: _figures(instances[name], found, max(1.0, span), differences[name], after[name])
+            for name, found in by_service.items()
+        }
+
+
+def _figures(
+    instances: int, slots: Sequence[Mapping[str, Any]], span: float, differences: Sequence[float], totals: Counters
+) -> dict[str, Any]:
+    handled, published, attempts, seconds = differences
+    # A service without queues has only published events.
+    count = handled if totals[0] or not totals[1] else published
+    return {
+        "instances": f"\N{MULTIPLICATION SIGN}{instances}",
+        "count": instances,
+        "state": state_of(one["state"] for one in slots).lower(),
+        "rate": f"{rate(count / span)}/s",
+        "handled_rate": round(handled / span, 1),
+        "published_rate": round(published / span, 1),
+        "in_flight": sum(one.get("in_hand") or 0 for one in slots),
+        "handler_time": duration(seconds / attempts) if attempts else duration(None),
+    }
 
 
 def state_of(states: Iterable[str]) -> str:

@@ -67,7 +67,7 @@ class SystemSampler:
         counts, is_up = _count(project, figures.asked)
         slots = [] if snapshot is None else snapshot["slots"]
         consumed = {name: list(one.consumes) for name, one in project.config.services.items() if one.consumes}
-        return SystemSample(snapshot, is_up, figures.of(time.time(), counts, slots, {}), consumed)
+        return SystemSample(snapshot, is_up, figures.of(time.monotonic(), counts, slots, {}), consumed)
 
     def _refresh(self, snapshot: Mapping[str, Any] | None) -> None:
         """Read the files that the supervisor has applied, if they may have changed.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 
 from runner.dashboard import (
@@ -66,9 +66,15 @@ def create_app(dashboard: Dashboard) -> Flask:
     app.jinja_env.filters["masked"] = lambda text: masked(text) if dashboard.settings.mask_personal_data else text
     app.jinja_env.globals.update(command=invocation, navigation=NAVIGATION, order_api=order_form.current_api)
 
+    @app.before_request
+    def note_versions() -> None:
+        # A change while a page is being rendered makes the page ask again.
+        g.versions = dashboard.collector.versions
+
     @app.context_processor
     def shared() -> dict[str, Any]:
-        return {"csrf_token": guard.csrf_token, "frame": dashboard.collector.current(), "folder": dashboard.folder}
+        frame = dashboard.collector.current()
+        return {"csrf_token": guard.csrf_token, "frame": frame, "folder": dashboard.folder, "versions": g.versions}
 
     _add_live(app, dashboard, guard)
     _add_actions(app, dashboard)

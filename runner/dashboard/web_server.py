@@ -48,7 +48,7 @@ class Dashboard:
     def __init__(self, folder: Path, settings: DashboardSettings, service: str = "dashboard") -> None:
         """``service`` is the name of the service that serves the page."""
         self.folder, self.settings, self.service = folder, settings, service
-        self.collector = Collector(folder)
+        self.collector = Collector(folder, masked if settings.mask_personal_data else lambda value: value)
         self.sampler = SystemSampler(folder)
         self.jobs = PageJobs(folder)
         self.file_check = FileCheck(folder, lambda: self.collector.bump("files"))

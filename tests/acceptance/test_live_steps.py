@@ -156,7 +156,7 @@ def test_the_steps_of_an_order_are_streamed_with_its_id_in_their_order(system: S
         for snapshot in client.snapshots:
             times = [one[0] for one in snapshot["steps"]]
             assert times == sorted(times)
-        assert {"runner", "services", "slots", "removed_slots", "time", "steps", "timeline"} == set(last)
+        assert {"runner", "services", "slots", "removed_slots", "time", "clock", "steps", "timeline"} == set(last)
 
 
 def test_a_failed_attempt_is_streamed_as_retried_and_a_rejected_message_as_dead_lettered(system: System) -> None:

@@ -20,7 +20,7 @@ def test_a_page_waits_for_a_frame_of_this_moment(tmp_path: Path) -> None:
         assert "no supervisor is running" in first["live"]
         # The frame of the last page, a minute ago.
         with collector._lock:
-            collector._frame = {**collector._frame, "time": collector._frame["time"] - 60}
+            collector._built_at -= 60
             known = collector._frame["n"]
         assert collector.next_frame(20)["n"] > known
     finally:

@@ -118,7 +118,7 @@ def test_an_edit_is_shown_in_words_and_lint_findings_at_their_lines(
 
 
 def _after_reload(client: FlaskClient, dashboard: Dashboard) -> str:
-    dashboard.collector._read_files()
+    dashboard.collector.watched.read()
     return text_of(client, "/topology")
 
 

@@ -6,7 +6,7 @@ by ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``. A client can add 
 that commands in the responses start with the client's invocation.
 
 The command ``watch`` answers with one ``{"snapshot": {...}}`` per second until the client disconnects, the first at
-once. A snapshot contains the fields of ``status``, the wall-clock ``time`` in seconds, and:
+once. A snapshot contains the fields of ``status``, the wall-clock ``time`` and the monotonic ``clock`` in seconds, and:
 
 - for each slot, ``edges``: rows of the kind of step, the exchange or queue, the routing key or retry delay, and the
   number of steps since the supervisor's start. Published events have their type as the fifth value.

@@ -123,7 +123,8 @@ class Watchers:
             }
             for name in self._supervisor.steps.removed(owners)
         ]
-        return {"time": round(time.time(), 3), **status, "slots": slots, "removed_slots": removed}
+        times = {"time": round(time.time(), 3), "clock": round(time.monotonic(), 3)}
+        return {**times, **status, "slots": slots, "removed_slots": removed}
 
 
 def _readers(keepers: Sequence[Keeper]) -> list[tuple[str, StepReader]]:
