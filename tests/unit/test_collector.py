@@ -28,7 +28,8 @@ def snapshot(clock: float, *entries: int, pid: int = 42, time: float = 1000.0) -
         {"id": id, "time": time - id, "kind": "command", "subject": "x", "text": "a@b.example"} for id in entries
     ]
     return {
-        "time": time, "clock": clock, "runner": {"pid": pid, "uptime": clock, "stopping": False}, "services": {"pay": 1},
+        "time": time, "clock": clock, "runner": {"pid": pid, "uptime": clock, "stopping": False},
+        "services": {"pay": 1},
         "slots": [SLOT], "removed_slots": [], "steps": [], "timeline": timeline,
     }  # fmt: skip
 

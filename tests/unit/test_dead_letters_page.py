@@ -66,7 +66,7 @@ Opener = Callable[..., FlaskClient]
 @pytest.fixture
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """Provide a function that returns a client of a dashboard with the given dead letters."""
-    monkeypatch.setattr(Collector, "_wake_up", lambda _: None)
+    monkeypatch.setattr(Collector, "_keep_running", lambda _: None)
 
     def open_with(*letters: ReadLetter, problem: str = "", more: int = 0, **settings: Any) -> FlaskClient:
         def read(_: Path) -> DeadLetterSnapshot:
