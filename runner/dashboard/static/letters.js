@@ -79,7 +79,10 @@ function showReplay(job) {
   part("title").textContent = replay.title;
   const counts = progress.isKnown ? `${progress.done} of ${progress.total}` : "";
   const words = isRunning ? `${counts || "Counting the messages"}${remaining(job, progress)}` : isPaused ? `Paused after ${counts}` : counts;
-  if (part("text").textContent !== words) part("text").textContent = words;
+  part("text").textContent = words;
+  // Screen readers announce the start and the end, but not each number.
+  const status = isRunning ? "Replaying" : isPaused ? words : job.state === "done" ? `Done, ${words}` : "Failed";
+  if (part("status").textContent !== status) part("status").textContent = status;
   part("progress").max = progress.total || 1;
   part("progress").value = progress.done;
   const label = isPaused ? "Continue" : "Pause";
@@ -128,8 +131,7 @@ async function runReplay(fields, title, { before = 0, total = 0, began = 0 } = {
   }).catch((error) => ({ state: "failed", command: "", lines: [String(error)], exit_code: null }));
   showReplay(job);
   selected.clear();
-  await refresh(["letters"]);
-  countAgain();
+  refresh(["letters"]);
 }
 
 /** Pause a replay by stopping its command, or continue it without the messages that have failed again. */
@@ -157,8 +159,7 @@ async function resume(id) {
     if (job.state !== "running") break;
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
-  await refresh(["letters"]);
-  countAgain();
+  refresh(["letters"]);
 }
 
 // The editor of a copy.
@@ -240,6 +241,7 @@ document.addEventListener("submit", (event) => {
 });
 document.addEventListener("regions", () => {
   showSelection();
+  countAgain();
   if (document.querySelector("[data-outdated]")) setTimeout(() => refresh(["letters"]), 1000);
 });
 document.addEventListener("job", () => {
