@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -234,3 +236,26 @@ def test_a_node_opens_its_menu_by_keyboard_and_returns_the_focus(shop: Shop, pag
     page.keyboard.press("Escape")
     expect(menu).to_be_hidden()
     expect(node).to_be_focused()
+
+
+def test_figures_are_called_old_while_no_frame_comes(shop: Shop, page: Page) -> None:
+    page.clock.install()
+    shop.open(page)
+    live = page.locator("[data-live]")
+    os.kill(shop.runner.process.pid, signal.SIGSTOP)
+    try:
+        page.clock.fast_forward(10_000)
+        expect(live).to_contain_text("Reconnecting, figures of")
+    finally:
+        os.kill(shop.runner.process.pid, signal.SIGCONT)
+    expect(live).to_contain_text("Live")
+
+
+def test_a_name_may_contain_the_signs_of_paths_and_addresses(shop: Shop, page: Page) -> None:
+    shop.open(page)
+    script = """async () => {
+      const { state, valueAt } = await import("/static/page.js");
+      state.queues["50% a/b>c"] = { ready: 3 };
+      return valueAt("queues/50% a/b>c/ready");
+    }"""
+    assert page.evaluate(script) == 3

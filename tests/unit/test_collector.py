@@ -29,8 +29,7 @@ def snapshot(clock: float, *entries: int, pid: int = 42, time: float = 1000.0) -
     ]
     return {
         "time": time, "clock": clock, "runner": {"pid": pid, "uptime": clock, "stopping": False},
-        "services": {"pay": 1},
-        "slots": [SLOT], "removed_slots": [], "steps": [], "timeline": timeline,
+        "services": {"pay": 1}, "slots": [SLOT], "removed_slots": [], "steps": [], "timeline": timeline,
     }  # fmt: skip
 
 

@@ -38,7 +38,8 @@ class Dots {
   replay(frame, names) {
     const { steps } = frame, now = performance.now();
     for (const [after, order, kind, , ...edges] of steps.moves) {
-      const due = now + Math.max(0, DELAY - (frame.time * 1000 - steps.time - after));
+      // The clock may have been set back or forward between the step and its frame.
+      const due = now + Math.min(DELAY, Math.max(0, DELAY - (frame.time * 1000 - steps.time - after)));
       const id = steps.orders[order];
       let at = this.#arrivals.get(`${id} ${this.#source(names[edges[0]])}`) || 0;
       at = Math.max(due, at);
@@ -79,7 +80,10 @@ class Dots {
     return found ? found.order : null;
   }
 
+  /** Return the ids of both nodes of an edge. The names of nodes may contain the sign between them. */
   #ends(name) {
+    const path = this.#path(name)?.path;
+    if (path) return [path.dataset.from, path.dataset.to];
     const at = name.indexOf(">");
     return [name.slice(0, at), name.slice(at + 1)];
   }

@@ -1,5 +1,5 @@
 // The page Flow: dots that are deliveries, live figures, the route of a typed key, and slow motion.
-import { isPaused, mark, number, onFrame, query, setQuery, state } from "./page.js";
+import { isPaused, mark, number, onFrame, query, setQuery, state, valueAt } from "./page.js";
 import { dots } from "./dots.js";
 import { startMotion } from "./motion.js";
 
@@ -9,22 +9,16 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 /** Below this number of dots per second, each delivery is a dot. */
 const MOST_DOTS = 300;
 
-function table(path) {
-  const [name, ...rest] = path.split("/");
-  const key = rest.pop();
-  return state[name]?.[rest.join("/")]?.[key];
-}
-
 function showFigures() {
   for (const element of stage.querySelectorAll("[data-value]")) {
-    const text = number(table(element.dataset.value));
+    const text = number(valueAt(element.dataset.value));
     if (element.textContent !== text) element.textContent = text;
   }
   for (const badge of stage.querySelectorAll("[data-when]")) {
-    badge.classList.toggle("none", !table(badge.dataset.when));
+    badge.classList.toggle("none", !valueAt(badge.dataset.when));
   }
   for (const element of stage.querySelectorAll("[data-state]")) {
-    const name = table(element.dataset.state) || "stopped";
+    const name = valueAt(element.dataset.state) || "stopped";
     if (element.classList.contains(name)) continue;
     element.setAttribute("class", `mark ${name}`);
     element.setAttribute("d", shapes[name] || shapes.stopped);
@@ -46,7 +40,7 @@ function showLevels() {
     const path = bar.dataset.level.slice(0, -"/ready".length), whole = Number(bar.dataset.whole);
     const other = bar.nextElementSibling;
     const part = (count) => (count ? Math.min(1, Math.log10(count + 1) / 3) * whole : 0);
-    const ready = table(`${path}/ready`) || 0, unacked = table(`${path}/unacked`) || 0;
+    const ready = valueAt(`${path}/ready`) || 0, unacked = valueAt(`${path}/unacked`) || 0;
     const all = part(ready + unacked), shown = ready + unacked ? (all * ready) / (ready + unacked) : 0;
     bar.setAttribute("width", shown.toFixed(1));
     other.setAttribute("x", (Number(bar.getAttribute("x")) + shown).toFixed(1));

@@ -8,6 +8,8 @@ export const state = { n: 0, slots: {}, services: {}, queues: {}, edges: {}, ver
 Object.assign(state.versions, JSON.parse(document.body.dataset.versions));
 const TABLES = ["slots", "services", "queues", "edges", "versions"];
 const VALUES = ["title", "live", "runner", "symptoms", "facts", "fault_injection", "time", "n"];
+/** Milliseconds without a frame after which the figures are called old. */
+const PATIENCE = 5000;
 const listeners = new Set();
 let csrf = document.querySelector('meta[name="csrf-token"]').content;
 let source = null, polling = null, retry = null, waiting = null, heard = 0, isWhole = false;
@@ -75,7 +77,7 @@ function take(frame) {
   if (frame.full) isWhole = true;
   else if (!isWhole || frame.n > state.n + 1) return void load();
   else if (frame.n <= state.n) return;
-  heard = Date.now();
+  if (frame.n !== state.n) heard = Date.now();
   const versions = { ...state.versions };
   merge(frame);
   if (isPaused()) return;
@@ -124,9 +126,10 @@ function showBadges() {
   }
 }
 
-/** Return the value at a path such as `queues/payment.order.created/ready`. Names may contain dots. */
+/** Return the value at a path such as `queues/payment.order.created/ready`. The name between may contain slashes. */
 export function valueAt(path) {
-  return path.split("/").reduce((value, name) => (value === null || value === undefined ? undefined : value[decodeURIComponent(name)]), state);
+  const first = path.indexOf("/"), last = path.lastIndexOf("/");
+  return state[path.slice(0, first)]?.[path.slice(first + 1, last)]?.[path.slice(last + 1)];
 }
 
 export function number(value) {
@@ -264,10 +267,12 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
+// A stream without frames stays open, for example while the supervisor hangs.
+setInterval(() => { if (heard && !document.hidden && !isPaused() && Date.now() - heard > PATIENCE) lost(); }, 1000);
 if (isPaused()) togglePause(true);
 startActions();
 startTimeline();
 connect();
 setTimeout(() => {
   if (!state.n) showLive("No answer from the dashboard for 5 s; check its log");
-}, 5000);
+}, PATIENCE);
