@@ -6,6 +6,8 @@ const MARKS = {
   scaled: ["flag", "off"], reloaded: ["flag", "off"], refused: ["fatal", "bad"], fault: ["kill", "warn"], command: ["flag", "off"], broker: ["restart", "warn"],
 };
 const SPACE = "http://www.w3.org/2000/svg";
+/** The width of a character of a label, in pixels. */
+const CHARACTER = 6.6;
 const samples = [];
 
 function shape(name, attributes, text) {
@@ -48,29 +50,28 @@ function draw() {
     const time = began + (range * number) / 5;
     parts.push(shape("text", { class: number === 5 ? "end" : number ? "middle" : "", x: at(time).toFixed(1), y: 60 }, range < 300 || number === 5 ? clock(time) : clock(time).slice(0, 5)));
   }
-  // Labels must not touch. Events that are closer become one mark with a count.
-  let free = 0, group = null;
+  // Labels must not touch. Events that are closer than a label become one mark with a count.
+  const groups = [];
   for (const one of entries) {
-    const x = at(one.time);
-    if (x < free) {
+    const x = at(one.time), group = groups.at(-1);
+    if (group && x < group.x + group.room) {
       group.count += 1;
-      group.label.textContent = `${group.text} and ${group.count} more`;
-      if (group.x + 20 + 6.6 * group.label.textContent.length > width) {
-        group.label.setAttribute("class", "end");
-        group.label.setAttribute("x", group.x - 10);
-      }
-      free = Math.max(free, x + 14, group.x + 22 + 6.6 * group.label.textContent.length);
       parts.push(shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 38, y2: 46 }));
       continue;
     }
-    const [name, level] = MARKS[one.kind] || MARKS.command;
     const text = `${one.subject} ${one.kind}`.slice(0, 40);
-    const left = x + 20 + 6.6 * text.length > width;
-    const use = shape("use", { href: `/static/${name === "kill" ? "vendor/lucide.svg#kill" : `marks.svg#${name}`}`, x: x - 6, y: 3, width: 12, height: 12, class: level });
-    const label = shape("text", { class: left ? "end" : "", x: left ? x - 10 : x + 10, y: 13 }, text);
-    parts.push(use, label, shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 18, y2: 46 }));
-    group = { count: 0, label, text, x };
-    free = x + 22 + 6.6 * text.length;
+    groups.push({ x, text, kind: one.kind, count: 0, room: 26 + CHARACTER * `${text} and 99 more`.length });
+  }
+  let free = 0;
+  for (const { x, text, kind, count } of groups) {
+    const [name, level] = MARKS[kind] || MARKS.command;
+    const label = count ? `${text} and ${count} more` : text, length = CHARACTER * label.length;
+    const isLeft = x + 12 + length > width, start = isLeft ? x - 10 - length : x + 10;
+    parts.push(shape("use", { href: `/static/${name === "kill" ? "vendor/lucide.svg#kill" : `marks.svg#${name}`}`, x: x - 6, y: 3, width: 12, height: 12, class: level }));
+    parts.push(shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 18, y2: 46 }));
+    if (start < free) continue; // the list below contains the event
+    parts.push(shape("text", { class: isLeft ? "end" : "", x: isLeft ? x - 10 : x + 10, y: 13 }, label));
+    free = isLeft ? x + 8 : start + length + 8;
   }
   chart.replaceChildren(...parts);
   const list = document.querySelector("[data-timeline-list]");
