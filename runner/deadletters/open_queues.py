@@ -24,11 +24,11 @@ from runner.config.version import QUORUM
 from runner.deadletters.browser import Browser
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.origins import Origins
+from runner.deadletters.read_limit import read_limits
 from runner.errors import RunnerError
 from runner.escape import one_line
 from runner.inspection.checked_project import with_recorders
 from runner.topology.compile import compile_topology
-from runner.topology.effective_settings import Policies
 from runner.topology.model import Objects
 from runner.topology.plan import counted
 
@@ -60,6 +60,8 @@ class OpenQueues:
     queue: str | None = None
     #: The dead-letter queues that have other consumers.
     read_by_others: tuple[str, ...] = ()
+    #: The delivery limit of each quorum queue that has one. Each read counts as a failed delivery.
+    limits: dict[str, int] = field(default_factory=dict)
     #: The number of messages that the last call to ``read`` found in each queue.
     seen: Counter[str] = field(default_factory=Counter)
 
@@ -83,10 +85,12 @@ class OpenQueues:
         on_message: Callable[[DeadLetter, str | None], None],
         label: str = "reading",
         limit: int | None = None,
+        omitted: Collection[str] = (),
     ) -> None:
         """Call ``on_message`` with each message and the queue in which it failed. No message is removed.
 
-        ``limit`` is the maximum number of messages that are read from each queue.
+        ``limit`` is the maximum number of messages that are read from each queue. ``omitted`` are queues that are not
+        read.
         """
         self.seen.clear()
         self.seen.update(dict.fromkeys(self.counts, 0))
@@ -103,7 +107,7 @@ class OpenQueues:
                 if self.origin is None or origin == self.origin:
                     on_message(message, origin)
 
-            for queue in self.counts:
+            for queue in [name for name in self.counts if name not in omitted]:
                 Browser(self.url, queue, each, limit).run()
 
 
@@ -125,7 +129,13 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     # started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
-        yield found_queues(project, objects, management_url, warn, queue)
+        there = found_queues(project, objects, management_url, warn, queue)
+        for name, limit in there.limits.items():
+            warn(
+                f"queue {name}: a quorum queue with a delivery limit of {limit}; each read counts as a failed"
+                " delivery, and the broker dead-letters or drops a message that exceeds the limit"
+            )
+        yield there
 
 
 def found_queues(
@@ -160,14 +170,9 @@ def found_queues(
     for name in [one for one in quorum & found.keys() if found[one] == QueueCounts(0, 0)]:
         found[name] = _verified(name, url, management, warn)
     held = {name: counts.messages for name, counts in found.items() if counts is not None and counts.messages}
-    for name in held:
-        if (limit := _limit(name, objects, management)) is not None:
-            warn(
-                f"queue {name}: a quorum queue with a delivery limit of {limit}; each read counts as a failed"
-                " delivery, and the broker dead-letters or drops a message that exceeds the limit"
-            )
+    limits = read_limits(held, objects, management)
     others = tuple(name for name, counts in found.items() if counts is not None and counts.consumers)
-    return OpenQueues(project, url, management, places, held, origin, queue, others)
+    return OpenQueues(project, url, management, places, held, origin, queue, others, limits)
 
 
 def _counts_without_readers(
@@ -236,16 +241,3 @@ def _verified(name: str, url: str, management: Management, warn: Callable[[str],
     except RunnerError as error:
         warn(f"{error}; run the command again")
     return QueueCounts(0, 0)
-
-
-def _limit(name: str, objects: Objects, management: Management) -> int | None:
-    try:
-        return management.delivery_limit_of(name)
-    except ManagementError:
-        pass  # without the HTTP API, only the limit in topology.yaml is known
-    for queue in objects.queues:
-        if queue.name == name and queue.type == QUORUM:
-            policy = Policies(objects.policies).settings_of(queue)
-            limit = queue.arguments.get("x-delivery-limit", policy.get("delivery-limit"))
-            return limit if isinstance(limit, int) and limit >= 0 else None
-    return None

@@ -14,7 +14,9 @@ from runner.deadletters.fingerprint import Cause, cause_of
 from runner.deadletters.grouping import GroupedDeadLetters
 from runner.deadletters.open_queues import found_queues
 from runner.deadletters.selection import Selection
+from runner.invocation import invocation
 from runner.topology.compile import compile_topology
+from runner.topology.plan import counted
 
 #: The maximum number of messages from one dead-letter queue in a snapshot.
 MOST_MESSAGES = 1000
@@ -76,6 +78,8 @@ class DeadLetterSnapshot:
 def read_snapshot(folder: Path) -> DeadLetterSnapshot:
     """Read the dead letters of the project in ``folder``. No message is removed.
 
+    Queues from which the broker would drop messages after some reads are only counted.
+
     Raises ConfigError for an error in the project's files, and BrokerUnreachable if no broker answers. Unlike a
     command, the function never starts a broker.
     """
@@ -93,5 +97,10 @@ def read_snapshot(folder: Path) -> DeadLetterSnapshot:
         if room >= 0:
             letters.append(ReadLetter(message, origin, cause_of(message, origin)))
 
-    there.read(keep, limit=MOST_MESSAGES)
+    # A snapshot is taken again and again, and each read counts as a failed delivery.
+    there.read(keep, limit=MOST_MESSAGES, omitted=there.limits)
+    for name, limit in there.limits.items():
+        command = invocation("dlq", "list", "--queue", name)
+        why = f"the broker dead-letters or drops a message after {counted(limit + 1, 'read')}; to read them: {command}"
+        warnings.append(f"queue {name}: a delivery limit of {limit}, so its messages are not shown; {why}")
     return DeadLetterSnapshot(tuple(letters), there.counts, tuple(warnings), time.time())

@@ -146,3 +146,17 @@ def test_a_snapshot_contains_the_first_messages_of_each_queue_and_removes_none(
     assert take_all(shop.vhost.url, "pay.dlq") == ["a0", "a1", "a2", "a3", "a4"]
     monkeypatch.setattr(snapshot, "MAX_BODIES", 0)
     assert snapshot.read_snapshot(shop.folder).letters == ()
+
+
+def test_a_snapshot_reads_no_queue_that_drops_messages_after_some_reads(tmp_path: Path, vhost: Vhost) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    limited = {"type": "quorum", "arguments": {"x-delivery-limit": 1}}
+    shop.write({"queues": {**TOPOLOGY["queues"], "pay.dlq": limited}, "exchanges": TOPOLOGY["exchanges"]})
+    assert shop.run("apply")[0] == 0
+    publish(vhost.url, "pay.dlq", [failed("a1")])
+    for _ in range(4):
+        found = snapshot.read_snapshot(shop.folder)
+        wait_until(lambda: held(vhost.url, "pay.dlq") == [1], 10, "the message is in its queue")
+    assert (found.letters, found.counts) == ((), {"pay.dlq": 1})
+    assert "delivery limit of 1, so its messages are not shown" in " ".join(found.warnings)
+    assert take_all(vhost.url, "pay.dlq") == ["a1"]
