@@ -131,6 +131,12 @@ class PostJob(PageJob):
         return found
 
     def _run(self) -> None:
+        try:
+            self._post_all()
+        finally:
+            self._finished.set()
+
+    def _post_all(self) -> None:
         began, count = time.monotonic(), self._post.count
         with ThreadPoolExecutor(min(PARALLEL, count), f"orders-{self.id}") as pool:
             for number in range(count):
@@ -138,7 +144,6 @@ class PostJob(PageJob):
                 if self._stopped.wait(max(0.0, due - time.monotonic())):
                     break
                 pool.submit(self._post_one)
-        self._finished.set()
 
     def _post_one(self) -> None:
         if self._stopped.is_set():

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from runner.dashboard.page_text import cut_line
 from runner.invocation import SOURCE, invocation
 
 #: The number of finished jobs, and the number of output lines of each job, that are kept.
@@ -96,7 +97,7 @@ class ProgramJob(PageJob):
         with output as stream:
             for line in stream:
                 # A progress line ends with a carriage return, and only its last state is interesting.
-                self._lines.append(line.rstrip("\n").rpartition("\r")[2])
+                self._lines.append(cut_line(line.rstrip("\n").rpartition("\r")[2]))
         self._process.wait()
         self._finished.set()
 

@@ -9,6 +9,8 @@ from typing import Any
 
 #: A value that does not exist.
 MISSING = "\N{EN DASH}"
+#: The maximum number of characters of a line of a log or an output, which can contain a whole message.
+MAX_CHARACTERS = 4000
 _ADDRESS = re.compile(r"([^\s\"'<>(),:;@]{0,64})@([^\s\"'<>(),:;@]+\.?[^\s\"'<>(),:;@]*)")
 
 
@@ -61,6 +63,12 @@ def mebibytes(count: int | None) -> str:
 def clock(seconds: float | None) -> str:
     """Return a time in seconds since the epoch as local time, such as ``14:02:18``."""
     return MISSING if seconds is None else datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
+
+
+def cut_line(text: str) -> str:
+    """Return a line with at most ``MAX_CHARACTERS``, and the number of characters that are missing."""
+    left = len(text) - MAX_CHARACTERS
+    return text if left <= 0 else f"{text[:MAX_CHARACTERS]}… and {left:,} more characters"
 
 
 def masked(value: Any) -> Any:

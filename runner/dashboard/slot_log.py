@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from runner.dashboard.page_text import cut_line
 from runner.errors import RunnerError
 from runner.supervisor.control.client import ask
 from runner.supervisor.output.line import Line
 
-#: The number of lines, and the maximum number of characters of a line.
-LINES, MAX_CHARACTERS = 200, 4000
+#: The number of lines.
+LINES = 200
 #: Seconds for which all pages share the lines of a slot, and the number of slots whose lines are kept.
 SHARED, KEPT = 0.9, 16
 #: Seconds within which the supervisor must answer.
@@ -72,7 +73,7 @@ def rows_of(lines: Iterable[Line]) -> list[list[Any]]:
             # The exception follows the indented lines of its traceback.
             if not text.startswith((_TRACEBACK, " ")):
                 open_tracebacks.discard(line.slot)
-        rows.append([round(line.time, 3), line.slot, mark, _cut(text)])
+        rows.append([round(line.time, 3), line.slot, mark, cut_line(text)])
     return rows
 
 
@@ -89,8 +90,3 @@ def _level_and_text(line: Line) -> tuple[str, str]:
             return "", text
     found = _LEVEL.match(text)
     return (found[1].lower() if found else ""), text
-
-
-def _cut(text: str) -> str:
-    left = len(text) - MAX_CHARACTERS
-    return text if left <= 0 else f"{text[:MAX_CHARACTERS]}… and {left:,} more characters"

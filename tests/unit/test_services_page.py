@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from runner.dashboard.page_text import MAX_CHARACTERS
 from runner.dashboard.rate_history import INTERVALS, SECONDS, RateHistory
 from runner.dashboard.services_page import rows_of as table_of
-from runner.dashboard.slot_log import MAX_CHARACTERS, SlotLogs, rows_of
+from runner.dashboard.slot_log import SlotLogs, rows_of
 from runner.supervisor.output.line import Line
 
 

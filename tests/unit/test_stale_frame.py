@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.dashboard.collector import Collector
 from runner.dashboard.order_post import OrderPost, PostJob
+from runner.dashboard.page_job import PageJobs
 from runner.dashboard.web_app import create_app
 from runner.dashboard.web_server import Dashboard, DashboardSettings
 
@@ -78,3 +79,26 @@ def test_a_form_shows_the_command_line_or_what_is_wrong(tmp_path: Path) -> None:
         assert found == {"command": "", "problem": "no service accepts orders; see the page Services"}
     finally:
         dashboard.close()
+
+
+def test_a_menu_opens_before_the_first_counts_of_its_queue(tmp_path: Path) -> None:
+    # A name may contain any sign.
+    name = '50% a/b>c "d" <i>'
+    (tmp_path / "topology.yaml").write_text(json.dumps({"queues": {name: {}}}))
+    (tmp_path / "config.yaml").write_text("services: {}")
+    dashboard = Dashboard(tmp_path, DashboardSettings())
+    try:
+        answer = create_app(dashboard).test_client().get("/menu", query_string={"node": f"queue {name}"})
+        assert (answer.status_code, "<i>" in answer.text) == (200, False)
+        assert "\N{EN DASH} ready, \N{EN DASH} unacked" in answer.text
+    finally:
+        dashboard.close()
+
+
+def test_a_long_line_of_an_output_is_cut(tmp_path: Path) -> None:
+    jobs = PageJobs(tmp_path)
+    job = jobs.start(["x" * 6000])
+    job.wait(60)
+    (line,) = [one for one in job.as_json()["lines"] if "xxx" in one]
+    assert (line.endswith(" more characters"), len(line) < 4100) == (True, True)
+    jobs.close()
