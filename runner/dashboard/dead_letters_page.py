@@ -8,15 +8,15 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, render_template, request
 
-from runner.dashboard.letter_actions import is_plain
-from runner.dashboard.letter_detail import letter_facts, letter_views, why_not_edited
-from runner.dashboard.letter_query import STEP, LetterQuery, scope_of
+from runner.dashboard.dead_letter_actions import is_plain
+from runner.dashboard.dead_letter_detail import dead_letter_facts, dead_letter_views, why_not_edited
+from runner.dashboard.dead_letter_query import STEP, DeadLetterQuery, scope_of
 from runner.dashboard.page_action import command_line
 from runner.dashboard.web_server import Dashboard, current_dashboard
 from runner.deadletters.message_text import body_lines, one_line
 from runner.deadletters.replay_rules import MOST_REPLAYS
 from runner.deadletters.selection import Selection
-from runner.deadletters.snapshot import ReadLetter
+from runner.deadletters.snapshot import SnapshotDeadLetter
 from runner.http import Problem
 from runner.invocation import invocation
 
@@ -26,13 +26,13 @@ BLUEPRINT = Blueprint("dead_letters", __name__)
 @BLUEPRINT.get("/dead-letters")
 def show_dead_letters() -> str:
     """Return the page."""
-    dashboard, query = current_dashboard(), LetterQuery.of_request()
-    cached = dashboard.letters.get()
+    dashboard, query = current_dashboard(), DeadLetterQuery.of_request()
+    cached = dashboard.dead_letters.get()
     snapshot = cached.snapshot
     grouped = snapshot.grouped(query.selection, query.queue or None)
     groups = grouped.groups()
     opened = next((one for one in groups if one.cause.fingerprint == query.group), None)
-    letters: list[ReadLetter] = []
+    letters: list[SnapshotDeadLetter] = []
     if opened is not None:
         chosen = Selection(match=query.text or None, fingerprint=query.group)
         letters = list(snapshot.selected(chosen, query.queue or None))
@@ -40,13 +40,14 @@ def show_dead_letters() -> str:
     message = next((one for one in letters if one.message.id == query.message), letters[0] if letters else None)
     ids = [one.message.id for one in letters]
     prefixes = {id: one_line(prefix) for id, prefix in zip(ids, grouped.prefixes(ids), strict=True)}
-    facts = letter_facts(message)
-    repeated = Counter(one.message.id for one in snapshot.letters)
+    facts = dead_letter_facts(message)
+    repeated = Counter(one.message.id for one in snapshot.dead_letters)
     return render_template(
         "dead_letters.html",
         query=query, cached=cached, snapshot=snapshot, groups=groups, opened=opened, letters=letters,
-        message=message, prefixes=prefixes, is_busy=dashboard.moves_letters(), count=grouped.count,
-        shown_letters=letters[: query.shown], step=STEP, views=letter_views(message, query.view, facts), facts=facts,
+        message=message, prefixes=prefixes, is_busy=dashboard.moves_dead_letters(), count=grouped.count,
+        shown_letters=letters[: query.shown], step=STEP, facts=facts,
+        views=dead_letter_views(message, query.view, facts),
         scope_of=scope_of, scope=scope_of(query), command_of=command_of, when=when, span=span,
         most_replays=MOST_REPLAYS, queues=_with_chosen(snapshot.origins, query.queue), order_url=order_url,
         one_line=one_line,
@@ -58,7 +59,7 @@ def show_dead_letters() -> str:
 def show_body() -> Response:
     """Return the body of one dead letter as text, to be edited."""
     dashboard = current_dashboard()
-    snapshot = dashboard.letters.get().snapshot
+    snapshot = dashboard.dead_letters.get().snapshot
     selection = Selection(ids=frozenset({request.args.get("id", "")}))
     found = next(snapshot.selected(selection, request.args.get("queue") or None), None)
     if found is None:
@@ -73,8 +74,8 @@ def show_body() -> Response:
 def count_again() -> dict[str, int]:
     """Return the number of messages that were replayed at ``since`` or later and were dead-lettered again."""
     since = request.args.get("since", 0, type=int)
-    snapshot = current_dashboard().letters.get().snapshot
-    return {"count": sum(one.message.replayed_at >= since > 0 for one in snapshot.letters)}
+    snapshot = current_dashboard().dead_letters.get().snapshot
+    return {"count": sum(one.message.replayed_at >= since > 0 for one in snapshot.dead_letters)}
 
 
 def command_of(verb: str, fields: dict[str, str]) -> str:
@@ -91,7 +92,7 @@ def _with_chosen(queues: list[str], chosen: str) -> list[str]:
     return queues if chosen in ("", *queues) else [*queues, chosen]
 
 
-def _id_fields(one: ReadLetter, is_ambiguous: bool) -> dict[str, str]:
+def _id_fields(one: SnapshotDeadLetter, is_ambiguous: bool) -> dict[str, str]:
     """Return the fields that select one message, or no fields if its id cannot be part of a command line.
 
     The same message may have failed in several queues.

@@ -61,10 +61,10 @@ class LessonState:
 
 @dataclass
 class _Seen:
-    """What the previous request about an exercise found."""
+    """The findings of the previous request about an exercise."""
 
     fingerprint: str = ""
-    #: The files for which a check was started, which is not repeated if it cannot run.
+    #: The files for which a check was started. A check that cannot run is not repeated.
     started_for: str = ""
     job: PageJob | None = None
 

@@ -23,7 +23,7 @@ STARTABLE = ("STOPPED", "EXITED", "FATAL")
 
 @dataclass(frozen=True)
 class ServiceFacts:
-    """What the actions of a service depend on."""
+    """The facts on which the actions of a service depend."""
 
     name: str
     instances: int

@@ -17,10 +17,10 @@ _DURATION = re.compile(r"\d{1,6}(ms|s|m|h)")
 _TYPE = re.compile(r"([^-\s][^\x00-\x1f]{0,254})?")
 #: The body of a message. The limit is below the maximum length of an argument (execve(2), MAX_ARG_STRLEN).
 _BODY = re.compile(r"[^\x00]{0,30000}")
-_LETTER = re.compile(r"[a-f]")
+_CHOICE = re.compile(r"[a-f]")
 _ALLOWED = {
     _NUMBER: "a number", _DURATION: "a duration, such as 2s", _BODY: "up to 30,000 characters",
-    _LETTER: "a letter from a to f",
+    _CHOICE: "a letter from a to f",
 }  # fmt: skip
 
 
@@ -72,8 +72,8 @@ ACTIONS: dict[str, Action] = {
     "apply": Action(lambda _: ["apply"]),
     "replace": Action(lambda fields: ["apply", "--replace", _value(fields, "target"), "--drain"]),
     "learn_start": Action(_exercise("start")),
-    "learn_predict": Action(lambda fields: [*_exercise("predict")(fields), _value(fields, "letter", _LETTER)]),
-    "learn_review": Action(lambda fields: [*_exercise("review")(fields), _value(fields, "letter", _LETTER)]),
+    "learn_predict": Action(lambda fields: [*_exercise("predict")(fields), _value(fields, "choice", _CHOICE)]),
+    "learn_review": Action(lambda fields: [*_exercise("review")(fields), _value(fields, "choice", _CHOICE)]),
     "learn_hint": Action(_exercise("hint")),
     "learn_solution": Action(_exercise("solution")),
     "learn_reset": Action(_exercise("reset")),

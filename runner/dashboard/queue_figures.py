@@ -91,7 +91,7 @@ class QueueFigures:
             return None
         shown, lower_since = self._dead_counts.get(name, (total, time))
         if total >= shown or name in self._consumers or time - lower_since >= READ_SECONDS:
-            # A number that is not lower than the shown number sets the time anew.
+            # A number that is not lower than the shown number restarts the measured time.
             shown, lower_since = total, time
         self._dead_counts[name] = (shown, lower_since)
         return shown

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import current_app
 
 from runner.dashboard.collector import Collector
+from runner.dashboard.dead_letter_cache import DeadLetterCache
 from runner.dashboard.file_check import FileCheck
 from runner.dashboard.lesson_watch import LessonWatch
-from runner.dashboard.letter_cache import LetterCache
 from runner.dashboard.page_job import PageJob, PageJobs
 from runner.dashboard.page_text import masked
 from runner.dashboard.plan_comparison import PlanComparison
@@ -55,13 +55,13 @@ class Dashboard:
         self.plan = PlanComparison(folder, lambda: self.collector.bump("plan"))
         self.lessons = LessonWatch(folder, self.jobs)
         self.logs = SlotLogs(folder)
-        self.letters = LetterCache(folder, self._letters_version, self.moves_letters)
+        self.dead_letters = DeadLetterCache(folder, self._dead_letters_version, self.moves_dead_letters)
 
-    def moves_letters(self) -> bool:
+    def moves_dead_letters(self) -> bool:
         """Return True while a command of this page replays or discards dead letters."""
         return any(job.arguments[0] == "dlq" for job in self.jobs.running())
 
-    def _letters_version(self) -> object:
+    def _dead_letters_version(self) -> object:
         return self.collector.current()["versions"].get("letters"), self.jobs.finished
 
     def shown(self, job: PageJob) -> dict[str, Any]:

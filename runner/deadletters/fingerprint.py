@@ -28,7 +28,7 @@ _TIMES = re.compile(r"\b(?:once|twice|[0-9]+ times)\b")
 _MARGIN = re.compile(r"^ *[|+] ")
 _START = "Traceback (most recent call last):"
 _FRAME = re.compile(r'^  File "(.+)", line ([0-9]+), in (.+)$')
-#: What happened to a message that no handler has failed, by the broker's reason for dead-lettering it.
+#: The cause of a dead letter without a handler error, by the broker's reason for dead-lettering the message.
 _UNHANDLED = {
     "delivery_limit": "workers stopped before they acknowledged the message",
     "expired": "no service handled the message in time",

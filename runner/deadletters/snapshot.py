@@ -25,7 +25,7 @@ MAX_BODIES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ReadLetter:
+class SnapshotDeadLetter:
     """A dead letter in a snapshot."""
 
     message: DeadLetter
@@ -38,7 +38,7 @@ class ReadLetter:
 class DeadLetterSnapshot:
     """The dead letters of a project at one time. An unread snapshot contains no messages."""
 
-    letters: tuple[ReadLetter, ...] = ()
+    dead_letters: tuple[SnapshotDeadLetter, ...] = ()
     #: The number of messages in each dead-letter queue that contains messages. A snapshot may contain fewer messages.
     counts: dict[str, int] = field(default_factory=dict)
     #: The reasons why messages may be missing.
@@ -54,16 +54,16 @@ class DeadLetterSnapshot:
     @property
     def is_cut(self) -> bool:
         """True if the queues contain more messages than the snapshot."""
-        return len(self.letters) < self.total
+        return len(self.dead_letters) < self.total
 
     @property
     def origins(self) -> list[str]:
         """The queues in which messages have failed."""
-        return sorted({one.origin or one.message.queue for one in self.letters})
+        return sorted({one.origin or one.message.queue for one in self.dead_letters})
 
-    def selected(self, selection: Selection, queue: str | None = None) -> Iterator[ReadLetter]:
+    def selected(self, selection: Selection, queue: str | None = None) -> Iterator[SnapshotDeadLetter]:
         """Yield the selected dead letters from ``queue``, the original queue or the dead-letter queue, or from all."""
-        for one in self.letters:
+        for one in self.dead_letters:
             if queue in (None, one.origin, one.message.queue) and selection.matches(one.message, one.origin):
                 yield one
 
@@ -88,14 +88,14 @@ def read_snapshot(folder: Path) -> DeadLetterSnapshot:
     management_url = known_management(project.config.broker.url, project.var / "broker")
     warnings: list[str] = []
     there = found_queues(project, objects, management_url, warnings.append)
-    letters: list[ReadLetter] = []
+    letters: list[SnapshotDeadLetter] = []
     room = MAX_BODIES
 
     def keep(message: DeadLetter, origin: str | None) -> None:
         nonlocal room
         room -= len(message.body)
         if room >= 0:
-            letters.append(ReadLetter(message, origin, cause_of(message, origin)))
+            letters.append(SnapshotDeadLetter(message, origin, cause_of(message, origin)))
 
     # A snapshot is taken again and again, and each read counts as a failed delivery.
     there.read(keep, limit=MOST_MESSAGES, omitted=there.limits)

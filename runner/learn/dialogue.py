@@ -13,7 +13,7 @@ import click
 
 from runner.learn.exercise import Question
 
-#: The letters of the choices.
+#: The lowercase letters of the choices.
 LETTERS = "abcdef"
 
 

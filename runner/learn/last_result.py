@@ -64,16 +64,16 @@ def read_result(folder: Path, exercise: str) -> LastResult | None:
     try:
         return _LAST_RESULT.validate_json(read_bounded(folder / RESULTS / f"{exercise}.json", _MAX_BYTES))
     except (OSError, ValidationError):
-        # Results of another version are checked again.
+        # The files are checked again, for example if another version wrote the result.
         return None
 
 
 @contextlib.contextmanager
 def hold_watch(folder: Path) -> Iterator[None]:
-    """Tell other processes that the watch mode checks the files in a learner's folder at each save."""
+    """Hold a lock that shows other processes that the watch mode checks each save in a learner's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / WATCHED).open("a") as file:
-        # Two watch modes in one folder both check.
+        # If two watch modes run in one folder, both check the files.
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -92,17 +92,17 @@ def next_(project: Path) -> None:
 
 @learn.command(short_help="Answer the question before the first check.")
 @click.argument("name", metavar="N")
-@click.argument("letter", metavar="LETTER")
+@click.argument("choice", metavar="CHOICE")
 @click.pass_obj
-def predict(project: Path, name: str, letter: str) -> None:
-    """Answer the question before the first check of exercise N. LETTER is the letter of a choice, such as b.
+def predict(project: Path, name: str, choice: str) -> None:
+    """Answer the question before the first check of exercise N. CHOICE is one of its choices, such as b.
 
     The prediction is kept, but not graded.
     """
     room = Classroom(project)
     exercise = room.exercise(name)
     question = exercise.file.predict
-    answer = _choice(question, letter)
+    answer = _answer(question, choice)
     with room.workspace.changed(exercise) as record:
         record.prediction = answer
     click.echo(f"{question.ask}\nyour prediction: {answer}")
@@ -110,10 +110,10 @@ def predict(project: Path, name: str, letter: str) -> None:
 
 @learn.command(short_help="Answer the question after the last task.")
 @click.argument("name", metavar="N")
-@click.argument("letter", metavar="LETTER")
+@click.argument("choice", metavar="CHOICE")
 @click.pass_obj
-def review(project: Path, name: str, letter: str) -> None:
-    """Answer the question after the last task of exercise N. LETTER is the letter of a choice, such as b."""
+def review(project: Path, name: str, choice: str) -> None:
+    """Answer the question after the last task of exercise N. CHOICE is one of its choices, such as b."""
     room = Classroom(project)
     exercise = room.exercise(name)
     if room.workspace.progress.of(exercise).passed_at is None:
@@ -121,17 +121,17 @@ def review(project: Path, name: str, letter: str) -> None:
             f"{exercise.name}: not done yet, so the question would reveal the answer; pass all tasks first"
         )
     question = exercise.file.review
-    answer = _choice(question, letter)
+    answer = _answer(question, choice)
     with room.workspace.changed(exercise) as record:
         record.review = answer
     click.echo(f"{question.ask}\n" + ("Right." if answer == question.answer else f"The answer is: {question.answer}."))
 
 
-def _choice(question: Question, letter: str) -> str:
+def _answer(question: Question, choice: str) -> str:
     choices = dict(zip(LETTERS, question.choices, strict=False))
-    if letter.lower() not in choices:
-        raise click.BadParameter(f"not a choice, {letter!r}; allowed: {', '.join(choices)}", param_hint="LETTER")
-    return choices[letter.lower()]
+    if choice.lower() not in choices:
+        raise click.BadParameter(f"not a choice, {choice!r}; allowed: {', '.join(choices)}", param_hint="CHOICE")
+    return choices[choice.lower()]
 
 
 @learn.command(short_help="Show the next hint.")

@@ -29,7 +29,7 @@ def handle(message: Message):
 RAISED = '  File "/srv/shop/plugins/jobs.py", line 64, in charge\n    raise GatewayTimeout()\nGatewayTimeout: timed out'
 
 
-class Desk:
+class System:
     """A running service for jobs with a dashboard, and a browser's page of it."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
@@ -62,11 +62,11 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def system(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Run the system for all tests of this module. Each test leaves no dead letter."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
-    project = Project(tmp_path_factory.mktemp("desk") / "project")
-    one = Desk(project, vhost)
+    project = Project(tmp_path_factory.mktemp("system") / "project")
+    one = System(project, vhost)
     yield one
     code = one.runner.process.poll() or one.runner.stop()
     project.close()
@@ -75,10 +75,10 @@ def desk(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 
 
 @pytest.fixture(autouse=True)
-def empty(desk: Desk) -> Iterator[None]:
+def empty(system: System) -> Iterator[None]:
     yield
-    left = held(desk.vhost.url, "jobs.dlq")
-    desk.project.call("dlq", "discard", "--all", "--yes", url=desk.vhost.url)
+    left = held(system.vhost.url, "jobs.dlq")
+    system.project.call("dlq", "discard", "--all", "--yes", url=system.vhost.url)
     assert left == [0]
 
 
@@ -86,8 +86,8 @@ def group(page: Page, words: str) -> Locator:
     return page.get_by_role("link", name=re.compile(re.escape(words)))
 
 
-def test_a_poison_message_appears_and_its_edited_copy_is_handled(desk: Desk, page: Page) -> None:
-    desk.open(page)
+def test_a_poison_message_appears_and_its_edited_copy_is_handled(system: System, page: Page) -> None:
+    system.open(page)
     expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()
     assert [*find_violations(page), *find_unreadable(page)] == []
     page.get_by_role("button", name="Publish a poison message").click()
@@ -103,18 +103,18 @@ def test_a_poison_message_appears_and_its_edited_copy_is_handled(desk: Desk, pag
     page.get_by_role("button", name="Edit a copy").click()
     body = page.get_by_label("New body")
     expect(body).to_have_value(re.compile("not JSON"))
-    body.fill('{"mended": true}')
+    body.fill('{"fixed": true}')
     page.get_by_role("button", name="Replay the copy").click()
-    desk.runner.wait_for("['mended']")
+    system.runner.wait_for("['fixed']")
     expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()
     expect(page.get_by_label("Output of the command").last).to_contain_text("1 message replayed")
-    (original,) = desk.files("replaced")
+    (original,) = system.files("replaced")
     assert "not JSON" in json.loads(original)["body"]
 
 
-def test_a_group_is_replayed_with_a_rate_and_the_replay_can_be_paused(desk: Desk, page: Page) -> None:
-    desk.dead_letter(*(f"r{number}" for number in range(12)))
-    desk.open(page)
+def test_a_group_is_replayed_with_a_rate_and_the_replay_can_be_paused(system: System, page: Page) -> None:
+    system.dead_letter(*(f"r{number}" for number in range(12)))
+    system.open(page)
     page.get_by_role("link", name=re.compile("GatewayTimeout")).click()
     page.get_by_label("Rate messages/s").fill("3")
     page.keyboard.press("Tab")
@@ -128,23 +128,23 @@ def test_a_group_is_replayed_with_a_rate_and_the_replay_can_be_paused(desk: Desk
     replay.get_by_role("button", name="Pause").click()
     expect(replay).to_contain_text("Paused after")
     expect(replay).to_contain_text("interrupted: ")
-    left = held(desk.vhost.url, "jobs.dlq")[0]
+    left = held(system.vhost.url, "jobs.dlq")[0]
     assert 0 < left < 12
     replay.get_by_label("Rate").fill("")
     replay.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()
     expect(replay).to_contain_text(f"{left} messages replayed" if left > 1 else "1 message replayed")
     for number in range(12):
-        desk.runner.wait_for(f"handled r{number}:")
+        system.runner.wait_for(f"handled r{number}:")
 
 
-def test_selected_messages_are_discarded_after_a_question(desk: Desk, page: Page) -> None:
-    desk.dead_letter("d1", "d2", "d3")
-    desk.open(page)
+def test_selected_messages_are_discarded_after_a_question(system: System, page: Page) -> None:
+    system.dead_letter("d1", "d2", "d3")
+    system.open(page)
     page.get_by_role("link", name=re.compile("GatewayTimeout")).click()
     for id in ("d1", "d3"):
         page.get_by_label(f"Select {id}").check()
-    desk.dead_letter("d4")  # the page is rendered again, and the selection remains
+    system.dead_letter("d4")  # the page is rendered again, and the selection remains
     expect(page.get_by_label("Select d4")).to_be_visible()
     expect(page.get_by_label("Select d1")).to_be_checked()
     expect(page.get_by_text("2 selected")).to_be_visible()
@@ -152,31 +152,31 @@ def test_selected_messages_are_discarded_after_a_question(desk: Desk, page: Page
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("dlq discard --id d1 --id d3")
     dialog.get_by_role("button", name="Cancel").click()
-    assert held(desk.vhost.url, "jobs.dlq") == [4]
+    assert held(system.vhost.url, "jobs.dlq") == [4]
     page.locator(".letters-more").get_by_role("button", name="Discard").click()
     dialog.get_by_role("button", name="Discard").click()
     expect(page.get_by_label("Output of the command").last).to_contain_text("2 messages discarded, and written to /")
-    (discarded,) = desk.files("discarded")
+    (discarded,) = system.files("discarded")
     assert [json.loads(line)["id"] for line in discarded.splitlines()] == ["d1", "d3"]
     expect(page.get_by_label("Select d1")).to_have_count(0)
     page.get_by_role("link", name="d4", exact=True).click()
     page.get_by_role("button", name="Replay this").click()
-    desk.runner.wait_for("handled d4:")
+    system.runner.wait_for("handled d4:")
     page.get_by_role("button", name="Replay all").click()
     dialog.get_by_role("button", name="Replay").click()
-    desk.runner.wait_for("handled d2:")
+    system.runner.wait_for("handled d2:")
     expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1920)])
 def test_the_page_is_readable_and_a_script_in_a_message_does_not_run(
-    desk: Desk, open_page: Callable[..., Page], screenshot: Callable[..., Any], scheme: str, width: int
+    system: System, open_page: Callable[..., Page], screenshot: Callable[..., Any], scheme: str, width: int
 ) -> None:
     page = open_page(color_scheme=scheme, viewport={"width": width, "height": 1080 if width > 1280 else 800})
-    desk.dead_letter(*(f"{uuid.uuid4()}" for _ in range(14)))
+    system.dead_letter(*(f"{uuid.uuid4()}" for _ in range(14)))
     hostile = {"x-last-error": SCRIPT, "x-traceback": SCRIPT, "x-exception": SCRIPT, "other": SCRIPT, "x-replays": 3}
-    desk.dead_letter(SCRIPT, body=json.dumps({"a": SCRIPT}).encode(), headers=hostile)
-    desk.open(page)
+    system.dead_letter(SCRIPT, body=json.dumps({"a": SCRIPT}).encode(), headers=hostile)
+    system.open(page)
     page.get_by_role("link", name=re.compile("hacked")).click()
     for view in ("Headers", "Body", "Traceback"):
         page.get_by_role("link", name=view, exact=True).click()
@@ -186,15 +186,15 @@ def test_the_page_is_readable_and_a_script_in_a_message_does_not_run(
     expect(page.locator("[data-select]")).to_have_count(12)
     assert [*find_violations(page), *find_unreadable(page)] == []
     screenshot(page, f"dead-letters-{scheme}-{width}")
-    code, output = desk.project.call("dlq", "discard", "--all", "--yes", url=desk.vhost.url)
+    code, output = system.project.call("dlq", "discard", "--all", "--yes", url=system.vhost.url)
     assert code == 0, output
     expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()
 
 
-def test_the_filter_is_in_the_url(desk: Desk, page: Page) -> None:
-    desk.dead_letter("f1")
-    desk.dead_letter("f2", headers={"x-last-error": "ValueError: no currency", "x-exception": "ValueError"})
-    desk.open(page, "?text=currency")
+def test_the_filter_is_in_the_url(system: System, page: Page) -> None:
+    system.dead_letter("f1")
+    system.dead_letter("f2", headers={"x-last-error": "ValueError: no currency", "x-exception": "ValueError"})
+    system.open(page, "?text=currency")
     expect(group(page, "no currency")).to_be_visible()
     expect(group(page, "GatewayTimeout")).to_have_count(0)
     page.get_by_label("Search").fill("timed out")
@@ -204,5 +204,7 @@ def test_the_filter_is_in_the_url(desk: Desk, page: Page) -> None:
     expect(page.get_by_text("2 messages do not match the filter")).to_be_visible()
     page.get_by_role("link", name="Show all dead letters").click()
     expect(group(page, "no currency")).to_be_visible()
-    wait_until(lambda: desk.project.call("dlq", "replay", "--all", url=desk.vhost.url)[0] == 0, 20, "both are replayed")
+    wait_until(
+        lambda: system.project.call("dlq", "replay", "--all", url=system.vhost.url)[0] == 0, 20, "both are replayed"
+    )
     expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()

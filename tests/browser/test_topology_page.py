@@ -21,7 +21,7 @@ from tests.web import Web
 
 
 class Site:
-    """The dashboard over a folder whose files are running, although the supervisor and the broker are away."""
+    """The dashboard over a folder whose files are running, although the supervisor and the broker are unreachable."""
 
     def __init__(self, folder: Path, address: str) -> None:
         self.folder, self.address = folder, address

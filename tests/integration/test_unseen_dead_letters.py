@@ -137,7 +137,7 @@ def test_a_snapshot_contains_the_first_messages_of_each_queue_and_removes_none(
     publish(shop.vhost.url, "pay.dlq", [failed(f"a{number}") for number in range(5)])
     publish(shop.vhost.url, "lost", [failed("c1", queue="mail", error="no server")])
     found = snapshot.read_snapshot(shop.folder)
-    assert ([one.message.id for one in found.letters], found.total) == (["a0", "a1", "a2", "c1"], 6)
+    assert ([one.message.id for one in found.dead_letters], found.total) == (["a0", "a1", "a2", "c1"], 6)
     assert found.origins == ["mail", "pay"]
     assert [one.message.id for one in found.selected(Selection(match="A1"))] == ["a1"]
     assert [one.count for one in found.grouped(Selection(), "pay").groups()] == [3]
@@ -145,7 +145,7 @@ def test_a_snapshot_contains_the_first_messages_of_each_queue_and_removes_none(
     wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [5, 1], 10, "all messages are requeued")
     assert take_all(shop.vhost.url, "pay.dlq") == ["a0", "a1", "a2", "a3", "a4"]
     monkeypatch.setattr(snapshot, "MAX_BODIES", 0)
-    assert snapshot.read_snapshot(shop.folder).letters == ()
+    assert snapshot.read_snapshot(shop.folder).dead_letters == ()
 
 
 def test_a_snapshot_reads_no_queue_that_drops_messages_after_some_reads(tmp_path: Path, vhost: Vhost) -> None:
@@ -157,6 +157,6 @@ def test_a_snapshot_reads_no_queue_that_drops_messages_after_some_reads(tmp_path
     for _ in range(4):
         found = snapshot.read_snapshot(shop.folder)
         wait_until(lambda: held(vhost.url, "pay.dlq") == [1], 10, "the message is in its queue")
-    assert (found.letters, found.counts) == ((), {"pay.dlq": 1})
+    assert (found.dead_letters, found.counts) == ((), {"pay.dlq": 1})
     assert "delivery limit of 1, so its messages are not shown" in " ".join(found.warnings)
     assert take_all(vhost.url, "pay.dlq") == ["a1"]

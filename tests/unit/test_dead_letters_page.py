@@ -15,13 +15,13 @@ import pytest
 from flask.testing import FlaskClient
 
 from runner.dashboard.collector import Collector
+from runner.dashboard.dead_letter_cache import DeadLetterCache
 from runner.dashboard.dead_letters_page import when
-from runner.dashboard.letter_cache import LetterCache
 from runner.dashboard.web_app import create_app
 from runner.dashboard.web_server import Dashboard, DashboardSettings
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.fingerprint import cause_of
-from runner.deadletters.snapshot import DeadLetterSnapshot, ReadLetter
+from runner.deadletters.snapshot import DeadLetterSnapshot, SnapshotDeadLetter
 from runner.errors import BrokerUnreachable
 from runner.http.flask_views import answer_problems
 
@@ -29,7 +29,9 @@ SCRIPT = "</pre><script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 BODY = b'{"customer_email": "alice@example.com", "amount": 1.10, "big": 12345678901234567890.00}'
 
 
-def letter(id: str = "a1", queue: str = "pay", body: bytes = BODY, order: str = "o1", **headers: Any) -> ReadLetter:
+def dead_letter(
+    id: str = "a1", queue: str = "pay", body: bytes = BODY, order: str = "o1", **headers: Any
+) -> SnapshotDeadLetter:
     known = {
         "x-exception": "Retry", "x-last-error": "gateway timed out", "x-failed-at": time.time() - 60, "x-attempt": 4,
         "x-traceback": '  File "/srv/plugins/payment.py", line 64, in charge\n    x\nRetry: alice@example.com',
@@ -37,7 +39,7 @@ def letter(id: str = "a1", queue: str = "pay", body: bytes = BODY, order: str = 
     properties = {"message_id": id, "correlation_id": order, "type": "order.created"}
     headers = {**known, **{name.replace("_", "-"): value for name, value in headers.items()}}
     message = DeadLetter(f"{queue}.dlq", properties, headers, body)
-    return ReadLetter(message, queue, cause_of(message, queue))
+    return SnapshotDeadLetter(message, queue, cause_of(message, queue))
 
 
 class Page(HTMLParser):
@@ -68,7 +70,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """Provide a function that returns a client of a dashboard with the given dead letters."""
     monkeypatch.setattr(Collector, "_keep_running", lambda _: None)
 
-    def open_with(*letters: ReadLetter, problem: str = "", more: int = 0, **settings: Any) -> FlaskClient:
+    def open_with(*letters: SnapshotDeadLetter, problem: str = "", more: int = 0, **settings: Any) -> FlaskClient:
         def read(_: Path) -> DeadLetterSnapshot:
             if problem:
                 raise BrokerUnreachable(problem)
@@ -76,7 +78,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
             return DeadLetterSnapshot(letters, counts, ("a warning",), time.time())
 
         dashboard = Dashboard(tmp_path, DashboardSettings(**settings))
-        dashboard.letters = LetterCache(tmp_path, lambda: 1, lambda: False, read)
+        dashboard.dead_letters = DeadLetterCache(tmp_path, lambda: 1, lambda: False, read)
         app = create_app(dashboard)
         answer_problems(app, logging.getLogger("dashboard"))
         return app.test_client()
@@ -91,11 +93,11 @@ def page_of(client: FlaskClient, query: str = "") -> Page:
 
 
 def test_nothing_in_a_message_becomes_markup(opened: Opener) -> None:
-    hostile = letter(
+    hostile = dead_letter(
         SCRIPT, SCRIPT, SCRIPT.encode(), SCRIPT, x_last_error=SCRIPT, x_traceback=SCRIPT, x_service=SCRIPT, other=SCRIPT
     )
     client = opened(hostile)
-    own = [tag for tag, _ in page_of(opened(letter()), f"?group={letter().cause.fingerprint}").tags]
+    own = [tag for tag, _ in page_of(opened(dead_letter()), f"?group={dead_letter().cause.fingerprint}").tags]
     for view in ("traceback", "body", "headers", SCRIPT):
         page = page_of(client, f"?group={hostile.cause.fingerprint}&view={view}&text=&rate={SCRIPT}&message={SCRIPT}")
         assert [tag for tag, _ in page.tags if tag in ("script", "img")] == [tag for tag in own if tag == "script"]
@@ -105,8 +107,8 @@ def test_nothing_in_a_message_becomes_markup(opened: Opener) -> None:
 
 
 def test_a_group_is_opened_by_the_url_and_shows_its_latest_message(opened: Opener) -> None:
-    old, new = letter("a1", x_failed_at=time.time() - 90), letter("b2", x_replays=1)
-    client = opened(old, new, letter("c3", "mail"))
+    old, new = dead_letter("a1", x_failed_at=time.time() - 90), dead_letter("b2", x_replays=1)
+    client = opened(old, new, dead_letter("c3", "mail"))
     page = page_of(client, f"?group={old.cause.fingerprint}")
     assert page.values("data-select") == ["b2", "a1"]
     assert "plugins/payment.py:64 in charge" in page.text
@@ -123,7 +125,7 @@ def test_a_group_is_opened_by_the_url_and_shows_its_latest_message(opened: Opene
 
 
 def test_the_filter_is_in_the_url_and_in_the_command_lines(opened: Opener) -> None:
-    client = opened(letter("a1"), letter("b2", "mail", x_last_error="no server"), letter("a1", "stock"))
+    client = opened(dead_letter("a1"), dead_letter("b2", "mail", x_last_error="no server"), dead_letter("a1", "stock"))
     assert len(page_of(client).values("aria-expanded")) == 3
     page = page_of(client, "?queue=mail&text=NO+server%00")
     assert len(page.values("aria-expanded")) == 1
@@ -131,13 +133,13 @@ def test_the_filter_is_in_the_url_and_in_the_command_lines(opened: Opener) -> No
     assert any(str(one).endswith("dlq replay --queue mail --match 'NO server'") for one in page.values("data-command"))
     assert "No dead letter matches" in page_of(client, "?text=nothing").text
     # The same message failed in two queues, so its id is not sufficient.
-    page = page_of(client, f"?group={letter('a1').cause.fingerprint}")
+    page = page_of(client, f"?group={dead_letter('a1').cause.fingerprint}")
     assert any(str(one).endswith("dlq replay --id a1 --queue pay.dlq") for one in page.values("data-command"))
 
 
 def test_the_first_messages_of_a_large_group_are_shown(opened: Opener) -> None:
-    client = opened(*(letter(f"m{number:02}") for number in range(30)), more=70)
-    group = letter().cause.fingerprint
+    client = opened(*(dead_letter(f"m{number:02}") for number in range(30)), more=70)
+    group = dead_letter().cause.fingerprint
     page = page_of(client, f"?group={group}")
     assert len(page.values("data-select")) == 12
     assert "first 30 of 100 messages" in page.text
@@ -145,9 +147,9 @@ def test_the_first_messages_of_a_large_group_are_shown(opened: Opener) -> None:
 
 
 def test_e_mail_addresses_are_hidden_on_request(opened: Opener) -> None:
-    client = opened(letter(), mask_personal_data=True)
+    client = opened(dead_letter(), mask_personal_data=True)
     for view in ("traceback", "body", "headers"):
-        page = page_of(client, f"?group={letter().cause.fingerprint}&view={view}")
+        page = page_of(client, f"?group={dead_letter().cause.fingerprint}&view={view}")
         assert "alice@example.com" not in page.text
         assert "alice@example.com" not in str(page.tags)
     answer = client.get("/dead-letters/body?id=a1")
@@ -155,7 +157,7 @@ def test_e_mail_addresses_are_hidden_on_request(opened: Opener) -> None:
 
 
 def test_a_body_is_edited_without_a_change_of_its_numbers(opened: Opener) -> None:
-    client = opened(letter(), letter("raw", body=b"\xff"), letter("large", body=b" " * 1_000_001))
+    client = opened(dead_letter(), dead_letter("raw", body=b"\xff"), dead_letter("large", body=b" " * 1_000_001))
     answer = client.get("/dead-letters/body?id=a1&queue=pay.dlq")
     assert answer.mimetype == "text/plain"
     assert '"amount": 1.10,\n' in answer.text
@@ -168,7 +170,9 @@ def test_a_body_is_edited_without_a_change_of_its_numbers(opened: Opener) -> Non
 
 
 def test_messages_that_failed_again_after_a_replay_are_counted(opened: Opener) -> None:
-    client = opened(letter("a1", x_replays=1, x_replayed_at=2000), letter("b2", x_replays=1, x_replayed_at=1000))
+    client = opened(
+        dead_letter("a1", x_replays=1, x_replayed_at=2000), dead_letter("b2", x_replays=1, x_replayed_at=1000)
+    )
     assert client.get("/dead-letters/again?since=2000").json == {"count": 1}
     assert client.get("/dead-letters/again?since=x").json == {"count": 0}
 

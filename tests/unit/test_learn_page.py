@@ -51,7 +51,7 @@ class Jobs(PageJobs):
 
 @pytest.fixture
 def brokers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a watch wants of the classroom's broker, instead of a RabbitMQ."""
+    """The calls to the classroom's broker, which is not started."""
     found: list[str] = []
     monkeypatch.setattr(KeptBroker, "keep", lambda _: found.append("keep"))
     monkeypatch.setattr(KeptBroker, "stop", lambda _: found.append("stop"))
@@ -266,11 +266,11 @@ def test_the_tasks_appear_after_the_prediction_and_the_explanation_after_the_las
     assert "You answered: the card was charged. The answer is: RabbitMQ has the event." in text_of(client, page)
 
 
-@pytest.mark.parametrize("letter", ["e", "", "--help-me", "ab"])
-def test_a_letter_without_a_choice_is_refused(tmp_path: Path, letter: str) -> None:
-    code, output = call(tmp_path, "predict", "1", "--", letter)
+@pytest.mark.parametrize("choice", ["e", "", "--help-me", "ab"])
+def test_an_unknown_choice_is_refused(tmp_path: Path, choice: str) -> None:
+    code, output = call(tmp_path, "predict", "1", "--", choice)
     assert code == 2
-    assert f"not a choice, {letter!r}; allowed: a, b, c, d" in output
+    assert f"not a choice, {choice!r}; allowed: a, b, c, d" in output
 
 
 def test_the_slides_lead_from_the_question_over_the_tasks_to_the_next_exercise(

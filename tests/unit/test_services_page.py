@@ -85,7 +85,7 @@ def test_tracebacks_of_two_slots_are_marked_apart_and_long_lines_are_cut() -> No
     assert rows[-1][3] == f"{'x' * MAX_CHARACTERS}… and 1,000 more characters"
 
 
-def test_a_log_without_a_supervisor_tells_the_reason(tmp_path: Path) -> None:
+def test_a_log_without_a_supervisor_shows_the_reason(tmp_path: Path) -> None:
     found = SlotLogs(tmp_path).of("payment")
     assert found["lines"] == []
     assert "no supervisor is running" in found["problem"]

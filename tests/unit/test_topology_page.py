@@ -34,7 +34,7 @@ NOWHERE = "amqp://guest:guest@127.0.0.1:1/"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose files are running, although its broker is away."""
+    """A project whose files are running, although its broker is unreachable."""
     monkeypatch.setenv("RABBITMQ_URL", NOWHERE)
     for name in ("topology.yaml", "config.yaml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -73,7 +73,7 @@ def edit(folder: Path, name: str, old: str, new: str) -> None:
     (folder / name).write_text(text.replace(old, new, 1))
 
 
-def test_the_page_works_while_the_supervisor_and_the_broker_are_away(client: FlaskClient, dashboard: Dashboard) -> None:
+def test_the_page_works_without_a_supervisor_or_a_broker(client: FlaskClient, dashboard: Dashboard) -> None:
     text = text_of(client, "/topology")
     assert "3 exchanges, 5 queues and 17 more for retries and dead letters" in text
     assert "Nothing changed since the last reload" in text

@@ -18,7 +18,7 @@ MAX_AGE = 30.0
 
 
 @dataclass(frozen=True)
-class CachedLetters:
+class CachedDeadLetters:
     """A snapshot for one request."""
 
     snapshot: DeadLetterSnapshot
@@ -28,7 +28,7 @@ class CachedLetters:
     is_outdated: bool
 
 
-class LetterCache:
+class DeadLetterCache:
     """A snapshot that is read again if ``version`` returns another value, but not while ``is_busy`` returns True.
 
     Any thread may call the methods.
@@ -48,11 +48,11 @@ class LetterCache:
         self._read_version: object = None
         self._read_at = float("-inf")
 
-    def get(self) -> CachedLetters:
+    def get(self) -> CachedDeadLetters:
         """Return the latest snapshot, after reading the dead letters again if necessary."""
         with self._lock:
             is_outdated = self._refresh()
-            return CachedLetters(self._snapshot, self._problem, is_outdated)
+            return CachedDeadLetters(self._snapshot, self._problem, is_outdated)
 
     def _refresh(self) -> bool:
         """Read the dead letters again if necessary. Return True if it is necessary, but too early."""

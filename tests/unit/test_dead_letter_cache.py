@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.dashboard import letter_cache
-from runner.dashboard.letter_cache import LetterCache
+from runner.dashboard import dead_letter_cache
+from runner.dashboard.dead_letter_cache import DeadLetterCache
 from runner.deadletters.snapshot import DeadLetterSnapshot
 from runner.errors import BrokerUnreachable
 
@@ -17,13 +17,13 @@ class Source:
     """The state on which a cache depends, and the number of its reads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.version, self.is_busy, self.is_away, self.reads, self.now = 1, False, False, 0, 100.0
-        self.cache = LetterCache(Path(), lambda: self.version, lambda: self.is_busy, self.read)
-        monkeypatch.setattr(letter_cache.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
+        self.version, self.is_busy, self.is_unreachable, self.reads, self.now = 1, False, False, 0, 100.0
+        self.cache = DeadLetterCache(Path(), lambda: self.version, lambda: self.is_busy, self.read)
+        monkeypatch.setattr(dead_letter_cache.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
 
     def read(self, _: Path) -> DeadLetterSnapshot:
         self.reads += 1
-        if self.is_away:
+        if self.is_unreachable:
             raise BrokerUnreachable("no broker answers")
         return DeadLetterSnapshot(counts={"pay.dlq": self.reads}, taken_at=time.time())
 
@@ -67,10 +67,10 @@ def test_the_queues_are_not_read_while_a_command_moves_messages(source: Source) 
     assert source.total() == (2, False)
 
 
-def test_the_last_snapshot_remains_while_the_broker_is_away(source: Source) -> None:
+def test_the_last_snapshot_remains_while_the_broker_is_unreachable(source: Source) -> None:
     assert source.total() == (1, False)
-    source.is_away, source.now, source.version = True, source.now + 5, 2
+    source.is_unreachable, source.now, source.version = True, source.now + 5, 2
     found = source.cache.get()
     assert (found.snapshot.total, found.problem) == (1, "no broker answers")
-    source.is_away, source.now = False, source.now + 31
+    source.is_unreachable, source.now = False, source.now + 31
     assert source.cache.get().problem is None

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.deadletters.dead_letter import DeadLetter, text_of
 from runner.deadletters.message_text import body_lines, facts_of, header_lines, one_line
-from runner.deadletters.snapshot import ReadLetter
+from runner.deadletters.snapshot import SnapshotDeadLetter
 from runner.escape import escaped
 from runner.headers import TRACEBACK
 
@@ -24,7 +24,7 @@ _MAIN_FACTS = frozenset(
 )  # fmt: skip
 
 
-def letter_facts(one: ReadLetter | None) -> dict[str, list[tuple[str, str]]]:
+def dead_letter_facts(one: SnapshotDeadLetter | None) -> dict[str, list[tuple[str, str]]]:
     """Return the facts about a message: those that are always visible, and the others."""
     found: dict[str, list[tuple[str, str]]] = {"main": [], "other": []}
     for label, value in facts_of(one.message, one.origin) if one is not None else ():
@@ -34,7 +34,9 @@ def letter_facts(one: ReadLetter | None) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def letter_views(one: ReadLetter | None, chosen: str, facts: dict[str, list[tuple[str, str]]]) -> dict[str, Any]:
+def dead_letter_views(
+    one: SnapshotDeadLetter | None, chosen: str, facts: dict[str, list[tuple[str, str]]]
+) -> dict[str, Any]:
     """Return the parts of a message that exist, with the lines of the chosen part."""
     if one is None:
         return {}
@@ -54,7 +56,7 @@ def letter_views(one: ReadLetter | None, chosen: str, facts: dict[str, list[tupl
     return {"names": names, "chosen": name, "lines": shown, "is_cut": len(shown) < len(lines), "marked": marked}
 
 
-def _lines_of_frame(lines: Sequence[str], one: ReadLetter) -> range:
+def _lines_of_frame(lines: Sequence[str], one: SnapshotDeadLetter) -> range:
     """Return the numbers of the lines about the frame that is part of the fingerprint."""
     frame = one.cause.frame
     end = "" if frame is None else f", line {frame.line}, in {frame.function}"

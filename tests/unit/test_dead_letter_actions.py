@@ -11,7 +11,7 @@ import click
 import pytest
 
 from runner.cli.main import main
-from runner.dashboard import letter_actions
+from runner.dashboard import dead_letter_actions
 from runner.dashboard.page_action import ACTIONS, InvalidField, command_line, preview_line
 
 
@@ -69,7 +69,7 @@ def test_an_edited_copy_is_written_to_a_file_that_only_its_owner_can_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     dashboard: Any = SimpleNamespace(folder=tmp_path)
-    monkeypatch.setattr(letter_actions, "current_dashboard", lambda: dashboard)
+    monkeypatch.setattr(dead_letter_actions, "current_dashboard", lambda: dashboard)
     *words, name = command_line("replay-copy", {"ids": "a1", "queue": "pay.dlq", "body": '{"n": 1}\n'})
     assert words == ["dlq", "replay", "--id", "a1", "--queue", "pay.dlq", "--body"]
     assert (tmp_path / name).read_bytes() == b'{"n": 1}\n'
@@ -83,7 +83,7 @@ def test_an_edited_copy_is_written_to_a_file_that_only_its_owner_can_read(
 def test_the_line_that_is_shown_while_a_copy_is_edited_writes_no_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(letter_actions, "current_dashboard", lambda: SimpleNamespace(folder=tmp_path))
+    monkeypatch.setattr(dead_letter_actions, "current_dashboard", lambda: SimpleNamespace(folder=tmp_path))
     found = preview_line("replay-copy", {"ids": "a1", "body": "{}"})
     assert found == ["dlq", "replay", "--id", "a1", "--body", "FILE"]
     assert list(tmp_path.iterdir()) == []

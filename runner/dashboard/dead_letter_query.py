@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from flask import request
 
-from runner.dashboard.letter_actions import is_rate
+from runner.dashboard.dead_letter_actions import is_rate
 from runner.deadletters.grouping import DeadLetterGroup
 from runner.deadletters.selection import Selection
 
@@ -19,7 +19,7 @@ _CONTROL, MAX_TEXT = re.compile(r"[\x00-\x1f\x7f]"), 200
 
 
 @dataclass(frozen=True)
-class LetterQuery:
+class DeadLetterQuery:
     """The state of the page in its URL."""
 
     queue: str
@@ -32,7 +32,7 @@ class LetterQuery:
     include_replayed: bool
 
     @classmethod
-    def of_request(cls) -> LetterQuery:
+    def of_request(cls) -> DeadLetterQuery:
         """Return the state in the URL of the current request. Invalid values are ignored."""
         given = request.args
         shown = given.get("shown", "")
@@ -73,7 +73,7 @@ def _clean(text: str) -> str:
     return _CONTROL.sub(" ", text).strip()[:MAX_TEXT]
 
 
-def scope_of(query: LetterQuery, group: DeadLetterGroup | None = None) -> dict[str, str]:
+def scope_of(query: DeadLetterQuery, group: DeadLetterGroup | None = None) -> dict[str, str]:
     """Return the fields that select the messages of a group, or all messages that the filter shows."""
     if group is not None:
         fields = {"fingerprint": group.cause.fingerprint, "queue": query.queue, "match": query.text}
