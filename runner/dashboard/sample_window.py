@@ -11,7 +11,7 @@ _Sample = TypeVar("_Sample")
 
 
 class SampleWindow(Generic[_Sample]):
-    """The samples of the last ``WINDOW`` seconds. After a longer time without a sample, the window begins anew."""
+    """The samples of the last ``WINDOW`` seconds. After a longer time without a sample, a new window begins."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, _Sample]] = deque()

@@ -12,7 +12,7 @@ def test_a_window_begins_with_the_last_sample_before_it() -> None:
     assert found == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (5, 1), (5, 2), (5, 3), (5, 4)]
 
 
-def test_a_window_begins_anew_after_a_time_without_samples() -> None:
+def test_a_new_window_begins_after_a_time_without_samples() -> None:
     window: SampleWindow[int] = SampleWindow()
     window.add(100, 1)
     assert window.add(101 + WINDOW, 2) == (0, 2)
