@@ -28,7 +28,7 @@ from runner.supervisor.control.client import watch
 
 #: Seconds between two frames of a supervisor that answers.
 INTERVAL = 1.0
-#: Seconds between two looks at the files, so that pages show an edit within a second.
+#: Seconds between two checks for changed files, so that pages show an edit within a second.
 FILE_INTERVAL = 0.25
 #: Seconds for which the collector continues after the last request of a page that polls.
 POLLING_SECONDS = 5.0
@@ -56,7 +56,7 @@ class Collector:
         self._entries = 0
         self._last_entry = (0, 0)
         self._moves, self._counter = StepMoves(), QueueCounter()
-        self._versions = {"orders": 0, "services": 0, "letters": 0, "files": 0, "broker": 0, "plan": 0}
+        self._versions = {"orders": 0, "services": 0, "dead_letters": 0, "files": 0, "broker": 0, "plan": 0}
         self.watched = WatchedFiles(folder)
         #: The files of the figures and of the routes.
         self._derived: RunningFiles | None = None
@@ -224,7 +224,7 @@ class Collector:
             return [queue.get("dead") for queue in one["queues"].values()]
 
         self._versions["orders"] += has_steps
-        self._versions["letters"] += dead(before) != dead(frame)
+        self._versions["dead_letters"] += dead(before) != dead(frame)
         self._versions["services"] += has_new_rates or steady_part(before) != steady_part(frame)
 
     def bump(self, topic: str) -> None:

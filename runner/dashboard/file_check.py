@@ -35,7 +35,7 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class CheckedFiles:
-    """The files as they are on the disk, with everything that is wrong in them."""
+    """The files as they are on the disk, with all their errors and findings."""
 
     #: The value of ``stamp_of`` for these files.
     stamp: tuple[object, ...]

@@ -100,7 +100,7 @@ def shared(sections: Sequence[ScreenSection], room: int | None) -> list[int]:
     given = [0] * len(sections)
     for place, one in enumerate(sections):
         heading = int(any(one.head))
-        # A heading above a line that only counts rows would be of no use.
+        # A heading above a line that only counts rows would be useless.
         if wanted[place] and room >= heading + min(wanted[place], 1 + heading):
             given[place] = min(wanted[place], one.least, room - heading)
             room -= heading + given[place]

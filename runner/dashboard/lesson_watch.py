@@ -23,7 +23,7 @@ from runner.learn.workspace import FOLDER, PROGRESS, Record, Workspace
 
 #: Seconds without a request after which no page is open any more, and the classroom's broker is stopped.
 IDLE_SECONDS = 60.0
-#: Seconds between two looks at a broker that another command has started.
+#: Seconds between two checks of a broker that another command has started.
 BROKER_INTERVAL = 2.0
 #: Exit codes of a check that has stored its result: passed and failed.
 _CHECKED = (0, 1)
@@ -120,7 +120,7 @@ class LessonWatch:
         now = fingerprint_of(folder)
         with self._lock:
             seen = self._seen.setdefault(exercise.name, _Seen())
-            # Two looks with the same result show that no file is half-written.
+            # Two reads with the same result show that no file is half-written.
             is_saved = now == seen.fingerprint and now != seen.started_for
             seen.fingerprint = now
         if is_saved and state.is_outdated and not state.is_checking:

@@ -32,7 +32,7 @@ def delta(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def broker_state(frame: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return a value that changes when the broker comes or goes, or when a queue appears or disappears."""
+    """Return a value that changes when the broker or a queue becomes available or unavailable."""
     missing = [name for name, one in frame["queues"].items() if one.get("missing")]
     return frame.get("broker_problem"), missing
 

@@ -89,13 +89,13 @@ def _command(*, is_repeated: bool) -> ResponseReturnValue:
 
 @BLUEPRINT.get("/actions/post_order")
 def show_post() -> ResponseReturnValue:
-    """Return the command line that posts one order, or what is wrong with a field."""
+    """Return the command line that posts one order, or the error in a field."""
     return _command(is_repeated=False)
 
 
 @BLUEPRINT.get("/actions/post_orders")
 def show_posts() -> ResponseReturnValue:
-    """Return the command line that posts many orders, or what is wrong with a field."""
+    """Return the command line that posts many orders, or the error in a field."""
     return _command(is_repeated=True)
 
 

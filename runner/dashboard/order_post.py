@@ -114,7 +114,7 @@ class PostJob(PageJob):
         self._stopped.set()
 
     def kill(self) -> None:
-        """Post no further order. An order that is already on its way cannot be taken back."""
+        """Post no further order. An order that was already sent cannot be withdrawn."""
         self._stopped.set()
 
     def as_json(self) -> dict[str, Any]:

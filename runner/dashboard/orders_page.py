@@ -64,7 +64,7 @@ def show_orders() -> ResponseReturnValue:
         if not found.orders and found.older is None and not _reader().has_events:
             raise HistoryOff(OFF)
     except NothingRecorded:
-        pass  # the page invites to post the first order
+        pass  # the page contains a form for the first order
     except RunnerError as error:
         return _without_history(error)
     return render_template(
@@ -156,7 +156,7 @@ def _is_id(text: str) -> bool:
 
 
 def _without_history(error: RunnerError) -> ResponseReturnValue:
-    """Return a page that says why there is no list: audit is off, or the files or the database have a problem."""
+    """Return a page with the reason why there is no list: audit is off, or the files or the database have a problem."""
     if isinstance(error, HistoryOff):
         return render_template("orders_off.html", snippets=_snippets())
     return render_template("orders_problem.html", problem=str(error)), 503

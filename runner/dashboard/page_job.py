@@ -61,7 +61,7 @@ class PageJob(ABC):
         return not self._finished.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Wait at most ``seconds`` for the end of the work."""
+        """Wait at most ``seconds`` until the work has ended."""
         self._finished.wait(seconds)
 
     def as_json(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class ProgramJob(PageJob):
     def _read(self, output: IO[str]) -> None:
         with output as stream:
             for line in stream:
-                # A progress line ends with a carriage return, and only its last state is interesting.
+                # A progress line ends with a carriage return, and only its last state is shown.
                 self._lines.append(cut_line(line.rstrip("\n").rpartition("\r")[2]))
         self._process.wait()
         self._finished.set()

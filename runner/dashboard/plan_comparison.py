@@ -1,4 +1,4 @@
-"""The comparison of the files with the broker, for the page. It runs only when it is asked for or after a change."""
+"""The comparison of the files with the broker, for the page. The comparison runs only on request or after a change."""
 
 from __future__ import annotations
 
@@ -111,6 +111,6 @@ def _compared(folder: Path) -> PlanResult:
 
 
 def _without_start(project: Project) -> Project:
-    """Return the project with a broker that is only looked for, because a page that is read must start nothing."""
+    """Return the project with ``autostart`` off, because showing a page must not start a broker."""
     broker = project.config.broker.model_copy(update={"autostart": False})
     return replace(project, config=project.config.model_copy(update={"broker": broker}))

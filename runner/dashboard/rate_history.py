@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-#: The number of intervals, and the seconds of each. All together are ten minutes.
+#: The number of intervals, and the seconds of each. Together, they cover ten minutes.
 INTERVALS, SECONDS = 60, 10
 #: The rate in messages per second that a chart shows at its full height, unless a rate is higher.
 LEAST_TOP = 1.0

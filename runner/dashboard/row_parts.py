@@ -11,7 +11,7 @@ from runner.topology.picture.text_width import width_of
 
 #: The heights of a row with one track, of a further track, of an attempt, and of a wait before an attempt.
 ROW, TRACK, BAR, WAIT = 58.0, 30.0, 24.0, 16.0
-#: The least width of a bar, the radius of a mark, and the font size of labels.
+#: The minimum width of a bar, the radius of a mark, and the font size of labels.
 LEAST, RADIUS, SMALL = 3.0, 5.0, 11.0
 #: The size of an icon in a bar, and the space beside a text.
 ICON, SPACE = 12.0, 7.0

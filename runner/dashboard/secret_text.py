@@ -82,7 +82,7 @@ def _value(line: str, start: int) -> tuple[str, int, str]:
         is_closed = bool(match[1] or match[2])
         return _shown(match[0], is_closed=is_closed), start + match.end(), "" if is_closed else "text"
     if rest[0] == "{":
-        return "", start, ""  # the keys in the braces are looked at themselves
+        return "", start, ""  # the keys in the braces are checked one by one
     if match := _LIST.match(rest):
         return f"[{_HIDDEN}]", start + match.end(), "" if match[1] else "text"
     is_in_brackets = line[:start].count("{") > line[:start].count("}")

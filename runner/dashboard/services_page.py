@@ -19,7 +19,7 @@ from runner.supervisor.control.follow import RUNNER
 BLUEPRINT = Blueprint("services", __name__)
 #: The width and the height of the chart of a slot in pixels.
 CHART = (96, 24)
-#: The level of a slot that is not normal, by its state.
+#: The level of a slot with a problem, by its state.
 _LEVELS = {"FATAL": "bad", "BACKOFF": "warn", "WAITING": "warn", "STOPPED": "off"}
 
 
@@ -29,7 +29,7 @@ class SlotRow:
 
     key: str
     figures: Mapping[str, Any]
-    #: ``bad``, ``warn`` or ``off`` if the slot is not normal, or an empty text.
+    #: ``bad``, ``warn`` or ``off`` if the slot has a problem, or an empty text.
     level: str
     #: The last exit in one line, or an empty text if the last exit does not matter.
     last_exit: str
@@ -41,7 +41,7 @@ class SlotRow:
 
     @property
     def is_holder(self) -> bool:
-        """True for the process that commands mean by the name of the slot."""
+        """True for the process to which commands with the slot's name apply."""
         return bool(self.figures["role"] == "holder")
 
     @property

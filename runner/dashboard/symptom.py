@@ -1,4 +1,4 @@
-"""Everything in a running system that is not normal, each with its reason in one sentence and a link."""
+"""The problems of a running system, each with its reason in one sentence and a link."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST_READY = 10
 
 @dataclass(frozen=True)
 class Symptom:
-    """One sentence about something that is not normal. ``text`` follows ``subject`` in the sentence."""
+    """One sentence about a problem. ``text`` follows ``subject`` in the sentence."""
 
     #: ``bad``, ``warn`` or ``off``.
     level: str
@@ -36,7 +36,7 @@ def symptoms_of(frame: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def title_of(frame: Mapping[str, Any]) -> str:
-    """Return the title of the browser tab, which counts what is wrong."""
+    """Return the title of the browser tab, which counts the problems."""
     dead = sum(one.get("dead") or 0 for one in frame["queues"].values())
     states = [one["state"] for one in frame["slots"].values()]
     counts = [

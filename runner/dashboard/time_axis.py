@@ -13,7 +13,7 @@ from runner.history.swimlane import BarKind, Swimlane
 LEAST_FOLDED = 150
 #: The width of a folded wait and of the wait that still lasts, in pixels, and the part of the axis that folds may use.
 FOLD_WIDTH, FOLD_SHARE = 76.0, 0.5
-#: The least distance of two ticks, in pixels.
+#: The minimum distance of two ticks, in pixels.
 TICK_DISTANCE = 88.0
 
 
@@ -99,7 +99,7 @@ def _long_waits(swimlane: Swimlane) -> Iterator[tuple[int, int]]:
 
 def _parts(end: float, gaps: list[tuple[int, int]], left: float, right: float) -> list[AxisPart]:
     rest = end - sum(stop - start for start, stop in gaps)
-    # A part of each wait keeps the usual scale, so that the bars beside the fold are seen to go on.
+    # A part of each wait keeps the usual scale, so that the bars visibly continue beside the fold.
     margin = max(1.0, rest * 0.06)
     folds = [(start + margin, stop - margin, stop - start) for start, stop in gaps if stop - start > 4 * margin]
     width = min(FOLD_WIDTH, FOLD_SHARE * (right - left) / len(folds)) if folds else 0.0

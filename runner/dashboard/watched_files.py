@@ -28,7 +28,7 @@ class WatchedFiles:
             return self._running
 
     def is_changed(self) -> bool:
-        """Read the files again if one of them has changed, and return True in this case."""
+        """Read the files again if one of them has changed. Return True if so."""
         with self._lock:
             if not self._stamp or stamp_of(self._folder) == self._stamp:
                 return False

@@ -122,7 +122,7 @@ def _add_actions(app: Flask, dashboard: Dashboard) -> None:
 
     @app.get("/actions/<name>")
     def show_command(name: str) -> ResponseReturnValue:
-        """Return the command line of an action, or what is wrong with the fields that a person is still editing."""
+        """Return the command line of an action, or the error in a field that a person is still editing."""
         try:
             return {"command": invocation(*_arguments(name, preview_line))}
         except Problem as problem:

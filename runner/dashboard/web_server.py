@@ -62,7 +62,7 @@ class Dashboard:
         return any(job.arguments[0] == "dlq" for job in self.jobs.running())
 
     def _dead_letters_version(self) -> object:
-        return self.collector.current()["versions"].get("letters"), self.jobs.finished
+        return self.collector.current()["versions"].get("dead_letters"), self.jobs.finished
 
     def shown(self, job: PageJob) -> dict[str, Any]:
         """Return the state of a job for the page, without personal data if it must be masked."""

@@ -36,7 +36,7 @@ from runner.topology.plan import counted
 DEAD = ".dlq"
 #: Seconds to wait for a busy queue to report its number of messages.
 COUNT_TIMEOUT = 8.0
-#: Seconds to wait for other clients that are reading dead letters, and between two looks.
+#: Seconds to wait for other clients that are reading dead letters, and between two checks.
 READERS_TIMEOUT, READERS_INTERVAL = 1.0, 0.1
 
 

@@ -63,7 +63,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
     "--email",
     metavar="ADDRESS",
     callback=_address,
-    help="List only orders of the customer with this address. Upper and lower case are equal.",
+    help="List only orders of the customer with this address, ignoring case.",
 )
 @click.option(
     "--since",

@@ -62,7 +62,7 @@ class OrderFilter:
     """The conditions on orders in a list. None means any order."""
 
     status: str | None = None
-    #: The customer's address. Upper and lower case are equal.
+    #: The customer's address, ignoring case.
     email: str | None = None
     #: The first characters of the order id.
     prefix: str | None = None

@@ -35,7 +35,7 @@ def result_lines(result: ExerciseResult, *, width: int, colour: bool) -> Iterato
 def _details(task: TaskResult, width: int, colour: bool) -> Iterator[str]:
     if task.verdict is Verdict.ERROR:
         yield from _labelled("error", task.saw, width)
-        yield from _labelled("", "The check could not run. This is not about your files. Try again.", width)
+        yield from _labelled("", "The check could not run. Your files are not the cause. Try again.", width)
         return
     for label, text in (("did", task.did), ("expected", task.expected)):
         if text:

@@ -44,7 +44,7 @@ class StepRecorder:
         self.is_watched = self._memory.is_watched
 
     def delivered(self, message: Message) -> None:
-        """Record the begin of an attempt."""
+        """Record the start of an attempt."""
         queue = message.queue
         if queue == self._quiet_queue and message.type == ATTEMPT_TYPE:
             return

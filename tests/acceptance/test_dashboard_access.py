@@ -1,4 +1,4 @@
-"""The dashboard refuses what other web pages and other users must not do, and its streams delay no request."""
+"""The dashboard refuses forbidden requests of other web pages and other users, and its streams delay no request."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def guarded(vhost: Vhost, tmp_path: Path) -> Iterator[Site]:
     yield from _site(tmp_path / "guarded", vhost, {"token": TOKEN})
 
 
-def test_a_page_with_a_token_answers_only_to_those_who_know_it(guarded: Site) -> None:
+def test_a_page_with_a_token_answers_only_clients_that_send_it(guarded: Site) -> None:
     for path in ("/", "/live", "/stream", "/static/page.js"):
         assert guarded.ask(path)[0] == 401
         assert guarded.ask(f"{path}?token=wrong")[0] == 401

@@ -48,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def browser(reaper: Reaper) -> Iterator[Browser]:
     """Provide one Chromium for the browser tests of this process.
 
-    It ends with them, because Playwright leaves the main thread's event loop running, in which no other can run.
+    Chromium stops after these tests. Until then, Playwright's event loop runs in the main thread, so no other loop can.
     """
     with reaper.all_tests(), ExitStack() as stack:
         playwright = stack.enter_context(sync_playwright())

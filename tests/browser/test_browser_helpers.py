@@ -1,4 +1,4 @@
-"""The helpers of the browser tests: what is wrong with a page is reported, and nothing else."""
+"""The helpers of the browser tests report every error of a page, and nothing else."""
 
 from __future__ import annotations
 

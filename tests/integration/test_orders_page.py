@@ -136,8 +136,8 @@ def test_only_a_short_search_is_repeated_for_each_new_order(
     assert 'data-region="orders" data-topic="orders"' in client.get("/orders?q=zzzz").text
     monkeypatch.setattr(orders_page, "MOST_LIVE", 6)
     answer = client.get("/orders?q=zzzz")
-    assert 'data-region="orders" data-topic="letters"' in answer.text
-    assert "This search reads many orders, so new orders do not repeat it. Search again" in text_of(answer)
+    assert 'data-region="orders" data-topic="dead_letters"' in answer.text
+    assert "This search reads many orders, so it is not repeated for new orders. Search again" in text_of(answer)
 
 
 def test_a_complete_id_leads_to_the_order_and_a_prefix_only_if_it_is_unique(client: FlaskClient) -> None:

@@ -59,7 +59,7 @@ def test_only_the_first_failed_task_is_shown_in_full() -> None:
 def test_an_error_of_the_check_is_not_blamed_on_the_learner() -> None:
     text = "\n".join(result_lines(ExerciseResult("a", "A", [BROKEN]), width=80, colour=False))
     assert "the broker is unreachable" in text
-    assert "This is not about your files" in text
+    assert "Your files are not the cause" in text
     assert "expected" not in text
 
 

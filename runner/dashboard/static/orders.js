@@ -54,7 +54,7 @@ document.addEventListener("keydown", (event) => {
   next.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
 });
 
-// The history is written a moment after the step that the stream reports, so the last steps need another look.
+// The history is written a moment after the step that the stream reports, so the page reads the last steps again.
 document.addEventListener("regions", (event) => {
   if (!event.detail.includes("orders") || isTrailing) return;
   clearTimeout(trailing);

@@ -185,7 +185,7 @@ export async function refresh(topics) {
     }
     document.dispatchEvent(new CustomEvent("regions", { detail: topics }));
   } catch {
-    // The stream reports that the dashboard is away.
+    // The stream reports that the dashboard is unreachable.
   } finally {
     refreshing = false;
     if (again.size) {

@@ -79,7 +79,7 @@ async function load() {
       }
     }
   } catch {
-    // The stream reports that the dashboard is away.
+    // The stream reports that the dashboard is unreachable.
   }
   if (asked === turn) timer = setTimeout(load, 1000);
 }

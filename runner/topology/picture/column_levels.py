@@ -17,7 +17,8 @@ from runner.topology.picture.spacing import nearest_free, settled, spread
 TOP, ABOVE = 36.0, 13.0
 #: The heights of a publisher, and of a consumer without and with live figures.
 PUBLISHER, CONSUMER, LIVE_CONSUMER = 32.0, 32.0, 48.0
-#: The least distance of two publishers or consumers, and of two exchanges. An edge may lead to the top of an exchange.
+#: The minimum distance of two publishers or consumers, and that of two exchanges.
+#: An edge may lead to the top of an exchange.
 SERVICE_GAP, EXCHANGE_GAP = 12.0, 26.0
 
 

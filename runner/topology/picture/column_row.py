@@ -20,7 +20,7 @@ LINE, PADDING, GAP = 20.0, 10.0, 12.0
 NUMBER, BAR, GROWTH = 42.0, 44.0, 18.0
 #: The width of the number of messages in retry or of dead letters, with its mark.
 MARKED = 52.0
-#: The least width of the column of keys.
+#: The minimum width of the column of keys.
 LEAST_KEYS = 110.0
 
 

@@ -18,7 +18,7 @@ from runner.topology.picture.way_back import Side, ways_back
 
 #: The margin around the columns, and the baseline of their heads.
 MARGIN, HEAD = 10.0, 20.0
-#: The least gap between two columns, the distance of two lanes, and the most space for the lanes of exchanges.
+#: The minimum gap between two columns, the distance of two lanes, and the most space for the lanes of exchanges.
 LEAST_GAP, LANE, MOST_LANES = 34.0, 10.0, 240.0
 
 

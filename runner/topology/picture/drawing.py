@@ -14,7 +14,7 @@ Point = tuple[float, float]
 class Form(StrEnum):
     """The arrangement of a drawing.
 
-    A chain shows each service once, so that the way of a message is one line. Columns show publishers, exchanges,
+    A chain shows each service once, so that the path of a message is one line. Columns show publishers, exchanges,
     queues and consumers, and have room for many queues.
     """
 
@@ -123,7 +123,7 @@ class DrawnNode:
 
 @dataclass(frozen=True)
 class DrawnEdge:
-    """The way of messages between two nodes. The way turns only at right angles."""
+    """The path of messages between two nodes. The path turns only at right angles."""
 
     #: The ids of the source and target, such as ``exchange orders>queue work``. The ways of messages that a service
     #: gives up are ``service S>retry Q`` and ``service S>dead Q``.

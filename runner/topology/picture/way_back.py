@@ -1,4 +1,4 @@
-"""The ways of messages that a service gives up, which are beside the way from the queue to the service."""
+"""The paths of messages that a service gives up, which run beside the path from the queue to the service."""
 
 from __future__ import annotations
 

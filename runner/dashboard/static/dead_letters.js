@@ -11,7 +11,7 @@ let replay = null;
 /** Change the address, and render the page again. */
 function show(values) {
   setQuery(values);
-  return refresh(["letters"]);
+  return refresh(["dead_letters"]);
 }
 
 /** Quote a word for a shell. */
@@ -131,7 +131,7 @@ async function runReplay(fields, title, { before = 0, total = 0, began = 0 } = {
   }).catch((error) => ({ state: "failed", command: "", lines: [String(error)], exit_code: null }));
   showReplay(job);
   selected.clear();
-  refresh(["letters"]);
+  refresh(["dead_letters"]);
 }
 
 /** Pause a replay by stopping its command, or continue it without the messages that have failed again. */
@@ -159,7 +159,7 @@ async function resume(id) {
     if (job.state !== "running") break;
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
-  refresh(["letters"]);
+  refresh(["dead_letters"]);
 }
 
 // The editor of a copy.
@@ -196,7 +196,7 @@ async function edit(button) {
   const fields = fieldsOf(button);
   fields.set("body", area.value);
   await act("replay-copy", fields, showJob).catch((error) => showJob({ state: "failed", command: "", lines: [String(error)] }));
-  refresh(["letters"]);
+  refresh(["dead_letters"]);
 }
 
 // The events of the page.
@@ -214,7 +214,7 @@ document.addEventListener("click", async (event) => {
     const url = new URL(link.href);
     for (const name of ["theme", "paused", "job"]) if (query(name) !== null) url.searchParams.set(name, query(name));
     history.pushState(null, "", url);
-    refresh(["letters"]);
+    refresh(["dead_letters"]);
   }
 });
 
@@ -242,13 +242,13 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("regions", () => {
   showSelection();
   countAgain();
-  if (document.querySelector("[data-outdated]")) setTimeout(() => refresh(["letters"]), 1000);
+  if (document.querySelector("[data-outdated]")) setTimeout(() => refresh(["dead_letters"]), 1000);
 });
 document.addEventListener("job", () => {
   selected.clear();
-  refresh(["letters"]);
+  refresh(["dead_letters"]);
 });
-addEventListener("popstate", () => refresh(["letters"]));
+addEventListener("popstate", () => refresh(["dead_letters"]));
 part("pause").addEventListener("click", pauseOrContinue);
 part("close").addEventListener("click", () => {
   replay = null;
