@@ -104,9 +104,13 @@ async function showRoute() {
     chip.classList.toggle("match", bindings.has(JSON.stringify([`exchange ${chip.dataset.exchange}`, node, chip.dataset.key])));
   }
   result.hidden = !key;
-  const count = bindings.size;
-  result.className = `pill ${found && count ? "accent" : "bad"}`;
-  result.textContent = found ? (count ? `${count} ${count === 1 ? "binding matches" : "bindings match"}` : "no binding matches") : "not known";
+  // Without a binding of the exchange itself, the message goes to the alternate exchange, or nowhere.
+  const isMatched = Boolean(found) && found.bindings.some(([source]) => source === `exchange ${exchange}`);
+  const count = bindings.size, others = found ? found.queues : [];
+  result.className = `pill ${isMatched ? "accent" : "bad"}`;
+  if (!found) result.textContent = "not known";
+  else if (isMatched) result.textContent = `${count} ${count === 1 ? "binding matches" : "bindings match"}`;
+  else result.textContent = others.length ? `no binding matches; goes to ${others.join(", ")}` : "no binding matches; the message is lost";
 }
 
 function selectNode(id) {

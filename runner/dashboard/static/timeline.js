@@ -6,6 +6,8 @@ const MARKS = {
   scaled: ["flag", "off"], reloaded: ["flag", "off"], refused: ["fatal", "bad"], fault: ["kill", "warn"], command: ["flag", "off"], broker: ["restart", "warn"],
 };
 const SPACE = "http://www.w3.org/2000/svg";
+/** The kinds of events from the worst to the most ordinary. */
+const WORST_FIRST = ["fatal", "crashed", "refused", "fault", "broker", "restarting", "reloaded", "scaled", "command", "stopped", "started"];
 /** The width of a character of a label, in pixels. */
 const CHARACTER = 6.6;
 const samples = [];
@@ -15,6 +17,16 @@ function shape(name, attributes, text) {
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   if (text !== undefined) element.textContent = text;
   return element;
+}
+
+function rank(entry) {
+  return WORST_FIRST.indexOf(entry.kind);
+}
+
+/** The label of an event: what a command did, or what happened to a slot. */
+function labelOf(entry) {
+  const isCommand = ["command", "fault", "reloaded", "scaled", "refused", "broker"].includes(entry.kind);
+  return (isCommand ? entry.text : `${entry.subject} ${entry.kind}`).slice(0, 40);
 }
 
 function clock(seconds) {
@@ -50,28 +62,30 @@ function draw() {
     const time = began + (range * number) / 5;
     parts.push(shape("text", { class: number === 5 ? "end" : number ? "middle" : "", x: at(time).toFixed(1), y: 60 }, range < 300 || number === 5 ? clock(time) : clock(time).slice(0, 5)));
   }
-  // Labels must not touch. Events that are closer than a label become one mark with a count.
+  // Events whose marks would touch become one mark, which shows the worst of them.
   const groups = [];
   for (const one of entries) {
     const x = at(one.time), group = groups.at(-1);
-    if (group && x < group.x + group.room) {
+    if (!group || x >= group.x + 14) groups.push({ x, worst: one, count: 0 });
+    else {
       group.count += 1;
+      if (rank(one) < rank(group.worst)) group.worst = one;
       parts.push(shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 38, y2: 46 }));
-      continue;
     }
-    const text = `${one.subject} ${one.kind}`.slice(0, 40);
-    groups.push({ x, text, kind: one.kind, count: 0, room: 26 + CHARACTER * `${text} and 99 more`.length });
   }
-  let free = 0;
-  for (const { x, text, kind, count } of groups) {
-    const [name, level] = MARKS[kind] || MARKS.command;
-    const label = count ? `${text} and ${count} more` : text, length = CHARACTER * label.length;
-    const isLeft = x + 12 + length > width, start = isLeft ? x - 10 - length : x + 10;
+  const taken = groups.map(({ x }) => [x - 7, x + 7]);
+  for (const { x, worst, count } of [...groups].sort((one, other) => rank(one.worst) - rank(other.worst) || other.x - one.x)) {
+    const [name, level] = MARKS[worst.kind] || MARKS.command;
     parts.push(shape("use", { href: `/static/${name === "kill" ? "vendor/lucide.svg#kill" : `marks.svg#${name}`}`, x: x - 6, y: 3, width: 12, height: 12, class: level }));
     parts.push(shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 18, y2: 46 }));
-    if (start < free) continue; // the list below contains the event
+    // Labels must not touch each other or a mark. The worst events get their labels first, and the list below has all.
+    const label = labelOf(worst) + (count ? ` and ${count} more` : ""), length = CHARACTER * label.length;
+    const side = [[x + 10, x + 10 + length], [x - 10 - length, x - 10]].find(([left, right]) =>
+      left >= 0 && right <= width && taken.every(([begin, end]) => right <= begin || left >= end));
+    if (!side) continue;
+    const isLeft = side[0] < x;
     parts.push(shape("text", { class: isLeft ? "end" : "", x: isLeft ? x - 10 : x + 10, y: 13 }, label));
-    free = isLeft ? x + 8 : start + length + 8;
+    taken.push([side[0] - 6, side[1] + 6]);
   }
   chart.replaceChildren(...parts);
   const list = document.querySelector("[data-timeline-list]");
