@@ -55,7 +55,9 @@ class Dashboard:
         self.plan = PlanComparison(folder, lambda: self.collector.bump("plan"))
         self.lessons = LessonWatch(folder, self.jobs)
         self.logs = SlotLogs(folder)
-        self.dead_letters = DeadLetterCache(folder, self._dead_letters_version, self.moves_dead_letters)
+        self.dead_letters = DeadLetterCache(
+            folder, self._dead_letters_version, self.moves_dead_letters, ended=lambda: self.jobs.finished
+        )
 
     def moves_dead_letters(self) -> bool:
         """Return True while a command of this page replays or discards dead letters."""

@@ -18,7 +18,8 @@ class Source:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.version, self.is_busy, self.is_unreachable, self.reads, self.now = 1, False, False, 0, 100.0
-        self.cache = DeadLetterCache(Path(), lambda: self.version, lambda: self.is_busy, self.read)
+        self.ended = 0
+        self.cache = DeadLetterCache(Path(), lambda: self.version, lambda: self.is_busy, self.read, lambda: self.ended)
         monkeypatch.setattr(dead_letter_cache.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
 
     def read(self, _: Path) -> DeadLetterSnapshot:
@@ -65,6 +66,18 @@ def test_the_queues_are_not_read_while_a_command_moves_messages(source: Source) 
     assert source.total() == (1, False)
     source.is_busy = False
     assert source.total() == (2, False)
+
+
+def test_the_queues_are_read_each_second_after_a_command_because_a_message_may_fail_again(source: Source) -> None:
+    assert source.total() == (1, False)
+    source.now, source.ended = source.now + 2, 1
+    assert source.total() == (2, True)
+    source.now += 0.5
+    assert source.total() == (2, True)
+    source.now += 0.6
+    assert source.total() == (3, True)
+    source.now += 5
+    assert source.total() == (3, False)
 
 
 def test_the_last_snapshot_remains_while_the_broker_is_unreachable(source: Source) -> None:

@@ -78,7 +78,8 @@ function showReplay(job) {
   panel.hidden = false;
   part("title").textContent = replay.title;
   const counts = progress.isKnown ? `${progress.done} of ${progress.total}` : "";
-  const words = isRunning ? `${counts || "Counting the messages"}${remaining(job, progress)}` : isPaused ? `Paused after ${counts}` : counts;
+  const again = replay.again ? `, ${replay.again} failed again` : "";
+  const words = isRunning ? `${counts || "Counting the messages"}${remaining(job, progress)}` : `${isPaused ? "Paused after " : ""}${counts}${again}`;
   part("text").textContent = words;
   // Screen readers announce the start and the end, but not each number.
   const status = isRunning ? "Replaying" : isPaused ? words : job.state === "done" ? `Done, ${words}` : "Failed";
@@ -103,8 +104,9 @@ function showReplay(job) {
 }
 
 function showLegend(progress) {
-  const entries = [["run", "ok", progress.done, "replayed"]];
-  if (replay.again) entries.push(["dead", "bad", replay.again, "dead-lettered again"]);
+  // Green means success, so the mark is grey if a message has failed again.
+  const entries = [["run", replay.again ? "off" : "ok", progress.done, "replayed"]];
+  if (replay.again) entries.push(["dead", "bad", replay.again, "failed again"]);
   if (progress.total > progress.done) entries.push(["stop", "off", progress.total - progress.done, "not replayed yet"]);
   part("legend").replaceChildren(...entries.map(([shape, level, count, words]) => {
     const entry = text("span", "", "state");
@@ -116,10 +118,13 @@ function showLegend(progress) {
 /** Count the messages of the shown replay that have failed again. */
 async function countAgain() {
   if (!replay || replay.job?.state === "running") return;
-  const answer = await fetch(`/dead-letters/again?since=${Math.floor(replay.began * 1000)}`).catch(() => null);
-  if (!answer?.ok || !replay) return;
-  replay.again = (await answer.json()).count;
-  showLegend(progressOf(replay.job));
+  const { job, began } = replay;
+  const answer = await fetch(`/dead-letters/again?since=${Math.floor(began * 1000)}`).catch(() => null);
+  if (!answer?.ok) return;
+  const { count } = await answer.json();
+  if (!replay || replay.job !== job || !job) return;
+  replay.again = count;
+  showReplay(job);
 }
 
 async function runReplay(fields, title, { before = 0, total = 0, began = 0 } = {}) {
@@ -199,6 +204,16 @@ async function edit(button) {
   refresh(["dead_letters"]);
 }
 
+/** Render the list again in a second if it may still change. */
+let asking = null;
+function askAgain() {
+  if (!document.querySelector("[data-outdated]")) return;
+  asking ??= setTimeout(() => {
+    asking = null;
+    refresh(["dead_letters"]);
+  }, 1000);
+}
+
 // The events of the page.
 
 document.addEventListener("click", async (event) => {
@@ -242,7 +257,7 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("regions", () => {
   showSelection();
   countAgain();
-  if (document.querySelector("[data-outdated]")) setTimeout(() => refresh(["dead_letters"]), 1000);
+  askAgain();
 });
 document.addEventListener("job", () => {
   selected.clear();
@@ -255,4 +270,5 @@ part("close").addEventListener("click", () => {
   panel.hidden = true;
 });
 showSelection();
+askAgain();
 if (query("job")) resume(query("job"));
