@@ -28,7 +28,7 @@ def dead_letter_facts(one: SnapshotDeadLetter | None) -> dict[str, list[tuple[st
     """Return the facts about a message: those that are always visible, and the others."""
     found: dict[str, list[tuple[str, str]]] = {"main": [], "other": []}
     for label, value in facts_of(one.message, one.origin) if one is not None else ():
-        is_repeated = label == "first error" and one is not None and text_of(value) == one.message.error
+        is_repeated = label == "first error" and one is not None and value == one.message.error_without_id
         if value not in (None, "", "-") and not is_repeated:
             found["main" if label in _MAIN_FACTS else "other"].append((label, one_line(value)))
     return found

@@ -17,8 +17,10 @@ from runner.deadletters.message_text import body_lines, one_line
 from runner.deadletters.replay_rules import MOST_REPLAYS
 from runner.deadletters.selection import Selection
 from runner.deadletters.snapshot import SnapshotDeadLetter
+from runner.errors import RunnerError
 from runner.http import Problem
 from runner.invocation import invocation
+from runner.learn.exercise import Exercise
 
 BLUEPRINT = Blueprint("dead_letters", __name__)
 
@@ -52,6 +54,7 @@ def show_dead_letters() -> str:
         most_replays=MOST_REPLAYS, queues=_with_chosen(snapshot.origins, query.queue), order_url=order_url,
         one_line=one_line,
         id_fields=lambda one: _id_fields(one, repeated[one.message.id] > 1), poison=_poison_target(dashboard),
+        exercise=_exercise(dashboard),
     )  # fmt: skip
 
 
@@ -118,6 +121,15 @@ def span(numbers: tuple[int, int] | None) -> str:
         return "\N{EN DASH}"
     least, most = numbers
     return str(least) if least == most else f"{least}\N{EN DASH}{most}"
+
+
+def _exercise(dashboard: Dashboard) -> Exercise | None:
+    """Return the exercise about poison messages, or None if the course has no such exercise."""
+    try:
+        exercises = dashboard.lessons.exercises
+    except RunnerError:
+        return None
+    return next((one for one in exercises if one.name.endswith("-poison-message")), None)
 
 
 def _poison_target(dashboard: Dashboard) -> str | None:

@@ -104,6 +104,11 @@ class DeadLetter:
         return text_of(self.headers.get(LAST_ERROR)) or NO_REASON
 
     @property
+    def error_without_id(self) -> str:
+        """The error without the id of the message, for a place that shows the id beside the error."""
+        return without_id(self.error, self.id)
+
+    @property
     def dead_lettered_at(self) -> float | None:
         """The time of the dead-lettering in seconds since the epoch, or None if unknown."""
         own = seconds_of(self.headers.get(FAILED_AT))
@@ -140,6 +145,11 @@ class DeadLetter:
     def replayed_at(self) -> int:
         """The time of the last replay in milliseconds since the epoch, or 0 if the message was never replayed."""
         return milliseconds_of(self.trusted_headers.get(REPLAYED_AT)) or 0
+
+
+def without_id(error: str, id: str) -> str:
+    """Return an error text without the words ``message ID:``, which differ between messages with the same error."""
+    return error.replace(f"message {id}: ", "", 1)
 
 
 def text_of(value: object) -> str:

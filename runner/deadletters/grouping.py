@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.dead_letter import DeadLetter, without_id
 from runner.deadletters.fingerprint import Cause, cause_of, kind_of
 
 #: The minimum length of a shortened id, and the maximum length of an id that is always shown in full.
@@ -42,6 +42,11 @@ class DeadLetterGroup:
     last_hour: list[int] = field(default_factory=lambda: [0] * BARS)
     #: The id of the latest message.
     example: str = ""
+
+    @property
+    def title(self) -> str:
+        """The error without the id of the latest message."""
+        return without_id(self.error, self.example)
 
 
 class GroupedDeadLetters:

@@ -13,7 +13,7 @@ import click
 
 from runner import escape
 from runner.cli.terminal import has_colour
-from runner.deadletters.dead_letter import DeadLetter, text_of
+from runner.deadletters.dead_letter import DeadLetter, text_of, without_id
 from runner.deadletters.fingerprint import cause_of
 from runner.deadletters.grouping import DeadLetterGroup
 from runner.deadletters.json_record import plain
@@ -98,7 +98,7 @@ def _row(group: DeadLetterGroup, prefix: str) -> tuple[str, ...]:
     return (
         one_line(origin), str(group.count), span(group.attempts), span(group.replays), moment(group.first),
         moment(group.last), one_line(prefix), group.cause.fingerprint, one_line(group.cause.frame or "-"),
-        one_line(group.error),
+        one_line(group.title),
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def cut(text: str, width: int) -> str:
 
 def brief(message: DeadLetter) -> str:
     """Return a message as one line, truncated to the width of the terminal."""
-    words = "  ".join(one_line(part) for part in (message.id, message.type, message.error) if part)
+    words = "  ".join(one_line(part) for part in (message.id, message.type, message.error_without_id) if part)
     return cut(f"  {words}", shutil.get_terminal_size().columns) if sys.stdout.isatty() else f"  {words}"
 
 
@@ -169,9 +169,9 @@ def facts_of(message: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
         ("dead-lettered", moment(message.dead_lettered_at)),
         ("attempts", message.trusted_headers.get(ATTEMPT)),
         ("replays", replays),
-        ("error", message.error),
+        ("error", message.error_without_id),
         ("previous error", own_error),
-        ("first error", headers.get(FIRST_ERROR)),
+        ("first error", without_id(text_of(headers.get(FIRST_ERROR)), message.id)),
         ("exception", headers.get(EXCEPTION)),
         ("raised at", cause.frame),
         ("fingerprint", cause.fingerprint),

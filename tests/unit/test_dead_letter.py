@@ -181,6 +181,22 @@ def test_messages_are_counted_by_origin_and_error() -> None:
     assert desk.prefixes(["3" + "0" * 40]) == ["30000000"]
 
 
+def test_a_group_and_its_messages_are_listed_without_the_id_in_their_error() -> None:
+    id = "4240e46b-a623-4255-bfc1-ea36f17fd374"
+    words = f"message {id}: the body cannot be decoded as JSON"
+    message = failed({"x-last-error": words, "x-first-error": words}, message_id=id)
+    groups = GroupedDeadLetters()
+    groups.add(message, "pay")
+    (group,) = groups.groups()
+    assert (group.title, group.error) == ("the body cannot be decoded as JSON", words)
+    lines = [*table([group], [id[:8]]), *whole(message, "pay")]
+    # The headers remain as they are in the message.
+    assert sum(id in line for line in lines if not line.startswith("  x-")) == 1
+    assert sum("the body cannot be decoded as JSON" in line for line in lines) >= 2
+    assert record_of(message, "pay")["error"] == words
+    assert failed({"x-last-error": "order 12: full"}).error_without_id == "order 12: full"
+
+
 def test_errors_that_differ_only_in_an_id_or_a_number_are_one_kind() -> None:
     desk = GroupedDeadLetters()
     for at, error in (

@@ -177,10 +177,21 @@ def test_messages_that_failed_again_after_a_replay_are_counted(opened: Opener) -
     assert client.get("/dead-letters/again?since=x").json == {"count": 0}
 
 
+def test_no_id_precedes_the_cause_of_a_group(opened: Opener) -> None:
+    id = "4240e46b-a623-4255-bfc1-ea36f17fd374"
+    words = f"message {id}: the body cannot be decoded as JSON"
+    one = dead_letter(id, x_last_error=words, x_first_error=words)
+    text = page_of(opened(one), f"?group={one.cause.fingerprint}").text
+    assert text.count("the body cannot be decoded as JSON") == 2
+    assert "message 4240e46b" not in text
+
+
 def test_an_empty_page_says_what_to_do_next(opened: Opener) -> None:
     page = page_of(opened())
     assert "No dead letters" in page.text
     assert "fault poison QUEUE" in page.text
+    assert "/learn/10-poison-message" in page.values("href")
+    assert "Exercise 10, A poison message, explains" in page.text
     page = page_of(opened(problem="127.0.0.1:5672: refused <b>"))
     assert "Dead letters cannot be read: 127.0.0.1:5672: refused <b>" in page.text
     assert "No dead letters" not in page.text
