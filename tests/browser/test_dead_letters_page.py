@@ -26,6 +26,8 @@ HANDLER = """from runner import hookimpl, Message
 def handle(message: Message):
     print(f"handled {message.id}: {sorted(message.json())}")
 """
+#: An error that is wider than the window, and contains a word that is wider than its card.
+LONG = f"message {{}}: the body cannot be decoded as JSON: {'Expecting value ' * 20}{'x' * 200}"
 RAISED = '  File "/srv/shop/plugins/jobs.py", line 64, in charge\n    raise GatewayTimeout()\nGatewayTimeout: timed out'
 
 
@@ -100,6 +102,12 @@ def test_a_poison_message_appears_and_its_edited_copy_is_handled(system: System,
     page.keyboard.press("Enter")
     expect(link).to_have_attribute("aria-expanded", "true")
     expect(page.get_by_label("Traceback", exact=True)).to_contain_text("plugins/jobs.py")
+    page.get_by_role("button", name="Replay this").click()
+    replay = page.get_by_role("region", name="Replay")
+    expect(replay).to_contain_text("1 of 1, 1 failed again")
+    expect(replay.locator("[data-job-legend]")).to_have_text("1replayed1failed again")
+    expect(replay.locator("[data-job-legend] .ok")).to_have_count(0)
+    replay.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Edit a copy").click()
     body = page.get_by_label("New body")
     expect(body).to_have_value(re.compile("not JSON"))
@@ -186,6 +194,25 @@ def test_the_page_is_readable_and_a_script_in_a_message_does_not_run(
     expect(page.locator("[data-select]")).to_have_count(12)
     assert [*find_violations(page), *find_unreadable(page)] == []
     screenshot(page, f"dead-letters-{scheme}-{width}")
+    long = str(uuid.uuid4())
+    words = LONG.format(long)
+    system.dead_letter(
+        long,
+        headers={
+            "x-last-error": words,
+            "x-first-error": "first",
+            "x-traceback": f"{RAISED}{words}",
+            "x-exception": "BadBody",
+        },
+    )
+    page.get_by_role("link", name=re.compile("^the body cannot be decoded")).click()
+    message = page.get_by_role("region", name=f"Message {long}")
+    for view in ("Traceback", "Body", "Headers"):
+        message.get_by_role("link", name=view, exact=True).click()
+        expect(message.get_by_label(view, exact=True)).to_be_visible()
+        assert find_unreadable(page) == []
+        assert message.evaluate("card => card.scrollWidth - card.clientWidth") == 0
+    screenshot(page, f"dead-letters-long-error-{scheme}-{width}")
     code, output = system.project.call("dlq", "discard", "--all", "--yes", url=system.vhost.url)
     assert code == 0, output
     expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()
