@@ -62,6 +62,14 @@ def fault_problem(dashboard: Dashboard, frame: Mapping[str, Any]) -> str:
     return f"The supervisor was started without this line of {CONFIG_FILE}. To inject faults, restart the supervisor:"
 
 
+def _takes_poison(dashboard: Dashboard, frame: Mapping[str, Any], queue: str) -> bool:
+    """Return True if a poison message can be published to a queue. The command requires a service as consumer."""
+    project = dashboard.collector.files.project
+    if project is None or fault_problem(dashboard, frame):
+        return False
+    return any(queue in one.consumes for one in project.config.services.values())
+
+
 @BLUEPRINT.get("/menu")
 def show_menu() -> str:
     """Return the menu of a node, such as ``service payment`` or ``queue payment.order.created``. Raises Problem."""
@@ -77,7 +85,10 @@ def show_menu() -> str:
             retry = files.objects.retry_delays.get(name)
             dead_letter = None if retry is None else retry.dead_letter
             place = _place(dashboard, TOPOLOGY_FILE, "queues", name)
-            return render_template("menu_queue.html", name=name, queue=figures, dead_letter=dead_letter, place=place)
+            return render_template(
+                "menu_queue.html", name=name, queue=figures, dead_letter=dead_letter, place=place,
+                takes_poison=_takes_poison(dashboard, frame, name),
+            )  # fmt: skip
         case "exchange" if files.objects is not None and name in {one.name for one in files.objects.exchanges}:
             place = _place(dashboard, TOPOLOGY_FILE, "exchanges", name)
             exchange = next(one for one in files.objects.exchanges if one.name == name)

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runner.dashboard.collector import Collector
 from runner.dashboard.order_post import OrderPost, PostJob
 from runner.dashboard.page_job import PageJobs
@@ -91,6 +93,22 @@ def test_a_menu_opens_before_the_first_counts_of_its_queue(tmp_path: Path) -> No
         answer = create_app(dashboard).test_client().get("/menu", query_string={"node": f"queue {name}"})
         assert (answer.status_code, "<i>" in answer.text) == (200, False)
         assert "\N{EN DASH} ready, \N{EN DASH} unacked" in answer.text
+    finally:
+        dashboard.close()
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_menu_offers_a_poison_message_for_a_consumed_queue_while_fault_injection_is_on(
+    tmp_path: Path, is_on: bool
+) -> None:
+    (tmp_path / "topology.yaml").write_text(json.dumps({"queues": {"pay": {}, "mail": {}}}))
+    services = {"payment": {"consumes": ["pay"]}}
+    (tmp_path / "config.yaml").write_text(json.dumps({"fault_injection": is_on, "services": services}))
+    dashboard = Dashboard(tmp_path, DashboardSettings())
+    try:
+        client = create_app(dashboard).test_client()
+        menus = [client.get("/menu", query_string={"node": f"queue {name}"}).text for name in ("pay", "mail")]
+        assert ["fault poison pay" in menus[0], "fault poison mail" in menus[1]] == [is_on, False]
     finally:
         dashboard.close()
 
