@@ -48,6 +48,9 @@ def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: boo
     RETRY is the number of messages that are waiting for their next attempt. DEAD is the number of dead letters. OLDEST
     is the age of the oldest ready message. NOTE marks growing queues, and queues that have messages but no consumer.
 
+    CONSUMERS counts the consumers of all programs. A worker first has one consumer with a small prefetch on each of its
+    queues. It adds a second consumer with the rest of the prefetch when the first messages have caused no crash.
+
     READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics from RabbitMQ's HTTP API, and may be a
     few seconds old. An unknown number is shown as "?". With --watch and --json, prints one JSON object per line.
     """
