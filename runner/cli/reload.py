@@ -60,6 +60,8 @@ class Reload:
                 rest = "objects removed from the files remain on the broker until the next preparation"
                 self._journal.say(f"{error}; {rest}; to remove them now: {invocation('reload')}", "warning")
             else:
+                text = "bindings and policies that only the replaced processes needed are removed"
+                self._timeline.add("reloaded", "files", text)
                 if prepared is not None:
                     self._apply(prepared)
 

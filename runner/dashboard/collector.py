@@ -185,6 +185,7 @@ class Collector:
     def _frame_of(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         entries = self._hide(self._new_entries(snapshot["runner"]["pid"], snapshot["timeline"]))
         if any(one["kind"] == "reloaded" for one in entries):
+            self._versions["broker"] += 1  # a reload also changes objects that have no queue in the picture
             self.watched.read(is_reloaded=True)
             self._derive()
         now, clock, slots = snapshot["time"], snapshot["clock"], snapshot["slots"]

@@ -13,7 +13,11 @@ from runner.admin.reconciliation import compare
 from runner.cli.plan_command import EXIT_MEANINGS, PATIENCE, plan_json, plan_summary
 from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project
-from runner.errors import BrokerUnreachable, ConfigError, RunnerError
+from runner.errors import EXIT_OK, BrokerUnreachable, ConfigError, RunnerError
+from runner.topology.plan import EXIT_CHANGES, EXIT_UNCOMPARED
+
+#: Seconds for which a plan is current. Other programs may change the broker at any time.
+CURRENT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,14 @@ class PlanResult:
             return "the files have errors"
         return EXIT_MEANINGS.get(self.exit_code, "the command failed")
 
+    @property
+    def sentence(self) -> str:
+        """The result in words, with the number of changes of each kind."""
+        if self.exit_code in (EXIT_OK, EXIT_UNCOMPARED):
+            return _capitalized(self.summary)
+        meaning = "the broker differs from the files" if self.exit_code == EXIT_CHANGES else self.meaning
+        return _capitalized(f"{meaning}: {self.summary}" if self.summary else meaning)
+
 
 class PlanComparison:
     """The latest plan of a folder. Any thread may call its methods."""
@@ -47,6 +59,8 @@ class PlanComparison:
         self._lock = threading.Lock()
         self._key: object = None
         self._is_asked = False
+        #: The end of the latest comparison, in seconds of the monotonic clock.
+        self._compared_at = float("-inf")
         self._thread: threading.Thread | None = None
         #: The result of the latest comparison, or None before the first one.
         self.result: PlanResult | None = None
@@ -57,9 +71,13 @@ class PlanComparison:
         return self._thread is not None and self._thread.is_alive()
 
     def ensure(self, key: object) -> None:
-        """Compare unless this has been done for ``key``, which stands for the state of the files and of the broker."""
+        """Compare unless this was done for ``key`` in the last ``CURRENT_SECONDS``.
+
+        ``key`` stands for the state of the files and of the broker.
+        """
         with self._lock:
-            if key != self._key:
+            is_old = not self.is_running and time.monotonic() - self._compared_at > CURRENT_SECONDS
+            if key != self._key or is_old:
                 self._key = key
                 self._begin()
 
@@ -88,7 +106,13 @@ class PlanComparison:
                     break
                 self._is_asked = False
             self.result = _compared(self._folder)
+            self._compared_at = time.monotonic()
         self._changed()
+
+
+def _capitalized(text: str) -> str:
+    # The rest of the text may contain names.
+    return text[:1].upper() + text[1:]
 
 
 def _compared(folder: Path) -> PlanResult:

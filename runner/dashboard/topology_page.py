@@ -1,11 +1,10 @@
-"""The page Topology: both files with errors and findings, the changes that are not reloaded, the plan, and routes."""
+"""The page Topology: both files with errors and findings, the changes in the files, the plan, and routes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
@@ -17,7 +16,7 @@ from runner.dashboard.file_change import FileChange, changes_between
 from runner.dashboard.file_check import CheckedFiles
 from runner.dashboard.page_files import RunningFiles, stamp_of
 from runner.dashboard.page_text import masked
-from runner.dashboard.web_server import Dashboard, current_dashboard
+from runner.dashboard.web_server import current_dashboard
 from runner.dashboard.yaml_line import LineNote, NodeLinks, YamlLine, flow_address, yaml_lines
 from runner.http import Problem
 from runner.invocation import invocation
@@ -51,6 +50,10 @@ def show_topology() -> str:
         dashboard.plan.ensure((stamp, frame["versions"].get("broker")))
     find = request.args.get("find", "").strip()
     changes = _changes(running, checked)
+    # A comparison may end at any time. All parts of the page show the same result.
+    is_comparing, result = dashboard.plan.is_running, dashboard.plan.result
+    plan_changes = [] if result is None else result.plan.get("changes", [])
+    shown_changes = [one for one in plan_changes if _matches(find, one["name"], one["kind"], one["why"])]
     return render_template(
         "topology.html",
         find=find,
@@ -62,8 +65,10 @@ def show_topology() -> str:
         if changes is None
         else sum(not _matches(find, one.name, one.text, one.kind) for one in changes),
         is_same_text=_is_same_text(running, checked),
-        plan=dashboard.plan,
-        plan_changes=_plan_changes(dashboard, find),
+        is_comparing=is_comparing,
+        result=result,
+        plan_changes=shown_changes,
+        hidden_plan_changes=len(plan_changes) - len(shown_changes),
         route=_route(running, checked),
         flow_address=flow_address,
         nodes=_nodes(running),
@@ -157,12 +162,6 @@ def _nodes(running: RunningFiles) -> dict[str, str]:
 
 def _services(running: RunningFiles) -> frozenset[str]:
     return frozenset() if running.project is None else frozenset(running.project.config.services)
-
-
-def _plan_changes(dashboard: Dashboard, find: str) -> list[dict[str, Any]]:
-    result = dashboard.plan.result
-    changes = [] if result is None else result.plan.get("changes", [])
-    return [one for one in changes if _matches(find, one["name"], one["kind"], one["why"])]
 
 
 def _route(running: RunningFiles, checked: CheckedFiles) -> ShownRoute:

@@ -66,6 +66,16 @@ def test_a_reconnection_adds_no_timeline_entry_twice(tmp_path: Path, monkeypatch
     assert [[one["id"] for one in frame.get("timeline", ())] for frame in found][:6] == [[1, 2], [3], [], [4], [], [1]]
 
 
+def test_a_reload_makes_the_page_compare_the_files_with_the_broker_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reloaded = snapshot(3.0, 2)
+    reloaded["timeline"][0]["kind"] = "reloaded"
+    found = frames(tmp_path, monkeypatch, snapshot(1.0), snapshot(2.0, 1), reloaded, snapshot(4.0))
+    versions = [frame["versions"]["broker"] for frame in found if "broker" in frame.get("versions", {})]
+    assert versions[-1] == versions[0] + 1
+
+
 def test_an_error_in_a_frame_is_shown_and_the_next_frame_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,8 @@ class Order:
         self.then: list[Callable[[], None] | None] = []
         self.is_unfinished = self.is_away = False
         self.is_preparing, self.may_return = threading.Event(), threading.Event()
-        self.reloads = Reload(cast(Preparation, self), self.update, Journal(), Timeline())
+        self.timeline = Timeline()
+        self.reloads = Reload(cast(Preparation, self), self.update, Journal(), self.timeline)
 
     def prepare(self) -> PreparedPrograms | None:
         self.is_preparing.set()
@@ -112,6 +113,19 @@ def test_only_the_latest_reload_removes_leftover_parts() -> None:
     assert "finished" not in order.events
     second()
     assert order.events[-1] == "finished"
+
+
+def test_the_timeline_reports_the_end_of_the_removal() -> None:
+    order = Order()
+    order.is_unfinished = True
+    assert order.reloads.run() == EXIT_OK
+    before = [one.text for one in order.timeline.after(0)]
+    finish = order.then[-1]
+    assert finish is not None
+    finish()
+    assert [(one.kind, one.text) for one in order.timeline.after(len(before))] == [
+        ("reloaded", "bindings and policies that only the replaced processes needed are removed")
+    ]
 
 
 def test_a_reload_without_leftover_parts_removes_nothing() -> None:

@@ -80,7 +80,7 @@ def test_the_page_works_without_a_supervisor_or_a_broker(client: FlaskClient, da
     dashboard.file_check.wait()
     dashboard.plan.wait()
     text = text_of(client, "/topology")
-    assert "Not compared: the broker is unreachable (exit code 75)" in text
+    assert "Not compared: the broker is unreachable" in text
     assert "topology.yaml no findings of lint" in text
 
 
@@ -233,6 +233,57 @@ def test_a_comparison_runs_once_for_each_state_and_again_when_asked(
     one.ask()
     one.wait()
     assert len(runs) == 3
+
+
+def test_a_comparison_is_repeated_when_its_result_is_old(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs: list[Path] = []
+
+    def compared(folder: Path) -> PlanResult:
+        runs.append(folder)
+        return PlanResult(0, 0.0, 0.0)
+
+    monkeypatch.setattr(plan_comparison, "_compared", compared)
+    one = PlanComparison(tmp_path, lambda: None)
+    for _ in range(2):
+        one.ensure("files")
+        one.wait()
+    assert len(runs) == 1
+    monkeypatch.setattr(plan_comparison, "CURRENT_SECONDS", -1.0)
+    one.ensure("files")
+    one.wait()
+    assert len(runs) == 2
+
+
+def test_a_plan_that_arrives_while_the_page_is_rendered_hides_no_change(
+    client: FlaskClient, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = {"mark": "+", "action": "create", "kind": "queue", "name": "reports", "why": "", "where": ""}
+    found = PlanResult(
+        2, 0.0, 0.0, {"changes": [change | {"new_name": "", "messages": 0, "waits_for": ""}]}, "1 to create"
+    )
+    # Each look at the result may see a newer one.
+    results = iter([None])
+    monkeypatch.setattr(PlanComparison, "ensure", lambda *_: None)
+    monkeypatch.setattr(PlanComparison, "result", property(lambda _: next(results, found)), raising=False)
+    for wanted in ("The files are being compared with the broker", "The broker differs from the files: 1 to create"):
+        text = text_of(client, "/topology")
+        assert wanted in text
+        assert "without “" not in text
+    assert "1 more without “mail”" in text_of(client, "/topology?find=mail")
+
+
+@pytest.mark.parametrize(
+    ("code", "summary", "sentence"),
+    [
+        (0, "nothing to do", "Nothing to do"),
+        (2, "1 to create", "The broker differs from the files: 1 to create"),
+        (3, "1 to replace", "An object must be replaced: 1 to replace"),
+        (4, "no changes found, but …", "No changes found, but …"),
+        (78, "", "The broker refuses a setting"),
+    ],
+)
+def test_a_plan_is_described_in_words(code: int, summary: str, sentence: str) -> None:
+    assert PlanResult(code, 0.0, 0.0, summary=summary).sentence == sentence
 
 
 def test_the_meanings_of_exit_codes_are_those_of_the_help() -> None:
