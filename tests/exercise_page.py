@@ -40,6 +40,8 @@ An exercise is a folder `exercises/NN-name/`:
 | `wrong/NAME/` | one mistake of real learners: the files that differ from the solution; three or more |
 | `wrong/NAME/sentence.txt` | the sentence that this mistake must get |
 
+The page Learn does not show the section `## In other terminals` of a `README.md`. A terminal shows it.
+
 `fastcommerce learn dev new 19-my-exercise` writes an exercise that is complete and proved. Change it step by step,
 and run
 `fastcommerce learn dev check 19` after each step:

@@ -17,7 +17,7 @@ from runner.http import Problem
 from runner.invocation import invocation
 from runner.learn.dialogue import LETTERS
 from runner.learn.exercise import SOLUTION, Exercise, named
-from runner.learn.exercise_text import exercise_source
+from runner.learn.exercise_text import page_source
 from runner.learn.verdict import TaskResult, Verdict
 from runner.learn.workspace import FOLDER
 
@@ -129,7 +129,7 @@ def _context(lessons: LessonWatch, exercise: Exercise, state: LessonState) -> di
         "exercise": exercise,
         "state": state,
         "record": state.record,
-        "text": markup_of(exercise_source(exercise)),
+        "text": markup_of(page_source(exercise)),
         "inline": inline_markup,
         "tasks": _tasks(exercise, state),
         "has_predicted": _has_predicted(state),
@@ -138,6 +138,8 @@ def _context(lessons: LessonWatch, exercise: Exercise, state: LessonState) -> di
         "picture": lesson_picture(folder, exercise.starter, state.version),
         "files": [f"{FOLDER}/{exercise.name}/{one}" for one in exercise.file.edit],
         "number": number,
+        "done": sum(lessons.workspace.progress.of(one).passed_at is not None for one in lessons.exercises),
+        "total": len(lessons.exercises),
         "following": later[0] if later else None,
         "has_solution": (exercise.folder / SOLUTION).is_dir(),
         "check_command": invocation("learn", "check", number),

@@ -10,6 +10,9 @@ from runner.invocation import invocation
 from runner.learn.exercise import README, Exercise
 
 _ITEM = re.compile(r"(?:- |\d+\. )")
+#: The heading of the part that only a terminal shows. Its system would take the broker and the port of the system to
+#: which the page belongs.
+TERMINAL_PART = "## In other terminals"
 #: The program at the beginning of a command in a sample.
 _COMMAND = re.compile(r"^( {4,})fastcommerce(?= )", re.MULTILINE)
 
@@ -29,6 +32,11 @@ def exercise_source(exercise: Exercise) -> str:
     """
     text = (exercise.folder / README).read_text("utf-8").strip()
     return _COMMAND.sub(lambda match: f"{match[1]}{invocation()}", text)
+
+
+def page_source(exercise: Exercise) -> str:
+    """Return the text of an exercise as Markdown, without the part that starts another system."""
+    return exercise_source(exercise).partition(f"\n{TERMINAL_PART}\n")[0].rstrip()
 
 
 def task_text(exercise: Exercise, width: int) -> str:

@@ -105,6 +105,30 @@ def test_an_exercise_is_passed_in_the_page(site: Site, page: Page) -> None:
     assert record.passed_at is not None
 
 
+@pytest.mark.usefixtures("no_broker")
+def test_a_button_says_what_its_command_does_and_the_picture_shows_no_figure_as_bad(site: Site, page: Page) -> None:
+    page.goto(f"{site.address}/learn/04-topics")
+    start = page.get_by_role("button", name="Start exercise 4")
+    page.evaluate(
+        """() => { window.labels = []; new MutationObserver(() => {
+            const text = document.querySelector('[data-action="learn_start"]')?.textContent;
+            if (text && text !== window.labels.at(-1)) window.labels.push(text);
+            sessionStorage.setItem('labels', JSON.stringify(window.labels));
+        }).observe(document.body, {subtree: true, childList: true, characterData: true}) }"""
+    )
+    start.click()
+    expect(page.get_by_role("heading", name="First a prediction")).to_be_visible()
+    assert "Starting the exercise …" in page.evaluate("JSON.parse(sessionStorage.getItem('labels'))")
+    colors = page.locator(".lesson-picture .badge.dead").evaluate_all(
+        """(badges) => badges.flatMap((one) => [...one.querySelectorAll('rect, path, text')]).map((part) => {
+            const [red, green, blue] = getComputedStyle(part).fill.match(/\\d+/g).map(Number);
+            return Math.max(red, green, blue) - Math.min(red, green, blue);
+        })"""
+    )
+    assert colors
+    assert max(colors) < 40
+
+
 def test_an_empty_page_starts_the_first_exercise(site: Site, page: Page) -> None:
     page.goto(f"{site.address}/learn")
     page.get_by_role("button", name="Start the first exercise").click()

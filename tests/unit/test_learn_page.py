@@ -262,8 +262,22 @@ def test_the_tasks_appear_after_the_prediction_and_the_explanation_after_the_las
     text = text_of(client, page)
     assert "You predicted: when RabbitMQ has confirmed the event. That is what happened." in text
     assert "What is certain?" in text
+    assert "Passed, 1 of 18 Next exercise" in text
     assert call(tmp_path, "review", "1", "a")[1].endswith("The answer is: RabbitMQ has the event.\n")
     assert "You answered: the card was charged. The answer is: RabbitMQ has the event." in text_of(client, page)
+
+
+@pytest.mark.parametrize("number", [1, 17])
+def test_only_a_terminal_says_how_to_start_the_system_of_an_exercise(
+    client: FlaskClient, tmp_path: Path, number: int
+) -> None:
+    output = call(tmp_path, "start", str(number))[1]
+    _, _, part = output.partition("\n## In other terminals\n")
+    assert 0 < part.index("fastcommerce down") < part.index(" --project my-work/")
+    text = text_of(client, f"/learn/{client.application.extensions['dashboard'].lessons.exercises[number - 1].name}")
+    assert "Predict" in text
+    assert "my-work" not in text
+    assert "terminal" not in text
 
 
 @pytest.mark.parametrize("choice", ["e", "", "--help-me", "ab"])

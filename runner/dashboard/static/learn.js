@@ -24,11 +24,32 @@ async function watch() {
 }
 if (lesson) watch();
 
+// A command takes some seconds, because it starts a process. Meanwhile its button says what happens.
+const BUSY = {
+  learn_start: "Starting the exercise …", learn_predict: "Storing the prediction …", learn_review: "Storing the answer …",
+  learn_hint: "Reading the hint …", learn_solution: "Reading the solution …", learn_reset: "Restoring the files …",
+};
+new MutationObserver((changes) => {
+  for (const { target } of changes) {
+    const text = BUSY[target.dataset.action], label = target.dataset.label;
+    if (text && target.hasAttribute("aria-busy")) {
+      target.dataset.label = label ?? target.textContent;
+      target.textContent = text;
+    } else if (text && label) {
+      target.textContent = label;
+      delete target.dataset.label;
+    }
+  }
+}).observe(document.body, { subtree: true, attributeFilter: ["aria-busy"] });
+
 document.addEventListener("click", async (event) => {
-  if (!event.target.closest("[data-check]")) return;
+  const button = event.target.closest("[data-check]");
+  if (!button) return;
+  button.lastChild.textContent = "Checking …";
   const answer = await post("/check").catch((error) => ({ ok: false, json: async () => ({ detail: String(error) }) }));
-  if (answer.ok) refresh(["learn"]);
-  else showJob({ state: "failed", command: "", lines: [(await answer.json()).detail] });
+  // A refused check changes nothing on the server, but the label must return.
+  refresh(["learn"]);
+  if (!answer.ok) showJob({ state: "failed", command: "", lines: [(await answer.json()).detail] });
 });
 
 document.addEventListener("job", (event) => {
