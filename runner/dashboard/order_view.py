@@ -124,9 +124,9 @@ def list_url(text: str = "", status: str = "", before: Position | None = None) -
     return f"/orders?{query}" if query else "/orders"
 
 
-def list_line(text: str, status: str) -> str:
-    """Return the command line that lists the same orders."""
-    if text and "@" not in text:
+def list_line(text: str, status: str, *, is_address: bool) -> str:
+    """Return the command line that lists the same orders. ``is_address`` is True if the text is no order id."""
+    if text and not is_address:
         return invocation("order", "history", text)
     address = ["--email", text] if text else []
     return invocation("order", "list", *(["--status", status] if status else []), *address)

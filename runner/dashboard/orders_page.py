@@ -67,6 +67,8 @@ def show_orders() -> ResponseReturnValue:
         pass  # the page contains a form for the first order
     except RunnerError as error:
         return _without_history(error)
+    # Order ids of other clients can be any text, so the found orders decide.
+    is_address = is_address or (bool(found.orders) and not any(one.order_id.startswith(text) for one in found.orders))
     return render_template(
         "orders.html",
         found=found,
@@ -75,7 +77,7 @@ def show_orders() -> ResponseReturnValue:
         status=status,
         text=text,
         is_first=before is None,
-        line=_shown(list_line(text, status)),
+        line=_shown(list_line(text, status, is_address=is_address)),
         older=list_url(text, status, found.older),
         searched_back="" if found.older is None else started_text(found.older.published_at),
         list_url=list_url,

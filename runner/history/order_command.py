@@ -52,8 +52,9 @@ def order() -> None:
 
 def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     # The command line accepts bytes that are not text, and no recorded address contains such bytes.
-    if value is not None and not (value.isprintable() and "@" in value.strip()):
-        raise click.BadParameter(f"not an e-mail address, {value!r}; allowed: an address, such as alice@example.com")
+    if value is not None and not (value.isprintable() and value.strip()):
+        allowed = "an address, such as alice@example.com, or its beginning without the domain, such as alice"
+        raise click.BadParameter(f"not an e-mail address, {value!r}; allowed: {allowed}")
     return value if value is None else value.strip()
 
 
@@ -63,7 +64,8 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
     "--email",
     metavar="ADDRESS",
     callback=_address,
-    help="List only orders of the customer with this address, ignoring case.",
+    help="List only orders of the customer with this address, or of all customers whose addresses begin with this text,"
+    " if it has no domain. Upper and lower case are equal.",
 )
 @click.option(
     "--since",

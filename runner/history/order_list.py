@@ -62,18 +62,18 @@ class OrderFilter:
     """The conditions on orders in a list. None means any order."""
 
     status: str | None = None
-    #: The customer's address, ignoring case.
+    #: The customer's address, or its beginning if it contains no domain. Upper and lower case are equal.
     email: str | None = None
-    #: The first characters of the order id.
+    #: The first characters of the order id or of the customer's address.
     prefix: str | None = None
     #: The earliest start, in milliseconds since the epoch.
     since: int | None = None
 
     def accepts_start(self, order_id: str, body: str) -> bool:
         """Return True if an order with this id, and with this body of its first event, may belong to the list."""
-        if self.prefix is not None and not order_id.startswith(self.prefix):
+        if self.prefix is not None and not order_id.startswith(self.prefix) and not _is_address(body, self.prefix):
             return False
-        return self.email is None or _folded(facts_of(body)["email"] or "") == _folded(self.email)
+        return self.email is None or _is_address(body, self.email)
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,13 @@ def list_orders(
 def known_statuses(read: Read) -> list[str]:
     """Return every status that an order can have, in the order in which the plugins declare them."""
     return list(dict.fromkeys([ACCEPTED, *sorted(statuses(read).values()), FAILED]))
+
+
+def _is_address(body: str, wanted: str) -> bool:
+    """Return True if the address in ``body`` is ``wanted``, or begins with it if ``wanted`` contains no domain."""
+    address, wanted = _folded(facts_of(body)["email"] or ""), _folded(wanted)
+    has_domain = bool(wanted.partition("@")[2])
+    return address == wanted if has_domain else address.startswith(wanted)
 
 
 def _folded(email: str) -> str:

@@ -124,6 +124,19 @@ def test_a_search_for_an_address_ignores_upper_and_lower_case(client: FlaskClien
     assert ids(client.get("/orders", query_string={"q": ADDRESS.upper()})) == [HOSTILE]
 
 
+def test_an_address_is_found_by_its_beginning_with_the_equal_command_line(client: FlaskClient) -> None:
+    answer = client.get("/orders?q=mallory")
+    assert ids(answer) == [HOSTILE]
+    assert "order list --email mallory" in text_of(answer)
+    assert "order history aaaa" in text_of(client.get("/orders?q=aaaa"))
+    assert ids(client.get("/orders?q=allory")) == []
+
+
+def test_the_column_of_open_messages_is_shown_only_if_a_message_is_open(client: FlaskClient) -> None:
+    assert "Customer Waiting, dead" in text_of(client.get("/orders"))
+    assert "Waiting, dead" not in text_of(client.get("/orders?status=paid"))
+
+
 def test_a_search_without_results_and_an_unknown_status_say_so(client: FlaskClient) -> None:
     assert "No recorded order matches" in text_of(client.get("/orders?q=zzzz"))
     assert "There is no status payed" in text_of(client.get("/orders?status=payed"))
