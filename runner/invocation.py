@@ -15,6 +15,8 @@ from pathlib import Path
 
 #: The environment variable that passes the prefix of all printed commands to child processes.
 VARIABLE = "FASTCOMMERCE_INVOCATION"
+#: The environment variable with the project of ``VARIABLE``, as an absolute path.
+PROJECT_VARIABLE = "FASTCOMMERCE_INVOCATION_PROJECT"
 #: The name of the installed program, which is equivalent to ``python -m runner``.
 PROGRAM = "fastcommerce"
 #: The environment variable that a shell sets to request completions from click.
@@ -25,16 +27,22 @@ SOURCE = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def invoked_for(project: Path) -> Iterator[None]:
-    """Make this process and its child processes print commands for ``project`` and the current folder."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = _prefix(project)
+    """Make this process and its child processes print commands for ``project`` and the current folder.
+
+    A process that inherits a prefix for the same project keeps it, because it was not started in the user's shell.
+    """
+    before = {name: os.environ.get(name) for name in (VARIABLE, PROJECT_VARIABLE)}
+    folder = str(project.resolve())
+    if not before[VARIABLE] or before[PROJECT_VARIABLE] != folder:
+        os.environ.update({VARIABLE: _prefix(project), PROJECT_VARIABLE: folder})
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def invocation(*arguments: str) -> str:

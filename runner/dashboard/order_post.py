@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from runner.config.error_detail import shown
 from runner.dashboard.page_action import InvalidField
@@ -98,6 +98,7 @@ class PostJob(PageJob):
         self._post, self._send = post, send or send_order
         self._outcomes: Counter[str] = Counter()
         self._sent = self._accepted = 0
+        self._order_id = ""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         threading.Thread(target=self._run, name=f"job-{id}", daemon=True).start()
@@ -128,6 +129,9 @@ class PostJob(PageJob):
             found["lines"] = [progress, *answers]
         else:
             found["lines"] = answers
+        if self._order_id:
+            href = f"/orders/{quote(self._order_id, safe='')}"
+            found["link"] = {"text": f"Order {self._order_id[:8]} accepted", "href": href}
         return found
 
     def _run(self) -> None:
@@ -156,6 +160,18 @@ class PostJob(PageJob):
             # The answer to each of many accepted orders is not interesting, and a set of answers must not grow.
             if self._post.count == 1 or (not is_accepted and (text in self._outcomes or len(self._outcomes) < 10)):
                 self._outcomes[text] += 1
+            if self._post.count == 1 and is_accepted:
+                self._order_id = _order_id(text)
+
+
+def _order_id(answer: str) -> str:
+    """Return the id of the order in the text of an answer, or an empty string if the API names none."""
+    try:
+        found = json.loads(answer.partition(": ")[2])
+    except ValueError:
+        return ""
+    id = found.get("order_id") if isinstance(found, dict) else None
+    return id if isinstance(id, str) else ""
 
 
 def send_order(post: OrderPost) -> tuple[int, str]:

@@ -84,7 +84,8 @@ class ProgramJob(PageJob):
     def __init__(self, id: str, folder: Path, arguments: Sequence[str], command: str) -> None:
         super().__init__(id, arguments, command)
         # The page must show the same text as a terminal, so commands in the output begin as in the user's shell.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])}
+        paths = [str(SOURCE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "runner", "--project", str(folder), *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=environment,

@@ -72,7 +72,8 @@ def _slots(frame: Mapping[str, Any]) -> Iterator[Symptom]:
             case "WAITING":
                 yield Symptom("warn", "wait", name, f"is {why}", _target_of(why, href), "Show the cause")
             case "STOPPED":
-                text = f"was stopped: {why}"
+                # The reason is a sentence of its own, for example "start it with: ...".
+                text = f"was stopped. {why[:1].upper()}{why[1:]}".rstrip()
                 yield Symptom("off", "stop", name, text, href, f"Start {slot['service']}")
             case "RUNNING" if slot.get("problem"):
                 yield Symptom("warn", "restart", name, why, href, f"Logs of {name}")
@@ -102,10 +103,11 @@ def _queues(frame: Mapping[str, Any]) -> Iterator[Symptom]:
             text = f"contains {count:,} {_messages(count)} that no binding matched."
             yield Symptom("bad", "unrouted", name, text, show, "Show")
         elif ready and not queue.get("consumers") and queue.get("consumed_by"):
-            text = f"has no consumer, and {ready:,} {_messages(ready)} are ready."
+            text = f"has no consumer, and {ready:,} {_messages(ready)} {'is' if ready == 1 else 'are'} ready."
             yield Symptom("bad", "grow", name, text, show, "Show")
         elif growth and ready >= LEAST_READY:
-            text = f"grows by {queue['growth_rate']:g} messages a second, and {ready:,} are ready."
+            rate = queue["growth_rate"]
+            text = f"grows by {rate:g} {_messages(rate)} a second, and {ready:,} are ready."
             services = queue.get("consumed_by") or []
             link = f"Scale {services[0]}" if services else "Show"
             yield Symptom("warn", "grow", name, text, show, link)
@@ -115,5 +117,5 @@ def _queues(frame: Mapping[str, Any]) -> Iterator[Symptom]:
             yield Symptom("bad", "dead", name, text, href, "Open dead letters")
 
 
-def _messages(count: int) -> str:
+def _messages(count: float) -> str:
     return "message" if count == 1 else "messages"

@@ -24,6 +24,7 @@ from runner.dashboard.access_guard import AccessGuard
 from runner.dashboard.page_action import ACTIONS, InvalidField, command_line, preview_line
 from runner.dashboard.page_job import WAIT_SECONDS, PageJob, TooManyJobs
 from runner.dashboard.page_text import FILTERS, masked
+from runner.dashboard.sprite import sprite
 from runner.http import Problem, stream
 from runner.invocation import invocation
 
@@ -64,7 +65,9 @@ def create_app(dashboard: Dashboard) -> Flask:
         app.register_blueprint(blueprint)
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.filters["masked"] = lambda text: masked(text) if dashboard.settings.mask_personal_data else text
-    app.jinja_env.globals.update(command=invocation, navigation=NAVIGATION, order_api=order_form.current_api)
+    app.jinja_env.globals.update(
+        command=invocation, navigation=NAVIGATION, order_api=order_form.current_api, sprite=sprite
+    )
 
     @app.before_request
     def note_versions() -> None:

@@ -226,6 +226,66 @@ def test_the_page_is_accessible_and_readable(
         page.close()
 
 
+def test_a_page_stays_open_and_names_the_command_while_its_dashboard_is_stopped(
+    shop: Shop, page: Page, page_errors: PageErrors
+) -> None:
+    page_errors.expect("ERR_CONNECTION_REFUSED|Failed to fetch")
+    page_errors.allow("/stream|/live")
+    shop.open(page)
+    banner = page.get_by_role("alert")
+    expect(banner).to_have_count(0)
+    assert shop.project.call("stop", "dashboard")[0] == 0
+    try:
+        expect(banner).to_contain_text(re.compile(r"No answer since \d\d:\d\d:\d\d\. Start the system:"))
+        assert "-m runner" in banner.locator("code").inner_text()
+        expect(page.locator("html")).to_have_attribute("data-stale", "")
+        # Neither a link nor a form leaves the page for the error page of the browser.
+        page.get_by_role("link", name="Orders").click()
+        expect(banner).to_be_visible()
+        post = page.get_by_role("button", name="Post order", exact=True)
+        post.click()
+        result = page.locator("[data-result]")
+        expect(result.locator("pre")).to_have_text("the dashboard does not answer")
+        expect(result).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(result).to_be_hidden()
+        expect(post).to_be_focused()
+        assert page.url.rstrip("/") == shop.url
+        # The marks do not come from the server.
+        boxes = page.locator("svg.mark use").evaluate_all(
+            "(all) => all.filter((use) => use.checkVisibility()).map((use) => use.getBBox().width)"
+        )
+        assert min(boxes, default=0) > 0
+        assert find_violations(page) == []
+        assert find_unreadable(page) == []
+    finally:
+        assert shop.project.call("start", "dashboard")[0] == 0
+    expect(banner).to_have_count(0)
+    expect(page.locator("html")).not_to_have_attribute("data-stale", "")
+    page.get_by_role("link", name="Orders").click()
+    expect(page).to_have_url(f"{shop.url}/orders")
+
+
+def test_the_result_of_an_order_links_to_the_order_and_closes_by_itself(shop: Shop, page: Page) -> None:
+    page.clock.install()
+    shop.open(page)
+    result = page.locator("[data-result]")
+    page.get_by_role("button", name="Post order", exact=True).click()
+    link = result.get_by_role("link", name=re.compile("^Order [0-9a-f]{8} accepted$"))
+    expect(link).to_have_attribute("href", re.compile("^/orders/[0-9a-f-]{36}$"))
+    # A person who reads the result keeps it.
+    link.focus()
+    page.clock.fast_forward(9_000)
+    expect(result).to_be_visible()
+    link.blur()
+    page.clock.fast_forward(9_000)
+    expect(result).to_be_hidden()
+    page.get_by_role("button", name="Post order", exact=True).click()
+    expect(link).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(result).to_be_hidden()
+
+
 def test_a_node_opens_its_menu_by_keyboard_and_returns_the_focus(shop: Shop, page: Page) -> None:
     shop.open(page)
     node = page.locator("[data-target='service payment']")
@@ -246,6 +306,7 @@ def test_figures_are_called_old_while_no_frame_comes(shop: Shop, page: Page) -> 
     try:
         page.clock.fast_forward(10_000)
         expect(live).to_contain_text("Reconnecting, figures of")
+        expect(page.get_by_role("alert")).to_be_visible()
     finally:
         os.kill(shop.runner.process.pid, signal.SIGCONT)
     expect(live).to_contain_text("Live")

@@ -86,6 +86,24 @@ def test_everything_that_is_not_normal_comes_first() -> None:
     assert lines[1].startswith("- payment.1 was stopped")
 
 
+@pytest.mark.parametrize(
+    ("queues", "slots", "text"),
+    [
+        ({"pay": queue(ready=1, consumers=0)}, {}, "has no consumer, and 1 message is ready."),
+        ({"pay": queue(ready=1204, consumers=0)}, {}, "has no consumer, and 1,204 messages are ready."),
+        ({"pay": queue(ready=12, growth=1, growth_rate=1.0)}, {}, "grows by 1 message a second, and 12 are ready."),
+        ({"pay": queue(ready=12, growth=1, growth_rate=1.5)}, {}, "grows by 1.5 messages a second, and 12 are ready."),
+        ({}, {"pay.1": slot("pay.1", state="STOPPED", why="start it with: x")}, "was stopped. Start it with: x"),
+        ({}, {"pay.1": slot("pay.1", state="STOPPED", why="")}, "was stopped."),
+    ],
+)
+def test_the_sentence_of_a_problem_is_correct_for_one_and_for_many(
+    queues: dict[str, Any], slots: dict[str, Any], text: str
+) -> None:
+    (found,) = symptoms_of(frame(queues=queues, slots=slots))
+    assert found["text"] == text
+
+
 def test_a_supervisor_that_does_not_answer_is_the_first_problem() -> None:
     found = frame(live="no supervisor is running", runner={}, services={}, slots={}, queues={}, edges={})
     lines = frame_text(found, [], 80, 24).splitlines()

@@ -14,7 +14,15 @@ import pytest
 
 from runner import prerequisite
 from runner.__main__ import start
-from runner.invocation import SOURCE, VARIABLE, callable_path, invocation, invoked_for, reset_invocation
+from runner.invocation import (
+    PROJECT_VARIABLE,
+    SOURCE,
+    VARIABLE,
+    callable_path,
+    invocation,
+    invoked_for,
+    reset_invocation,
+)
 
 #: The beginning of a command that a person may copy.
 COMMAND = re.compile(r"-m runner|\bmake (run|reset|test)\b|\bfastcommerce (?=[a-z]+\b)")
@@ -28,6 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(PROJECT_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", "/usr/bin")
     return tmp_path
 
@@ -106,10 +115,23 @@ def test_a_child_process_prints_what_its_parent_would_print(here: Path, monkeypa
     with invoked_for(Path("shop")):
         inherited = os.environ[VARIABLE]
         assert invocation("plan") == f"{inherited} plan"
-    assert VARIABLE not in os.environ
+    assert not {VARIABLE, PROJECT_VARIABLE} & set(os.environ)
     monkeypatch.setenv(VARIABLE, inherited)
     monkeypatch.chdir("/")
     assert invocation("plan") == f"{inherited} plan"
+
+
+def test_a_child_command_for_the_same_project_keeps_the_prefix_of_the_users_shell(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with invoked_for(Path("shop")):
+        inherited = os.environ[VARIABLE]
+        monkeypatch.chdir("/")
+        with invoked_for(here / "shop"):
+            assert invocation("plan") == f"{inherited} plan"
+        with invoked_for(here / "other"):
+            assert invocation("plan") == f"{callable_path(sys.executable)} -m runner --project {here}/other plan"
+        assert invocation("plan") == f"{inherited} plan"
 
 
 def test_a_package_from_a_variable_of_this_shell_is_found_by_the_command_too(

@@ -124,6 +124,28 @@ def test_a_single_order_shows_the_answer() -> None:
     assert (found["state"], found["lines"]) == ("done", ['202 ACCEPTED: {"order_id": "o1"}'])
 
 
+@pytest.mark.parametrize(
+    ("answer", "link"),
+    [
+        (
+            '202 ACCEPTED: {"order_id": "398e5319-01"}',
+            {"text": "Order 398e5319 accepted", "href": "/orders/398e5319-01"},
+        ),
+        ('202 ACCEPTED: {"order_id": "a/b?c"}', {"text": "Order a/b?c accepted", "href": "/orders/a%2Fb%3Fc"}),
+        ('202 ACCEPTED: {"order_id": 7}', None),
+        ("202 ACCEPTED: [1]", None),
+        ("202 ACCEPTED", None),
+    ],
+)
+def test_an_accepted_order_has_a_link_to_its_page(answer: str, link: dict[str, str] | None) -> None:
+    assert finished(PostJob("1", OrderPost("http://x", "{}"), lambda _: (202, answer))).get("link") == link
+
+
+def test_a_refused_order_has_no_link() -> None:
+    job = PostJob("1", OrderPost("http://x", "{}"), lambda _: (422, '422 INVALID: {"order_id": "o1"}'))
+    assert "link" not in finished(job)
+
+
 def test_an_api_that_does_not_answer_is_reported() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert send_order(OrderPost(url, "{}")) == (0, f"{url}: no answer, Connection refused")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from runner.dashboard.order_post import OrderPost, PostJob
 from runner.dashboard.page_job import PageJobs
 from runner.dashboard.web_app import create_app
 from runner.dashboard.web_server import Dashboard, DashboardSettings
+from runner.invocation import SOURCE, invocation, invoked_for
 
 
 def test_a_page_waits_for_a_frame_of_this_moment(tmp_path: Path) -> None:
@@ -111,6 +113,23 @@ def test_a_menu_offers_a_poison_message_for_a_consumed_queue_while_fault_injecti
         assert ["fault poison pay" in menus[0], "fault poison mail" in menus[1]] == [is_on, False]
     finally:
         dashboard.close()
+
+
+def test_the_output_of_a_job_names_the_program_as_the_page_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/fastcommerce"])
+    (tmp_path / "topology.yaml").write_text("{}")
+    (tmp_path / "config.yaml").write_text("services: {}")
+    with invoked_for(tmp_path):
+        jobs = PageJobs(tmp_path)
+        job = jobs.start(["status"])
+        job.wait(60)
+        shown = job.as_json()
+        assert shown["command"] == invocation("status")
+        assert f"start it with: {invocation()}" in "\n".join(shown["lines"])
+        jobs.close()
 
 
 def test_a_long_line_of_an_output_is_cut(tmp_path: Path) -> None:

@@ -1,6 +1,12 @@
 // Buttons that run a command line: the line beside the button, the question before it, and its output after it.
 import { headers, mark } from "./page.js";
 
+/** The words for a request that got no answer, in place of the browser's own. */
+export const NO_ANSWER = "the dashboard does not answer";
+/** Milliseconds for which the result of a successful command stays, and the output lines up to which it closes. */
+const SHOWN = 8000, SHORT = 3;
+let closing = null, opener = null, isRead = false;
+
 function fieldsOf(element) {
   const fields = new URLSearchParams();
   for (const { name, value } of [...element.attributes]) {
@@ -27,10 +33,11 @@ export function ask(title, text, command, yes) {
 
 /** Run an action, and call `onJob(job)` for each state of its job until it ends. Return a promise of the last state. */
 export async function act(name, fields, onJob = () => {}) {
-  let answer = await fetch(`/actions/${name}`, { method: "POST", body: fields, headers: headers() });
-  if (!answer.ok) {
-    const problem = await answer.json().catch(() => ({ detail: answer.statusText }));
-    const job = { state: "failed", command: "", lines: [problem.detail || problem.title], exit_code: null };
+  const failed = (text) => ({ state: "failed", command: "", lines: [text], exit_code: null });
+  let answer = await fetch(`/actions/${name}`, { method: "POST", body: fields, headers: headers() }).catch(() => null);
+  if (!answer?.ok) {
+    const problem = answer ? await answer.json().catch(() => ({ detail: answer.statusText })) : { detail: NO_ANSWER };
+    const job = failed(problem.detail || problem.title);
     onJob(job);
     return job;
   }
@@ -38,7 +45,8 @@ export async function act(name, fields, onJob = () => {}) {
   onJob(job);
   while (job.state === "running") {
     await new Promise((resolve) => setTimeout(resolve, 500));
-    answer = await fetch(`/jobs/${job.id}`);
+    answer = await fetch(`/jobs/${job.id}`).catch(() => null);
+    if (!answer) return { ...job, state: "failed", lines: [...job.lines, `${NO_ANSWER}, so the outcome of this command is unknown`] };
     if (!answer.ok) return { ...job, state: "failed", lines: ["the dashboard was restarted; see its log"] };
     job = await answer.json();
     onJob(job);
@@ -51,15 +59,31 @@ export function stop(job) {
   return fetch(`/jobs/${job.id}/stop`, { method: "POST", headers: headers() });
 }
 
-/** Show a job's command line and output. It stays until the reader closes it. */
+/** Close the result. The focus returns to the button of its command if the result has it. */
+function closeResult(place) {
+  const hasFocus = place.contains(document.activeElement);
+  clearTimeout(closing);
+  isRead = false;
+  place.hidden = true;
+  if (hasFocus && opener?.isConnected) opener.focus();
+}
+
+/** Close the result after a while, but not while a person reads it (WCAG 2.2, 2.2.1). */
+function closeLater(place) {
+  clearTimeout(closing);
+  closing = setTimeout(() => (isRead || place.contains(document.activeElement) ? closeLater(place) : closeResult(place)), SHOWN);
+}
+
+/** Show a job's command line and output. Esc closes it, and a short success closes by itself. */
 export function showJob(job) {
   const place = document.querySelector("[data-result]");
+  const held = place.contains(document.activeElement) ? document.activeElement.textContent : null;
   const names = { running: ["wait", "Running"], done: ["run", "Done"], failed: ["fatal", "Failed"] };
   const [shape, word] = names[job.state];
   const head = document.createElement("div");
   head.className = `result-head ${job.state}`;
   const close = Object.assign(document.createElement("button"), { className: "button small", type: "button", textContent: "Close" });
-  close.addEventListener("click", () => { place.hidden = true; });
+  close.addEventListener("click", () => closeResult(place));
   const code = Object.assign(document.createElement("code"), { textContent: job.command ? `$ ${job.command}` : "", title: job.command });
   head.append(mark(shape, job.state === "done" ? "ok" : job.state === "failed" ? "bad" : "accent"), word, code);
   if (job.state === "running") {
@@ -70,8 +94,18 @@ export function showJob(job) {
   head.append(close);
   const output = Object.assign(document.createElement("pre"), { textContent: job.lines.join("\n"), tabIndex: 0 });
   output.setAttribute("aria-label", "Output of the command");
-  place.replaceChildren(head, ...(job.lines.length ? [output] : []));
+  const parts = job.lines.length ? [head, output] : [head];
+  if (job.link) {
+    const line = Object.assign(document.createElement("p"), { className: "card-foot" });
+    line.append(Object.assign(document.createElement("a"), { href: job.link.href, textContent: job.link.text }));
+    parts.splice(1, 0, line);
+  }
+  place.replaceChildren(...parts);
   place.hidden = false;
+  // The focus stays on the same button, or at least inside the result.
+  if (held !== null) ([...head.querySelectorAll("button")].find((one) => one.textContent === held) || place).focus({ preventScroll: true });
+  if (job.state === "done" && job.lines.length <= SHORT) closeLater(place);
+  else clearTimeout(closing);
 }
 
 /** Ask the server for the command lines of a form while a person edits its fields. */
@@ -104,6 +138,19 @@ export function start() {
       form.querySelector("[data-action]")?.click();
     }
   });
+  const result = document.querySelector("[data-result]");
+  // The result may open under a pointer that rests.
+  result.addEventListener("pointermove", (event) => { isRead ||= Boolean(event.movementX || event.movementY); });
+  result.addEventListener("pointerleave", () => { isRead = false; });
+  result.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    closeResult(result);
+  });
+  // Menus, dialogs and the projector use the key first.
+  window.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open]")) closeResult(result);
+  });
   document.querySelectorAll("form[data-fields]").forEach(showCommands);
   const lines = (element) => {
     const command = element.closest?.("[data-command]")?.dataset.command;
@@ -129,9 +176,13 @@ export function start() {
     const label = (button.textContent.trim() || button.title).replace("…", "");
     if (question && !(await ask(`${label}?`, question, command, label))) return;
     button.setAttribute("aria-busy", "true");
+    opener = button;
     const job = await act(action, fieldsOf(button), showJob).catch((error) => ({ state: "failed", command, lines: [String(error)] }));
     showJob(job);
     button.removeAttribute("aria-busy");
+    // A person who works elsewhere by now keeps the focus.
+    const place = document.querySelector("[data-result]"), focused = document.activeElement;
+    if (job.state === "failed" && (focused === button || focused === document.body)) place.focus({ preventScroll: true });
     // The page may have replaced the button while the command was running.
     const detail = { ...job, action, target: button.dataset.fieldTarget };
     (button.isConnected ? button : document).dispatchEvent(new CustomEvent("job", { detail, bubbles: true }));

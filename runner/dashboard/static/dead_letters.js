@@ -90,7 +90,7 @@ function showReplay(job) {
   const button = part("pause");
   button.hidden = !isRunning && !(isPaused && replay.fields);
   button.querySelector("span").textContent = label;
-  button.querySelector("use").setAttribute("href", `/static/vendor/lucide.svg#${isPaused ? "play" : "pause"}`);
+  button.querySelector("use").setAttribute("href", `#icon-${isPaused ? "play" : "pause"}`);
   part("rate").disabled = !isPaused;
   if (isRunning) part("rate").value = replay.fields?.get("rate") || "";
   part("close").hidden = isRunning;

@@ -46,7 +46,7 @@ export async function startMotion(order, slow) {
     isPlaying = isOn;
     clearTimeout(timer);
     panel.querySelector("[data-motion-play] span").textContent = isOn ? "Pause" : "Play";
-    panel.querySelector("[data-motion-play] use").setAttribute("href", `/static/vendor/lucide.svg#${isOn ? "pause" : "play"}`);
+    panel.querySelector("[data-motion-play] use").setAttribute("href", `#icon-${isOn ? "pause" : "play"}`);
     if (isOn) next();
   }
 

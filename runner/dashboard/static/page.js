@@ -1,5 +1,6 @@
 // Every page: the live stream, values that change in place, regions that are rendered again, pause and theme.
 import { start as startActions } from "./actions.js";
+import { answered, missed, start as startOutage, waitAgain } from "./outage.js";
 import { start as startTimeline } from "./timeline.js";
 
 /** The whole frame, to which each frame of the stream is added. */
@@ -8,11 +9,11 @@ export const state = { n: 0, slots: {}, services: {}, queues: {}, edges: {}, ver
 Object.assign(state.versions, JSON.parse(document.body.dataset.versions));
 const TABLES = ["slots", "services", "queues", "edges", "versions"];
 const VALUES = ["title", "live", "runner", "symptoms", "facts", "fault_injection", "time", "n"];
-/** Milliseconds without a frame after which the figures are called old. */
-const PATIENCE = 5000;
+/** Milliseconds that the first frame may take. */
+const FIRST_FRAME = 5000;
 const listeners = new Set();
 let csrf = document.querySelector('meta[name="csrf-token"]').content;
-let source = null, polling = null, retry = null, waiting = null, heard = 0, isWhole = false;
+let source = null, polling = null, retry = null, waiting = null, isWhole = false;
 
 /** Call `listener(frame)` for the whole frame, and for each frame after it. */
 export function onFrame(listener) {
@@ -49,7 +50,7 @@ export function mark(name, className = "") {
   svg.setAttribute("class", `mark ${className}`);
   svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `/static/marks.svg#${name}`);
+  use.setAttribute("href", `#mark-${name}`);
   svg.append(use);
   return svg;
 }
@@ -77,10 +78,10 @@ function take(frame) {
   if (frame.full) isWhole = true;
   else if (!isWhole || frame.n > state.n + 1) return void load();
   else if (frame.n <= state.n) return;
-  if (frame.n !== state.n) heard = Date.now();
-  const versions = { ...state.versions };
+  const versions = { ...state.versions }, isNew = frame.n !== state.n;
   merge(frame);
-  if (isPaused()) return;
+  if (isNew) answered(state.live === "ok");
+  if (isPaused()) return showLive();
   show(frame, versions);
 }
 
@@ -110,7 +111,6 @@ function showLive(text) {
   element.dataset.shown = shown;
   element.className = `live ${isLive && !isPaused() ? "ok" : text ? "" : "bad"}`;
   element.replaceChildren(mark(name), Object.assign(document.createElement("span"), { textContent: shown }));
-  document.documentElement.toggleAttribute("data-stale", Boolean(text));
 }
 
 function showBadges() {
@@ -209,13 +209,14 @@ async function load() {
 }
 
 function lost() {
-  const time = heard ? new Date(heard).toLocaleTimeString("en-GB") : "";
+  const time = missed();
   showLive(time ? `Reconnecting, figures of ${time}` : "Connecting");
 }
 
 function connect() {
   clearTimeout(retry);
   if (document.hidden || source) return;
+  waitAgain();
   source = new EventSource("/stream");
   source.addEventListener("open", () => { isWhole = false; load(); });
   source.addEventListener("frame", (event) => take(JSON.parse(event.data)));
@@ -243,7 +244,7 @@ function togglePause(isOn) {
   const button = document.querySelector("[data-pause]");
   button.setAttribute("aria-pressed", String(isOn));
   button.querySelector("span").textContent = isOn ? "Continue" : "Pause";
-  button.querySelector("use").setAttribute("href", `/static/vendor/lucide.svg#${isOn ? "play" : "pause"}`);
+  button.querySelector("use").setAttribute("href", `#icon-${isOn ? "play" : "pause"}`);
   showLive();
   if (!isOn) {
     show({ ...state, full: true }, {});
@@ -267,12 +268,12 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
-// A stream without frames stays open, for example while the supervisor hangs.
-setInterval(() => { if (heard && !document.hidden && !isPaused() && Date.now() - heard > PATIENCE) lost(); }, 1000);
 if (isPaused()) togglePause(true);
+// A stream without frames stays open, for example while the supervisor hangs.
+startOutage(lost);
 startActions();
 startTimeline();
 connect();
 setTimeout(() => {
   if (!state.n) showLive("No answer from the dashboard for 5 s; check its log");
-}, PATIENCE);
+}, FIRST_FRAME);

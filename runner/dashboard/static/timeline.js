@@ -76,7 +76,7 @@ function draw() {
   const taken = groups.map(({ x }) => [x - 7, x + 7]);
   for (const { x, worst, count } of [...groups].sort((one, other) => rank(one.worst) - rank(other.worst) || other.x - one.x)) {
     const [name, level] = MARKS[worst.kind] || MARKS.command;
-    parts.push(shape("use", { href: `/static/${name === "kill" ? "vendor/lucide.svg#kill" : `marks.svg#${name}`}`, x: x - 6, y: 3, width: 12, height: 12, class: level }));
+    parts.push(shape("use", { href: name === "kill" ? "#icon-kill" : `#mark-${name}`, x: x - 6, y: 3, width: 12, height: 12, class: level }));
     parts.push(shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 18, y2: 46 }));
     // Labels must not touch each other or a mark. The worst events get their labels first, and the list below has all.
     const label = labelOf(worst) + (count ? ` and ${count} more` : ""), length = CHARACTER * label.length;
