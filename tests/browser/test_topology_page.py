@@ -132,7 +132,7 @@ def test_a_reload_in_the_page_applies_the_files_to_a_running_system(project: Pro
     topology["queues"]["reports"] = {"bind": {"orders.topic": ["order.created"]}}
     project.set_topology(topology)
     expect(changes).to_contain_text("queue reports is new, quorum")
-    expect(plan).to_contain_text("The broker differs from the files: 1 to create")
+    expect(plan).to_contain_text("The broker differs from the files: 4 to create")
     page.get_by_role("button", name="Apply…").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("runner apply")
