@@ -37,7 +37,7 @@ def check(tmp_path: Path) -> Check:
 
 def test_the_shipped_project_has_no_errors() -> None:
     project, objects = checked_project(ROOT)
-    assert set(project.config.services) == {"order_api", "payment", "notification", "audit"}
+    assert set(project.config.services) == {"order_api", "payment", "notification", "audit", "dashboard"}
     names = {queue.name for queue in objects.queues}
     assert {"payment.order.created.dlq", "payment.order.created.retry.1s"} <= names
 
