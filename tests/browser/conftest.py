@@ -19,7 +19,7 @@ from tests.reaper import Reaper
 #: The variable with a folder that keeps all screenshots, for people who want to look at the pages.
 VARIABLE = "FASTCOMMERCE_SCREENSHOTS"
 #: Milliseconds until an element has the expected state. A page shows a change within about two seconds.
-TIMEOUT = 20_000
+TIMEOUT = 45_000
 #: The number of processes that run browser tests. Each has a Chromium of its own.
 PROCESSES = 2
 
