@@ -1,6 +1,6 @@
 // The page Learn: each save is checked while the page is open, and the projector is moved with the keyboard.
 import { headers, isPaused, refresh } from "./page.js";
-import { showJob } from "./actions.js";
+import { NO_ANSWER, showJob } from "./actions.js";
 
 const WATCH_MS = 500;
 const lesson = document.querySelector("[data-exercise]");
@@ -46,7 +46,7 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-check]");
   if (!button) return;
   button.lastChild.textContent = "Checking …";
-  const answer = await post("/check").catch((error) => ({ ok: false, json: async () => ({ detail: String(error) }) }));
+  const answer = await post("/check").catch(() => ({ ok: false, json: async () => ({ detail: NO_ANSWER }) }));
   // A refused check changes nothing on the server, but the label must return.
   refresh(["learn"]);
   if (!answer.ok) showJob({ state: "failed", command: "", lines: [(await answer.json()).detail] });
