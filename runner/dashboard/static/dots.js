@@ -3,11 +3,13 @@
 const RADIUS = 4.5;
 /** Milliseconds between a step and its dot. */
 const DELAY = 1000;
+/** Milliseconds for which a step waits for the step before it. A confirm may be recorded after the delivery. */
+const HOLD = 2500;
 
 class Dots {
   /** The dots that move or wait for their start, each with its order, its edge and, once drawn, its place. */
   moving = [];
-  #stage = null; #canvas = null; #paths = new Map(); #arrivals = new Map(); #isPaused = false; #pausedAt = 0; #frame = 0; #colors = {};
+  #stage = null; #canvas = null; #paths = new Map(); #arrivals = new Map(); #waiting = new Map(); #isPaused = false; #pausedAt = 0; #frame = 0; #colors = {};
 
   /** Draw over the picture in `stage`. */
   start(stage) {
@@ -37,24 +39,42 @@ class Dots {
   /** Show the steps of a frame. Dots of one order follow each other: none leaves a node before it has arrived there. */
   replay(frame, names) {
     const { steps } = frame, now = performance.now();
-    for (const [after, order, kind, , ...edges] of steps.moves) {
-      // The clock may have been set back or forward between the step and its frame.
-      const due = now + Math.min(DELAY, Math.max(0, DELAY - (frame.time * 1000 - steps.time - after)));
-      const id = steps.orders[order];
-      let at = this.#arrivals.get(`${id} ${this.#source(names[edges[0]])}`) || 0;
-      at = Math.max(due, at);
-      const reached = new Map();
-      for (const number of edges) {
-        const name = names[number], [source, target] = this.#ends(name);
-        const began = reached.get(source) ?? at;
-        const end = this.move(id, name, began, this.#duration(name), kind);
-        if (end === null) continue;
-        reached.set(target, end);
-        this.#arrivals.set(`${id} ${target}`, end);
+    for (const [after, number, kind, attempt, ...edges] of steps.moves) {
+      const order = steps.orders[number], due = now + Math.max(0, DELAY - (frame.time * 1000 - steps.time - after));
+      if (!this.#waiting.has(order)) this.#waiting.set(order, []);
+      this.#waiting.get(order).push({ due, kind, attempt, edges: edges.map((one) => names[one]), latest: now + HOLD });
+    }
+    for (const one of this.#waiting.values()) one.sort((first, second) => first.due - second.due);
+    this.advance();
+  }
+
+  /** Start the dots of all steps whose message has reached its node. The step before may come with the next frame. */
+  advance() {
+    const now = performance.now();
+    for (const [order, steps] of this.#waiting) {
+      while (steps.length) {
+        const { due, kind, attempt, edges, latest } = steps[0], [source] = this.#ends(edges[0]);
+        const arrival = this.#arrivals.get(`${order} ${source}`);
+        const isFirst = kind === "published" && !attempt;
+        if (arrival === undefined && !isFirst && now < latest) break;
+        steps.shift();
+        this.#send(order, edges, kind, Math.max(due, now, arrival || 0));
       }
+      if (!steps.length) this.#waiting.delete(order);
     }
     if (this.#arrivals.size > 5000) this.#arrivals = new Map([...this.#arrivals].slice(-2000));
     this.#wake();
+  }
+
+  #send(order, edges, kind, at) {
+    const reached = new Map();
+    for (const edge of edges) {
+      const [source, target] = this.#ends(edge);
+      const end = this.move(order, edge, reached.get(source) ?? at, this.#duration(edge), kind);
+      if (end === null) continue;
+      reached.set(target, end);
+      this.#arrivals.set(`${order} ${target}`, end);
+    }
   }
 
   /** Move one dot along an edge. Return the time of its arrival, or null if the picture has no such edge. */
@@ -86,10 +106,6 @@ class Dots {
     if (path) return [path.dataset.from, path.dataset.to];
     const at = name.indexOf(">");
     return [name.slice(0, at), name.slice(at + 1)];
-  }
-
-  #source(name) {
-    return this.#ends(name || ">")[0];
   }
 
   #duration(name) {

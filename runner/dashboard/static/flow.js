@@ -158,6 +158,7 @@ function start() {
     showFacts();
     showSymptoms();
     if (frame.steps && !isBusy && !isReplaying && !still.matches) dots.replay(frame, state.edgeNames);
+    else dots.advance();
   });
 }
 
