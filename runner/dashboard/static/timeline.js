@@ -3,7 +3,7 @@ import { isPaused, mark, onFrame, query, setQuery, state } from "./page.js";
 
 const MARKS = {
   started: ["run", "ok"], stopped: ["stop", "off"], crashed: ["fatal", "bad"], restarting: ["restart", "warn"], fatal: ["fatal", "bad"],
-  scaled: ["flag", "off"], reloaded: ["flag", "off"], refused: ["fatal", "bad"], fault: ["kill", "warn"], command: ["flag", "off"], broker: ["restart", "warn"],
+  scaled: ["flag", "off"], reloaded: ["flag", "off"], refused: ["fatal", "bad"], fault: ["flag", "warn"], command: ["flag", "off"], broker: ["restart", "warn"],
 };
 const SPACE = "http://www.w3.org/2000/svg";
 /** The kinds of events from the worst to the most ordinary. */
@@ -76,7 +76,7 @@ function draw() {
   const taken = groups.map(({ x }) => [x - 7, x + 7]);
   for (const { x, worst, count } of [...groups].sort((one, other) => rank(one.worst) - rank(other.worst) || other.x - one.x)) {
     const [name, level] = MARKS[worst.kind] || MARKS.command;
-    parts.push(shape("use", { href: name === "kill" ? "#icon-kill" : `#mark-${name}`, x: x - 6, y: 3, width: 12, height: 12, class: level }));
+    parts.push(shape("use", { href: `#mark-${name}`, x: x - 6, y: 3, width: 12, height: 12, class: level }));
     parts.push(shape("line", { class: "timeline-tick", x1: x, x2: x, y1: 18, y2: 46 }));
     // Labels must not touch each other or a mark. The worst events get their labels first, and the list below has all.
     const label = labelOf(worst) + (count ? ` and ${count} more` : ""), length = CHARACTER * label.length;
@@ -94,7 +94,7 @@ function draw() {
     const item = document.createElement("li");
     const subject = Object.assign(document.createElement("b"), { textContent: one.subject });
     const time = Object.assign(document.createElement("time"), { textContent: clock(one.time) });
-    item.append(time, mark(name === "kill" ? "flag" : name, level), subject, ` ${one.text}`);
+    item.append(time, mark(name, level), subject, ` ${one.text}`);
     return item;
   });
   if (!items.length) items.push(Object.assign(document.createElement("li"), { className: "muted", textContent: "Nothing has happened in this time. Starts, crashes, reloads and commands appear here." }));
