@@ -51,6 +51,7 @@ class Dots {
   /** Start the dots of all steps whose message has reached its node. The step before may come with the next frame. */
   advance() {
     const now = performance.now();
+    if (this.moving.length || this.#waiting.size) this.#resolveColors();
     for (const [order, steps] of this.#waiting) {
       while (steps.length) {
         const { due, kind, attempt, edges, latest } = steps[0], [source] = this.#ends(edges[0]);
@@ -58,7 +59,7 @@ class Dots {
         const isFirst = kind === "published" && !attempt;
         if (arrival === undefined && !isFirst && now < latest) break;
         steps.shift();
-        this.#send(order, edges, kind, Math.max(due, now, arrival || 0));
+        this.#send(order, edges, Math.max(due, now, arrival || 0));
       }
       if (!steps.length) this.#waiting.delete(order);
     }
@@ -66,11 +67,11 @@ class Dots {
     this.#wake();
   }
 
-  #send(order, edges, kind, at) {
+  #send(order, edges, at) {
     const reached = new Map();
     for (const edge of edges) {
       const [source, target] = this.#ends(edge);
-      const end = this.move(order, edge, reached.get(source) ?? at, this.#duration(edge), kind);
+      const end = this.move(order, edge, reached.get(source) ?? at, this.#duration(edge));
       if (end === null) continue;
       reached.set(target, end);
       this.#arrivals.set(`${order} ${target}`, end);
@@ -78,10 +79,10 @@ class Dots {
   }
 
   /** Move one dot along an edge. Return the time of its arrival, or null if the picture has no such edge. */
-  move(order, edge, start, duration, kind = "") {
+  move(order, edge, start, duration) {
     const path = this.#path(edge);
     if (!path) return null;
-    this.moving.push({ order, edge, path: path.path, length: path.length, start, end: start + duration, kind });
+    this.moving.push({ order, edge, path: path.path, length: path.length, start, end: start + duration });
     this.#wake();
     return start + duration;
   }
@@ -125,8 +126,15 @@ class Dots {
     const box = this.#stage.getBoundingClientRect(), ratio = devicePixelRatio || 1;
     this.#canvas.width = box.width * ratio;
     this.#canvas.height = box.height * ratio;
-    const style = getComputedStyle(this.#stage);
-    for (const name of ["accent", "warn", "bad", "surface"]) this.#colors[name] = style.getPropertyValue(`--${name}`);
+    this.#resolveColors();
+  }
+
+  /** Read the colors of the current theme. A custom property holds light-dark(…), which only an element resolves. */
+  #resolveColors() {
+    for (const name of ["accent", "warn", "bad"]) {
+      this.#canvas.style.color = `var(--${name})`;
+      this.#colors[name] = getComputedStyle(this.#canvas).color;
+    }
   }
 
   #wake() {
@@ -139,9 +147,6 @@ class Dots {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
     const box = this.#canvas.getBoundingClientRect();
-    // A custom property holds light-dark(…), which only an element resolves.
-    const resolve = (name) => { context.fillStyle = "#2457d6"; this.#canvas.style.color = `var(--${name})`; return getComputedStyle(this.#canvas).color; };
-    const colors = { accent: resolve("accent"), warn: resolve("warn"), bad: resolve("bad") };
     this.moving = this.moving.filter((dot) => {
       if (now < dot.start) return true;
       if (now >= dot.end) {
@@ -155,7 +160,7 @@ class Dots {
       const isRetry = dot.edge.includes(">retry "), isDead = dot.edge.includes(">dead ");
       context.beginPath();
       context.arc(dot.x, dot.y, RADIUS, 0, 2 * Math.PI);
-      context.fillStyle = isDead ? colors.bad : isRetry ? colors.warn : colors.accent;
+      context.fillStyle = isDead ? this.#colors.bad : isRetry ? this.#colors.warn : this.#colors.accent;
       context.fill();
       if (isRetry || isDead) { dot.path.dataset.used = "1"; dot.path.classList.remove("none"); }
       return true;

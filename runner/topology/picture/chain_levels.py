@@ -17,7 +17,6 @@ BLOCK_GAP, BAR_GAP = 30.0, 14.0
 _TURN, _HEIGHT = 40.0, 0.1
 #: The maximum number of passes over all places, and of distances that are measured in all passes.
 _PASSES, _MOST_DISTANCES = 8, 150_000
-_FAR = 1e9
 
 
 def set_levels(order: Sequence[Place], legs: Sequence[Leg], known: Mapping[Block, float]) -> None:
