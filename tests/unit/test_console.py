@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,6 +20,7 @@ from runner.supervisor.output import line_writer as writer
 from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.output.line import InOrder, Line
+from runner.supervisor.output.line_writer import LineWriter
 from runner.supervisor.processes.child import LineSplitter
 
 TIMEOUT = 10.0
@@ -206,23 +208,36 @@ class Counting(io.StringIO):
         return len(text)
 
 
+class Batches(LineWriter):
+    """A writer without a hold, whose batches therefore do not depend on the age of a line."""
+
+    def __init__(self) -> None:
+        self.written: SimpleQueue[list[str | bytes]] = SimpleQueue()
+        super().__init__("batches")
+
+    def write(self, lines: Sequence[Line], dropped: int) -> bool:
+        assert not dropped
+        self.written.put([line.text for line in lines])
+        return True
+
+
 def test_a_line_after_a_pause_is_written_at_once_and_lines_soon_after_it_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(writer, "PAUSE", 60.0)
     monkeypatch.setattr(writer, "MANY", 10)
-    stream = Counting()
-    one = Journal(Console(stream))
-    one.say("first")
-    assert stream.written.get(timeout=TIMEOUT).count("\n") == 1
-    for number in range(10):
-        one.say(f"line {number}")
-    assert stream.written.get(timeout=TIMEOUT).count("\n") == 10, "many lines do not wait for the pause to end"
-    one.say("last but one")
-    one.say("last")
+    one = Batches()
+    one.put([Line(time.time(), "a.1", "first")])
+    assert one.written.get(timeout=TIMEOUT) == ["first"]
+    texts = [f"line {number}" for number in range(10)]
+    for text in texts:
+        one.put([Line(time.time(), "a.1", text)])
+    assert one.written.get(timeout=TIMEOUT) == texts, "many lines do not wait for the pause to end"
+    one.put([Line(time.time(), "a.1", "last but one")])
+    one.put([Line(time.time(), "a.1", "last")])
     one.close(TIMEOUT)
-    assert stream.written.get_nowait().count("\n") == 2, "the end does not wait for the pause either"
-    assert stream.written.empty()
+    assert one.written.get_nowait() == ["last but one", "last"], "the end does not wait for the pause either"
+    assert one.written.empty()
 
 
 def test_a_line_soon_after_another_is_written_without_a_third() -> None:
