@@ -42,8 +42,11 @@ class ExchangeReplacement:
         bindings = list(self._bindings())
         self._declare_stand_ins(bindings)
         # A route through several of the exchanges must survive the deletion of the first exchange.
+        # An old direct exchange also needs an entrance for each key whose bindings are removed. Otherwise its alternate
+        # exchange would get these messages as soon as the destination of such a binding is deleted.
         present = [self._live.exchanges[one.name] for one in self._exchanges if one.name in self._live.exchanges]
-        self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, bindings))))
+        every = [*bindings, *(one.binding for one in self._live.bindings.values())]
+        self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, every))))
         for exchange in self._exchanges:
             # While an exchange has no bindings, the broker returns mandatory messages only if there is no alternate
             # exchange. If there is an alternate exchange, the broker accepts a message, but routes it to the wrong

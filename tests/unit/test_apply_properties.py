@@ -365,3 +365,30 @@ def test_a_new_binding_takes_no_message_from_an_alternate_exchange_while_its_rou
     decision, _ = scene.run(Consent())
     assert {one.change.name for one in decision.left if one.waits_for} >= {"e2 -(a)-> exchange e2", "e2 -(a)-> q1"}
     _finish(scene)
+
+
+def test_an_old_direct_exchange_gives_its_alternate_exchange_no_message_while_both_are_replaced() -> None:
+    """The binding e2 -> e1 is removed, and disappears with the old e1 while the old e2 still receives messages."""
+    ways = [
+        {"source": one, "destination": "e1", "destination_type": "exchange", "routing_key": "a"} for one in ("e1", "e2")
+    ]
+    for alternate in ("e1", "e4", None):
+        others = {"e4": {"type": "fanout"}, "e3": {"type": "topic"}}
+        kinds = [
+            {"e1": {"type": one}, "e2": {"type": two, "alternate_exchange": alternate}}
+            for one, two in (("topic", "direct"), ("direct", "topic"))
+        ]
+        wrong = {"q4": {"bind": {"e4": ["#"]}}}
+        old = {
+            "exchanges": kinds[0] | others,
+            "queues": {"q1": {"bind": {"e1": ["a"], "e2": ["a.#", "#"]}}} | wrong,
+            "bindings": ways,
+        }
+        new = {
+            "exchanges": kinds[1] | others,
+            "queues": {"q1": {"bind": {"e1": ["a", "b"], "e2": ["#"]}}, "q2": {"bind": {"e1": ["a.#"], "e2": ["a.#"]}}}
+            | wrong,
+        }
+        scene = Scene(_running(old, frozenset(), frozenset()), new, frozenset())
+        assert ("e2", "a") in scene.kept_if_accepted
+        _finish(scene)
