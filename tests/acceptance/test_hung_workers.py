@@ -301,12 +301,15 @@ def test_output_and_history_are_written_to_files_if_configured(misbehaving: Misb
     os.kill(runner.pid_of("talkative.1"), 9)
     runner.pid_of("talkative.1", count=2)
     misbehaving.publish("talkative", ["{}"])
-    wait_until(lambda: runner.output.count("x" * 90) >= 1000, 10)
+    wait_until(lambda: runner.output.count("x" * 90) >= 1000, 30)
     log = misbehaving.project.folder / "var" / "log"
-    wait_until((log / "talkative.1.log.2").exists, 10, "the file is full for the second time")
-    assert sorted(path.name for path in log.glob("talkative*")) == [
-        "talkative.1.log", "talkative.1.log.1", "talkative.1.log.2",
-    ]  # fmt: skip
+    names = ["talkative.1.log", "talkative.1.log.1", "talkative.1.log.2"]
+    # The files are renamed one after the other.
+    wait_until(
+        lambda: sorted(path.name for path in log.glob("talkative*")) == names,
+        30,
+        "the file is full for the second time",
+    )
     assert all(path.stat().st_size <= 10_000 for path in log.iterdir())
     history = "".join(path.read_text() for path in log.glob("history.log*"))
     for change in ("WAITING -> STARTING", "STARTING -> RUNNING, pid", "RUNNING -> BACKOFF, pid"):
