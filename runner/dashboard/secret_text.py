@@ -21,10 +21,14 @@ _SETTING = re.compile(r"""(?<![\w-])([\w-]+)=([^\s"'&;,{}]+)""")
 _DEFAULT = re.compile(r"(\$\{\w+)(:?-)([^{}]+)")
 _QUOTED = re.compile(r"""\"(?:[^"\\]|\\.)*("?)|'(?:[^']|'')*('?)""")
 _IN_BRACKETS = re.compile(rf"(?:{_REFERENCE}|[^,}}\]])*")
+#: A brace, or a quoted text, whose braces do not count.
+_BRACE = re.compile(rf"[{{}}]|{_QUOTED.pattern}|{_REFERENCE}")
 _LIST = re.compile(r"\[[^\]]*(\]?)")
 _PLAIN = re.compile(r"(?:(?!\s+#).)*")
 #: The beginning of a value that continues on the lines below.
 _BLOCK = re.compile(r"[|>][-+\d]*\s*(#.*)?$")
+#: The options of a plugin. Elsewhere, a key with nested keys is the name of a service or a queue, such as ``tokens``.
+_OPTIONS = "options"
 _NESTED_KEY = re.compile(r"""\s*(- +)?["']?[\w.-]+["']?\s*:(\s|$)""")
 
 
@@ -34,60 +38,84 @@ def hide_secrets(lines: Sequence[str]) -> list[str]:
 
 
 def _hidden(lines: Sequence[str]) -> Iterator[str]:
-    #: The column of a secret key whose value continues, and True if the value has no keys of its own.
-    column, is_text = -1, False
+    #: The column of a secret key whose value continues, and how it continues.
+    column, continues = -1, ""
+    #: The column of the key ``options`` that contains the line, or -1.
+    options = -1
     for line in lines:
         indent = len(line) - len(line.lstrip())
+        if line.strip() and indent <= options:
+            options = -1
         if column >= 0 and line.strip():
             # The items of a list may begin in the column of its key.
-            is_item = not is_text and indent == column and line.lstrip().startswith("- ")
+            is_item = continues != "text" and indent == column and line.lstrip().startswith("- ")
             if indent <= column and not is_item:
                 column = -1
-            elif is_text or not _NESTED_KEY.match(line):
+            elif continues != "keys" or not _NESTED_KEY.match(line):
                 yield f"{line[:indent]}{_HIDDEN}"
                 continue
-        text, found, is_block = _hidden_values(line)
+        text, found, how = _hidden_values(line, is_option=options >= 0)
         if found >= 0:
-            column, is_text = found, is_block
+            column, continues = found, how
+        if options < 0 and (key := _KEY.match(line, indent)) and key[1] == _OPTIONS:
+            options = indent
         yield _DEFAULT.sub(_hidden_default, _SETTING.sub(_hidden_setting, _LOGIN.sub(_hidden_login, text)))
 
 
-def _hidden_values(line: str) -> tuple[str, int, bool]:
+def _hidden_values(line: str, *, is_option: bool) -> tuple[str, int, str]:
     """Return a line without the values of secret keys.
 
-    If a value continues below, return the column of its key, and True if the value is a text. Otherwise the column
-    is -1.
+    If a value continues below, return the column of its key, and how it continues. Otherwise the column is -1.
     """
     parts: list[str] = []
     end = 0
     for match in _KEY.finditer(line):
+        is_option |= match[1] == _OPTIONS
         if match.start() < end or not SECRET.search(match[1]):
             continue
         parts.append(line[end : match.end()])
-        value, end, continues = _value(line, match.end())
+        value, end, continues = _value(line, match.end(), is_option=is_option)
         parts.append(value)
         if continues:
-            return "".join([*parts, line[end:]]), match.start(), continues == "text"
-    return "".join([*parts, line[end:]]), -1, False
+            before = line[: match.start()]
+            # A value in brackets may continue in any column after that of its line.
+            column = len(line) - len(line.lstrip()) if before.count("{") > before.count("}") else match.start()
+            return "".join([*parts, line[end:]]), column, continues
+    return "".join([*parts, line[end:]]), -1, ""
 
 
-def _value(line: str, start: int) -> tuple[str, int, str]:
-    """Return a hidden value, its end, and how it continues below: as a ``text``, as a ``block``, or not at all."""
+def _value(line: str, start: int, *, is_option: bool) -> tuple[str, int, str]:
+    """Return a hidden value, its end, and how it continues below.
+
+    It continues as a ``text``, as a ``block`` that is hidden, as ``keys`` that are checked one by one, or not at all.
+    """
     rest = line[start:]
     if not rest.strip() or rest.lstrip().startswith("#"):
-        return "", start, "block"
+        return "", start, "block" if is_option else "keys"
     if match := _BLOCK.match(rest):
         return match[0], start + match.end(), "text"
     if match := _QUOTED.match(rest):
         is_closed = bool(match[1] or match[2])
         return _shown(match[0], is_closed=is_closed), start + match.end(), "" if is_closed else "text"
     if rest[0] == "{":
-        return "", start, ""  # the keys in the braces are checked one by one
+        # Outside of options, the keys in the braces are checked one by one.
+        length, how = _braces(rest) if is_option else (0, "")
+        return f"{{{_HIDDEN}}}" if is_option else "", start + length, how
     if match := _LIST.match(rest):
         return f"[{_HIDDEN}]", start + match.end(), "" if match[1] else "text"
     is_in_brackets = line[:start].count("{") > line[:start].count("}")
     text = "".join((_IN_BRACKETS if is_in_brackets else _PLAIN).findall(rest)[:1])
     return _shown(text), start + len(text), ""
+
+
+def _braces(text: str) -> tuple[int, str]:
+    """Return the length of the braces at the beginning of a text, and how they continue below."""
+    depth = 0
+    for match in _BRACE.finditer(text):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.end(), ""
+    return len(text), "text"
 
 
 def _shown(value: str, *, is_closed: bool = True) -> str:
