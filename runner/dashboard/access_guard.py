@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from flask import Flask, Response, request
 
@@ -63,7 +63,9 @@ class AccessGuard:
             return None
         if (given := request.args.get("token")) is not None and request.method == "GET" and self._is_token(given):
             # The token must not stay in the address bar, in bookmarks or in the history of the browser.
-            answer = Response(status=303, headers={"Location": request.path})
+            rest = urlencode([one for one in request.args.items(multi=True) if one[0] != "token"])
+            location = f"{quote(request.path)}?{rest}" if rest else quote(request.path)
+            answer = Response(status=303, headers={"Location": location})
             answer.set_cookie(COOKIE, given, httponly=True, samesite="Strict", max_age=COOKIE_SECONDS)
             return answer
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")

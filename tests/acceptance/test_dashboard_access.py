@@ -202,6 +202,11 @@ def test_a_page_with_a_token_answers_only_clients_that_send_it(guarded: Site) ->
     assert guarded.act("restart", "target=payment")[0] == 401
     status, headers, _ = guarded.ask(f"/?token={TOKEN}")
     assert (status, headers["Location"]) == (303, "/")
+    for path, location in (
+        (f"/orders?text=a%26b&token={TOKEN}&status=paid", "/orders?text=a%26b&status=paid"),
+        (f"/%C3%A9?token={TOKEN}", "/%C3%A9"),
+    ):
+        assert guarded.ask(path)[1]["Location"] == location
     cookie = headers["Set-Cookie"]
     assert {"HttpOnly", "SameSite=Strict"} <= {part.strip() for part in cookie.split(";")}
     known = cookie.partition(";")[0]
