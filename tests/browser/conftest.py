@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
@@ -24,6 +24,7 @@ TIMEOUT = 45_000
 PROCESSES = 2
 
 _FOLDER = Path(__file__).parent
+ColorScheme = Literal["light", "dark"]
 _has_failed = pytest.StashKey[bool]()
 
 
@@ -58,6 +59,19 @@ def browser(reaper: Reaper) -> Iterator[Browser]:
         chromium.close()
 
 
+@pytest.fixture(scope="package")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """Provide the context of all pages of this process, with one empty page.
+
+    The empty page keeps the window open. A new window takes as much processor time as five pages.
+    """
+    one = browser.new_context(locale="en-GB", timezone_id="UTC")
+    one.set_default_timeout(TIMEOUT)
+    one.new_page()
+    yield one
+    one.close()
+
+
 @pytest.fixture
 def page_errors() -> PageErrors:
     """Provide the errors of all pages of a test. A test that causes an error calls ``expect``."""
@@ -80,30 +94,29 @@ def screenshot(tmp_path: Path) -> Callable[[Page, str], Path]:
 
 @pytest.fixture
 def open_page(
-    browser: Browser,
+    context: BrowserContext,
     page_errors: PageErrors,
     screenshot: Callable[[Page, str], Path],
     request: pytest.FixtureRequest,
 ) -> Iterator[Callable[..., Page]]:
-    """Provide a function that opens a page in a new context, without cookies and storage.
+    """Provide a function that opens a page, and removes the cookies and the storage of earlier pages.
 
-    Its options are those of Playwright's ``new_context``, for example ``color_scheme="dark"``. Errors of the pages fail
-    the test. Failed tests leave a picture of each page.
+    Its arguments are the width and height in pixels, and the colour scheme. Errors of the pages fail the test. Failed
+    tests leave a picture of each page.
     """
-    contexts: list[BrowserContext] = []
 
-    def opened(**options: Any) -> Page:
-        size = {"width": WINDOW[0], "height": WINDOW[1]}
-        context = browser.new_context(**{"viewport": size, "locale": "en-GB", "timezone_id": "UTC", **options})
-        context.set_default_timeout(TIMEOUT)
-        page_errors.watch(context)
-        contexts.append(context)
-        return context.new_page()
+    def opened(width: int = WINDOW[0], height: int = WINDOW[1], scheme: ColorScheme = "light") -> Page:
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        context.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
+        return page
 
     with ExitStack() as stack:
-        stack.callback(close_all, contexts)
+        stack.callback(close_all, context)
+        stack.enter_context(page_errors.watching(context))
         yield opened
-        for number, page in enumerate((page for context in contexts for page in context.pages), 1):
+        for number, page in enumerate(context.pages[1:], 1):
             # The browser has reported all earlier errors when it answers. A page that crashed does not answer.
             with suppress(Error):
                 page.evaluate("0")
@@ -113,10 +126,10 @@ def open_page(
         page_errors.check()
 
 
-def close_all(contexts: list[BrowserContext]) -> None:
-    """Close the contexts of a test."""
-    for context in contexts:
-        context.close()
+def close_all(context: BrowserContext) -> None:
+    """Close the pages of a test, and keep the empty page."""
+    for page in context.pages[1:]:
+        page.close()
 
 
 @pytest.fixture

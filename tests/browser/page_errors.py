@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Request, WebError
@@ -22,12 +25,18 @@ class PageErrors:
         self._expected: list[str] = []
         self._allowed: list[str] = []
 
-    def watch(self, context: BrowserContext) -> None:
+    @contextmanager
+    def watching(self, context: BrowserContext) -> Iterator[None]:
         """Collect the errors of all pages of a context."""
-        context.on("console", self._on_console)
-        context.on("weberror", self._on_error)
-        context.on("request", self._on_request)
-        context.on("requestfailed", self._on_failure)
+        listeners: dict[Any, Callable[[Any], None]] = {
+            "console": self._on_console, "weberror": self._on_error, "request": self._on_request,
+            "requestfailed": self._on_failure,
+        }  # fmt: skip
+        for event, listener in listeners.items():
+            context.on(event, listener)
+        yield
+        for event, listener in listeners.items():
+            context.remove_listener(event, listener)
 
     def expect(self, pattern: str) -> None:
         """Require an error that contains ``pattern``, and accept every such error."""

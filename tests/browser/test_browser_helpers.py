@@ -197,7 +197,7 @@ def test_a_failed_request_and_a_request_to_another_machine_are_errors(page: Page
 def test_each_page_has_its_own_cookies_storage_size_and_colours(open_page: Callable[..., Page], site: Site) -> None:
     site.body = site.script = ""
     for scheme, width in (("dark", 1920), ("light", 1280)):
-        page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+        page = open_page(width, scheme=scheme)
         page.goto(site.address)
         assert page.evaluate("document.cookie + localStorage.length") == "0"
         page.evaluate("document.cookie = 'a=b'; localStorage.setItem('a', 'b')")

@@ -180,7 +180,7 @@ def test_selected_messages_are_discarded_after_a_question(system: System, page: 
 def test_the_page_is_readable_and_a_script_in_a_message_does_not_run(
     system: System, open_page: Callable[..., Page], screenshot: Callable[..., Any], scheme: str, width: int
 ) -> None:
-    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 1080 if width > 1280 else 800})
+    page = open_page(width, 1080 if width > 1280 else 800, scheme)
     system.dead_letter(*(f"{uuid.uuid4()}" for _ in range(14)))
     hostile = {"x-last-error": SCRIPT, "x-traceback": SCRIPT, "x-exception": SCRIPT, "other": SCRIPT, "x-replays": 3}
     system.dead_letter(SCRIPT, body=json.dumps({"a": SCRIPT}).encode(), headers=hostile)

@@ -218,7 +218,7 @@ def test_the_page_is_accessible_and_readable(
     shop: Shop, open_page: Callable[..., Page], scheme: str, screenshot: Callable[[Page, str], Path]
 ) -> None:
     for form in ("chain", "columns"):
-        page = shop.open(open_page(color_scheme=scheme), f"/?form={form}&key=order.created&exchange=orders.topic")
+        page = shop.open(open_page(scheme=scheme), f"/?form={form}&key=order.created&exchange=orders.topic")
         expect(page.locator(".chip.match").first).to_be_visible()
         screenshot(page, f"flow-{form}-{scheme}")
         assert find_violations(page) == []

@@ -144,7 +144,7 @@ def test_the_pages_have_no_barrier_and_no_cut_text(
     site: Site, open_page: Callable[..., Page], screenshot: Callable[[Page, str], Path], scheme: str, width: int
 ) -> None:
     site.note(4, Verdict.PASS, Verdict.FAIL)
-    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = open_page(width, scheme=scheme)
     for address, name in (("", "list"), ("/04-topics", "exercise"), ("/01-first-event", "new")):
         page.goto(f"{site.address}/learn{address}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -158,7 +158,7 @@ def test_the_projector_is_large_and_moves_with_the_keyboard(
     site: Site, open_page: Callable[..., Page], screenshot: Callable[[Page, str], Path]
 ) -> None:
     site.note(4, Verdict.PASS, Verdict.FAIL)
-    page = open_page(viewport={"width": 1280, "height": 800})
+    page = open_page()
     page.goto(f"{site.address}/learn/04-topics?projector=1")
     expect(page.get_by_role("heading", level=2)).to_contain_text("A queue is bound to a topic exchange")
     page.keyboard.press("ArrowRight")

@@ -187,7 +187,7 @@ def test_the_pages_are_readable_and_without_barriers(
     width: int,
     height: int,
 ) -> None:
-    page = open_page(color_scheme=theme, viewport={"width": width, "height": height})
+    page = open_page(width, height, theme)
     page_errors.expect(r"404")
     order = f"/orders/{ORDERS[0]}"
     paths = {

@@ -26,7 +26,7 @@ def test_no_label_of_a_picture_is_cut_or_overlaps_another(
     graph = shop() if name == "shop" else public(name)
     picture = svg_part(layout(graph, is_live=True), {}, name, WIDTH)
     for scheme in ("light", "dark"):
-        page = open_page(color_scheme=scheme)
+        page = open_page(scheme=scheme)
         page.set_content(
             f'<!doctype html><html lang="en"><head><title>{name}</title></head><body><main>'
             f'<div class="card stage"><div class="stage-picture">{picture}</div></div></main></body></html>'

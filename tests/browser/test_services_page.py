@@ -303,9 +303,7 @@ def test_the_page_and_its_menus_are_accessible_and_readable(
     size: tuple[int, int],
 ) -> None:
     width, height = size
-    page = shop.open(
-        open_page(color_scheme=scheme, viewport={"width": width, "height": height}), "/services?slot=payment"
-    )
+    page = shop.open(open_page(width, height, scheme), "/services?slot=payment")
     expect(page.locator("[data-log] li").first).to_be_visible()
     assert find_violations(page) == []
     assert find_unreadable(page) == []

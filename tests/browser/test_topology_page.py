@@ -103,7 +103,7 @@ def test_the_page_has_no_barrier_and_no_cut_text(
     site: Site, open_page: Callable[..., Page], screenshot: Callable[[Page, str], Path], scheme: str, width: int
 ) -> None:
     site.edit("topology.yaml", '"payment.*"', '"paiment.*"')
-    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = open_page(width, scheme=scheme)
     page.goto(f"{site.address}/topology?exchange=payments.topic&key=payment.failed")
     expect(page.locator("#topology-18 + .note")).to_contain_text("did you mean 'payment.*'?")
     assert find_violations(page) == []

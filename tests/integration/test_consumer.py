@@ -36,6 +36,12 @@ class Subscription:
         )  # fmt: skip
         self.consumer.start()
 
+    def close(self, io: IoThread) -> None:
+        """Close the connection, also while it is being opened."""
+        closed = threading.Event()
+        io.call(lambda: self.consumer.close(closed.set))
+        assert closed.wait(5)
+
 
 @pytest.fixture
 def subscribe(vhost: Vhost) -> Iterator[Callable[..., Subscription]]:
@@ -52,9 +58,7 @@ def subscribe(vhost: Vhost) -> Iterator[Callable[..., Subscription]]:
 
     yield make
     for one in made:
-        closed = threading.Event()
-        io.call(lambda one=one, closed=closed: one.consumer.close(closed.set))  # type: ignore[misc]
-        assert closed.wait(5)
+        one.close(io)
     io.stop(5)
 
 
@@ -191,4 +195,5 @@ def test_a_queue_that_was_never_declared_is_reported_as_missing(vhost: Vhost) ->
     one = Subscription(io, vhost, ["nowhere"], 10)
     wait_until(lambda: one.missing, 10)
     assert "no queue 'nowhere'" in one.missing[0]
+    one.close(io)
     io.stop(5)
