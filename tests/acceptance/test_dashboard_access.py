@@ -18,6 +18,8 @@ from tests.machine import in_time
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner
 
+pytestmark = pytest.mark.xdist_group("dashboard access")
+
 TOKEN = "a-token-of-some-length"
 
 

@@ -125,8 +125,9 @@ def test_the_metrics_count_what_happened_while_no_page_is_open(system: System) -
 
 
 def test_without_the_token_there_are_no_metrics(system: System) -> None:
-    with pytest.raises(urllib.error.HTTPError, match="401"):
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         system.scrape(Authorization="Bearer another")
+    refused.value.close()
 
 
 def test_no_counter_falls_when_a_worker_is_killed_and_when_a_service_gets_fewer_instances(system: System) -> None:

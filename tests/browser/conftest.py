@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sy
 
 from tests.browser.chromium import FLAGS, WINDOW, executable
 from tests.browser.page_errors import PageErrors
+from tests.browser.running_shop import RunningShop
+from tests.rabbit import Rabbit
 from tests.reaper import Reaper
 
 #: The variable with a folder that keeps all screenshots, for people who want to look at the pages.
@@ -70,6 +72,17 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     one.new_page()
     yield one
     one.close()
+
+
+@pytest.fixture(scope="package")
+def shop(reaper: Reaper, rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningShop]:
+    """Provide the running system that several modules share."""
+    vhost = rabbit.make_vhost("browser")
+    with reaper.all_tests():
+        one = RunningShop(tmp_path_factory.mktemp("browser") / "shop", vhost)
+    yield one
+    one.close()
+    vhost.delete()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from playwright.sync_api import Page, expect
 from tests.browser.accessibility import find_violations
 from tests.browser.label_check import find_unreadable
 from tests.browser.page_errors import PageErrors
-from tests.rabbit import Rabbit, wait_until
-from tests.running import Project, Runner
+from tests.browser.running_shop import RunningShop
+from tests.rabbit import wait_until
 
 #: Collects each dot that reaches the end of its edge.
 COLLECT_DOTS = "window.dots = []; document.addEventListener('dot', (event) => window.dots.push(event.detail))"
@@ -27,42 +27,13 @@ LIT = """() => [...document.querySelectorAll(".chip.match")].map((chip) =>
 KEYS = ("order.created", "order.created.eu.express", "order.cancelled", "payment.success", "order", "")
 
 
-class Shop:
-    """A running system with a dashboard, an event history and fault injection."""
-
-    def __init__(self, project: Project, runner: Runner, url: str) -> None:
-        self.project, self.runner, self.broker_url = project, runner, url
-        self.url = f"http://127.0.0.1:{project.dashboard_port}"
-
-    def open(self, page: Page, path: str = "/") -> Page:
-        """Open a page, and wait for its first frame."""
-        page.goto(f"{self.url}{path}")
-        expect(page.locator("[data-live].ok")).to_be_visible()
-        return page
-
-
-@pytest.fixture(scope="module")
-def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    vhost = rabbit.make_vhost("flow-page")
-    project = Project(tmp_path_factory.mktemp("flow-page") / "shop", audit=True, dashboard=True)
-    project.options("payment", failure_rate=0.0, latency="20ms")
-    runner = project.run(url=vhost.url)
-    try:
-        runner.wait_for("everything is RUNNING")
-        yield Shop(project, runner, vhost.url)
-    finally:
-        runner.stop()
-        project.close()
-        vhost.delete()
-
-
 def _dots(page: Page, order: str) -> list[str]:
     """Return the edges along which the dots of an order have moved, in order."""
     found = page.evaluate("window.dots")
     return [one["edge"] for one in found if one["order"] == order]
 
 
-def test_the_dots_of_an_order_reach_both_e_mails_and_the_order_is_paid(shop: Shop, page: Page) -> None:
+def test_the_dots_of_an_order_reach_both_e_mails_and_the_order_is_paid(shop: RunningShop, page: Page) -> None:
     shop.open(page)
     page.evaluate(COLLECT_DOTS)
     page.get_by_role("button", name="Post order", exact=True).click()
@@ -84,7 +55,7 @@ def test_the_dots_of_an_order_reach_both_e_mails_and_the_order_is_paid(shop: Sho
     shop.runner.wait_for(f"Your order {order} is paid")
 
 
-def test_a_click_on_a_dot_opens_the_history_of_its_order(shop: Shop, page: Page) -> None:
+def test_a_click_on_a_dot_opens_the_history_of_its_order(shop: RunningShop, page: Page) -> None:
     shop.open(page)
     order = shop.project.first_order()
     # A pause holds the dot in its place, so that the click meets it on a slow machine too.
@@ -104,7 +75,7 @@ def test_a_click_on_a_dot_opens_the_history_of_its_order(shop: Shop, page: Page)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_typed_key_lights_up_exactly_the_bindings_that_route_names(shop: Shop, page: Page, key: str) -> None:
+def test_a_typed_key_lights_up_exactly_the_bindings_that_route_names(shop: RunningShop, page: Page, key: str) -> None:
     shop.open(page)
     page.get_by_role("textbox", name="Routing key").fill(key)
     for exchange in ("orders.topic", "payments.topic"):
@@ -127,7 +98,7 @@ def test_a_typed_key_lights_up_exactly_the_bindings_that_route_names(shop: Shop,
     assert f"key={key}" in page.url if key else "key=" not in page.url
 
 
-def test_slow_motion_shows_the_steps_of_the_order_history_in_their_order(shop: Shop, page: Page) -> None:
+def test_slow_motion_shows_the_steps_of_the_order_history_in_their_order(shop: RunningShop, page: Page) -> None:
     order = shop.project.first_order()
     shop.runner.wait_for(f"Your order {order} is paid")
 
@@ -154,7 +125,7 @@ def test_slow_motion_shows_the_steps_of_the_order_history_in_their_order(shop: S
     )
 
 
-def test_a_stopped_service_is_explained_in_one_sentence_with_a_link(shop: Shop, page: Page) -> None:
+def test_a_stopped_service_is_explained_in_one_sentence_with_a_link(shop: RunningShop, page: Page) -> None:
     shop.open(page)
     assert shop.project.call("stop", "audit")[0] == 0
     try:
@@ -167,7 +138,7 @@ def test_a_stopped_service_is_explained_in_one_sentence_with_a_link(shop: Shop, 
     expect(sentence).to_have_count(0)
 
 
-def test_a_pause_holds_figures_and_the_state_stands_in_the_address(shop: Shop, page: Page) -> None:
+def test_a_pause_holds_figures_and_the_state_stands_in_the_address(shop: RunningShop, page: Page) -> None:
     shop.open(page)
     page.get_by_role("button", name="Pause").click()
     assert "paused=1" in page.url
@@ -184,7 +155,7 @@ def test_a_pause_holds_figures_and_the_state_stands_in_the_address(shop: Shop, p
 
 
 def test_the_stream_survives_sleep_a_reload_and_a_restart_of_the_dashboard(
-    shop: Shop, page: Page, page_errors: PageErrors
+    shop: RunningShop, page: Page, page_errors: PageErrors
 ) -> None:
     shop.open(page)
 
@@ -215,7 +186,7 @@ def test_the_stream_survives_sleep_a_reload_and_a_restart_of_the_dashboard(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_accessible_and_readable(
-    shop: Shop, open_page: Callable[..., Page], scheme: str, screenshot: Callable[[Page, str], Path]
+    shop: RunningShop, open_page: Callable[..., Page], scheme: str, screenshot: Callable[[Page, str], Path]
 ) -> None:
     for form in ("chain", "columns"):
         page = shop.open(open_page(scheme=scheme), f"/?form={form}&key=order.created&exchange=orders.topic")
@@ -227,7 +198,7 @@ def test_the_page_is_accessible_and_readable(
 
 
 def test_a_page_stays_open_and_names_the_command_while_its_dashboard_is_stopped(
-    shop: Shop, page: Page, page_errors: PageErrors
+    shop: RunningShop, page: Page, page_errors: PageErrors
 ) -> None:
     page_errors.expect("ERR_CONNECTION_REFUSED|Failed to fetch")
     page_errors.allow("/stream|/live")
@@ -266,7 +237,7 @@ def test_a_page_stays_open_and_names_the_command_while_its_dashboard_is_stopped(
     expect(page).to_have_url(f"{shop.url}/orders")
 
 
-def test_the_result_of_an_order_links_to_the_order_and_closes_by_itself(shop: Shop, page: Page) -> None:
+def test_the_result_of_an_order_links_to_the_order_and_closes_by_itself(shop: RunningShop, page: Page) -> None:
     page.clock.install()
     shop.open(page)
     result = page.locator("[data-result]")
@@ -286,7 +257,7 @@ def test_the_result_of_an_order_links_to_the_order_and_closes_by_itself(shop: Sh
     expect(result).to_be_hidden()
 
 
-def test_a_node_opens_its_menu_by_keyboard_and_returns_the_focus(shop: Shop, page: Page) -> None:
+def test_a_node_opens_its_menu_by_keyboard_and_returns_the_focus(shop: RunningShop, page: Page) -> None:
     shop.open(page)
     node = page.locator("[data-target='service payment']")
     node.focus()
@@ -298,7 +269,7 @@ def test_a_node_opens_its_menu_by_keyboard_and_returns_the_focus(shop: Shop, pag
     expect(node).to_be_focused()
 
 
-def test_figures_are_called_old_while_no_frame_comes(shop: Shop, page: Page) -> None:
+def test_figures_are_called_old_while_no_frame_comes(shop: RunningShop, page: Page) -> None:
     page.clock.install()
     shop.open(page)
     live = page.locator("[data-live]")
@@ -312,7 +283,7 @@ def test_figures_are_called_old_while_no_frame_comes(shop: Shop, page: Page) -> 
     expect(live).to_contain_text("Live")
 
 
-def test_a_name_may_contain_the_signs_of_paths_and_addresses(shop: Shop, page: Page) -> None:
+def test_a_name_may_contain_the_signs_of_paths_and_addresses(shop: RunningShop, page: Page) -> None:
     shop.open(page)
     script = """async () => {
       const { state, valueAt } = await import("/static/page.js");

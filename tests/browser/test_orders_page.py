@@ -4,89 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
-from sqlalchemy import Engine, insert
 
-from runner.history.tables import attempts, events
-from runner.store.database import open_database
-from tests.audited import T0, fill
 from tests.browser.accessibility import find_violations
 from tests.browser.label_check import find_unreadable
 from tests.browser.page_errors import PageErrors
-from tests.rabbit import Rabbit
-from tests.running import Project, Runner
-
-#: Orders of the past, each of which was retried, dead-lettered, replayed and paid.
-ORDERS = [f"{number:04x}dead-beef" for number in range(3)]
-SCRIPT = "<script>window.stolen = 1</script><img src=x onerror='window.stolen = 1'>"
-ADDRESS = f'"{SCRIPT}"@example.com'
-HOSTILE = "hostile/<b>&"
+from tests.browser.running_shop import ADDRESS, HOSTILE, ORDERS, RunningShop
 
 
-class OrderShop:
-    """A running system with a dashboard and recorded orders."""
-
-    def __init__(self, project: Project, runner: Runner) -> None:
-        self.project, self.runner = project, runner
-        self.url = f"http://127.0.0.1:{project.dashboard_port}"
-
-    def open(self, page: Page, path: str = "/orders") -> Page:
-        """Open a page, and wait for its first frame."""
-        page.goto(f"{self.url}{path}")
-        expect(page.locator("[data-live].ok")).to_be_visible()
-        return page
-
-
-@pytest.fixture(scope="module")
-def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrderShop]:
-    vhost = rabbit.make_vhost("orders-page")
-    project = Project(tmp_path_factory.mktemp("orders-page") / "shop", audit=True, dashboard=True)
-    project.options("payment", failure_rate=0.0, latency="20ms")
-    engine = open_database("sqlite:///var/fastcommerce.db", project.folder)
-    fill(engine, ORDERS)
-    _add_hostile(engine)
-    engine.dispose()
-    runner = project.run(url=vhost.url)
-    try:
-        runner.wait_for("everything is RUNNING")
-        yield OrderShop(project, runner)
-    finally:
-        runner.stop()
-        project.close()
-        vhost.delete()
-
-
-def _add_hostile(engine: Engine) -> None:
-    event = {
-        "id": "h-1", "type": SCRIPT, "order_id": HOSTILE, "published_at": T0 + 9000, "exchange": SCRIPT,
-        "routing_key": SCRIPT, "app_id": SCRIPT, "causation_id": None, "content_type": SCRIPT,
-        "headers": {SCRIPT: SCRIPT}, "body": json.dumps({"customer_email": ADDRESS, "amount": SCRIPT}),
-    }  # fmt: skip
-    attempt = {
-        "id": "h-a", "order_id": HOSTILE, "message_id": "h-1", "message_type": SCRIPT, "queue": SCRIPT,
-        "service": SCRIPT, "instance": SCRIPT, "attempt": 1, "replays": 0, "outcome": "dead_lettered", "error": SCRIPT,
-        "delay": None, "sent_at": T0 + 9000, "began_at": T0 + 9001, "ended_at": T0 + 9100, "redelivered": False,
-        "replayed_at": None, "pid": 41,
-    }  # fmt: skip
-    with engine.begin() as connection:
-        connection.execute(insert(events), [event])
-        connection.execute(insert(attempts), [attempt])
-
-
-def _sentences(shop: OrderShop, order: str) -> list[str]:
+def _sentences(shop: RunningShop, order: str) -> list[str]:
     """Return the sentences of an order's history, as the command prints them."""
     code, output = shop.project.call("order", "history", order, "--json")
     assert code == 0
     return [str(one["what"]) for one in json.loads(output)["history"]]
 
 
-def test_a_posted_order_appears_in_the_open_list_and_its_page_follows_it(shop: OrderShop, page: Page) -> None:
-    shop.open(page)
+def test_a_posted_order_appears_in_the_open_list_and_its_page_follows_it(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/orders")
     page.evaluate("window.isSamePage = true")
     order = shop.project.first_order()
     row = page.locator("tr", has=page.locator(f"[title='{order}']"))
@@ -104,7 +43,7 @@ def test_a_posted_order_appears_in_the_open_list_and_its_page_follows_it(shop: O
     expect(page.locator("[data-region=order-steps]")).to_contain_text(f"payment.1 {pid}")
 
 
-def test_the_moves_for_slow_motion_are_the_steps_of_order_history(shop: OrderShop, page: Page) -> None:
+def test_the_moves_for_slow_motion_are_the_steps_of_order_history(shop: RunningShop, page: Page) -> None:
     shop.open(page, f"/orders/{ORDERS[0]}")
     link = page.get_by_role("link", name="Slow motion, 1/10 speed")
     assert link.get_attribute("href") == f"/?order={ORDERS[0]}&slow=10"
@@ -113,7 +52,7 @@ def test_the_moves_for_slow_motion_are_the_steps_of_order_history(shop: OrderSho
     assert all(move["reason"].endswith(".") for one in moves["steps"] for move in one["moves"])
 
 
-def test_arrow_keys_move_between_the_bars_and_select_their_steps(shop: OrderShop, page: Page) -> None:
+def test_arrow_keys_move_between_the_bars_and_select_their_steps(shop: RunningShop, page: Page) -> None:
     shop.open(page, f"/orders/{ORDERS[0]}?step=1")
     title = page.locator("[data-region=order-step] h2")
     expect(title).to_have_text("Attempt 1 on payment.1")
@@ -134,7 +73,7 @@ def test_arrow_keys_move_between_the_bars_and_select_their_steps(shop: OrderShop
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "order.created to 1 queue"
 
 
-def test_tabs_and_scale_change_the_page_in_place_and_are_in_its_url(shop: OrderShop, page: Page) -> None:
+def test_tabs_and_scale_change_the_page_in_place_and_are_in_its_url(shop: RunningShop, page: Page) -> None:
     shop.open(page, f"/orders/{ORDERS[0]}?step=2")
     page.evaluate("window.isSamePage = true")
     page.get_by_role("link", name="Headers").click()
@@ -149,8 +88,8 @@ def test_tabs_and_scale_change_the_page_in_place_and_are_in_its_url(shop: OrderS
     expect(page.locator("[data-region=order-step] pre")).to_have_text("gateway timed out")
 
 
-def test_orders_are_searched_by_address_and_by_id(shop: OrderShop, page: Page) -> None:
-    shop.open(page)
+def test_orders_are_searched_by_address_and_by_id(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/orders")
     search = page.get_by_label("Order id or e-mail address")
     search.fill("nobody@example.com")
     search.press("Enter")
@@ -165,7 +104,7 @@ def test_orders_are_searched_by_address_and_by_id(shop: OrderShop, page: Page) -
     page.wait_for_url(f"**/orders/{ORDERS[2]}")
 
 
-def test_scripts_in_a_message_and_in_an_address_do_not_run(shop: OrderShop, page: Page) -> None:
+def test_scripts_in_a_message_and_in_an_address_do_not_run(shop: RunningShop, page: Page) -> None:
     shop.open(page, "/orders?status=failed")
     expect(page.locator("td.cut")).to_have_text(ADDRESS)
     page.locator("tbody a").click()
@@ -179,7 +118,7 @@ def test_scripts_in_a_message_and_in_an_address_do_not_run(shop: OrderShop, page
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 800), ("dark", 1920, 1080)])
 def test_the_pages_are_readable_and_without_barriers(
-    shop: OrderShop,
+    shop: RunningShop,
     open_page: Callable[..., Page],
     page_errors: PageErrors,
     screenshot: Callable[[Page, str], Path],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,46 +13,12 @@ from playwright.sync_api import Locator, Page, expect
 from tests.amqp import channel_to
 from tests.browser.accessibility import find_violations
 from tests.browser.label_check import find_unreadable
-from tests.rabbit import Rabbit, wait_until
-from tests.running import Project, Runner
+from tests.browser.running_shop import RunningShop
+from tests.rabbit import wait_until
 
 #: Seconds within which a change is visible, in milliseconds.
 SOON = 30_000
 QUEUE = "payment.order.created"
-
-
-class Shop:
-    """A running system with a dashboard and fault injection."""
-
-    def __init__(self, project: Project, runner: Runner, broker_url: str) -> None:
-        self.project, self.runner, self.broker_url = project, runner, broker_url
-        self.url = f"http://127.0.0.1:{project.dashboard_port}"
-
-    def open(self, page: Page, path: str = "/services") -> Page:
-        """Open a page, and wait for its first frame."""
-        page.goto(f"{self.url}{path}")
-        expect(page.locator("[data-live].ok")).to_be_visible()
-        return page
-
-    def slot(self, name: str) -> Any:
-        """Return the status of a slot, or None if it does not exist."""
-        return self.project.slots().get(name)
-
-
-@pytest.fixture(scope="module")
-def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    vhost = rabbit.make_vhost("services-page")
-    project = Project(tmp_path_factory.mktemp("services-page") / "shop", dashboard=True)
-    project.set_config(project.config() | {"fault_injection": True})
-    project.options("payment", failure_rate=0.0, latency="5ms")
-    runner = project.run(url=vhost.url)
-    try:
-        runner.wait_for("everything is RUNNING")
-        yield Shop(project, runner, vhost.url)
-    finally:
-        runner.stop()
-        project.close()
-        vhost.delete()
 
 
 def row(page: Page, slot: str) -> Locator:
@@ -78,8 +44,8 @@ def open_menu(page: Page, node: str) -> Locator:
     return menu
 
 
-def test_a_killed_worker_returns_with_its_reason_and_a_counted_restart(shop: Shop, page: Page) -> None:
-    shop.open(page)
+def test_a_killed_worker_returns_with_its_reason_and_a_counted_restart(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/services")
     before = shop.slot("payment.1")
     opener = row(page, "payment.1").get_by_role("button", name="More actions on payment.1")
     opener.focus()
@@ -109,8 +75,8 @@ def test_a_killed_worker_returns_with_its_reason_and_a_counted_restart(shop: Sho
     expect(page.locator("[data-timeline-list]")).to_contain_text("payment.1")
 
 
-def test_plus_and_minus_change_the_number_of_instances(shop: Shop, page: Page) -> None:
-    shop.open(page)
+def test_plus_and_minus_change_the_number_of_instances(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/services")
     for button, slots in (("Scale payment to 2", 2), ("Scale payment to 1", 1)):
         page.get_by_role("button", name=button, exact=True).click()
         finished(page, f"scale payment {slots}")
@@ -118,21 +84,21 @@ def test_plus_and_minus_change_the_number_of_instances(shop: Shop, page: Page) -
         assert (shop.slot("payment.2") is not None) == (slots == 2)
 
 
-def test_a_service_is_stopped_and_started_again(shop: Shop, page: Page) -> None:
-    shop.open(page)
+def test_a_service_is_stopped_and_started_again(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/services")
     one = row(page, "notification.1")
     one.get_by_role("button", name="Stop notification.1", exact=True).click()
     finished(page, "stop notification.1")
     expect(one.locator(".state")).to_have_text("Stopped", timeout=SOON)
     expect(one).to_have_class("is-off")
-    expect(page.locator("[data-region=summary]")).to_contain_text("3 of 4 slots running")
+    expect(page.locator("[data-region=summary]")).to_contain_text("4 of 5 slots running")
     one.get_by_role("button", name="Start notification.1", exact=True).click()
     finished(page, "start notification.1")
     expect(one.locator(".state")).to_have_text("Running", timeout=SOON)
 
 
-def test_a_menu_works_by_keyboard_and_returns_the_focus(shop: Shop, page: Page) -> None:
-    shop.open(page)
+def test_a_menu_works_by_keyboard_and_returns_the_focus(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/services")
     opener = row(page, "payment.1").get_by_role("button", name="More actions on payment.1")
     opener.focus()
     page.keyboard.press("Enter")
@@ -153,7 +119,7 @@ def test_a_menu_works_by_keyboard_and_returns_the_focus(shop: Shop, page: Page) 
     expect(page.locator("[data-find]")).to_be_focused()
 
 
-def test_a_node_of_the_picture_opens_its_menu_by_keyboard(shop: Shop, page: Page) -> None:
+def test_a_node_of_the_picture_opens_its_menu_by_keyboard(shop: RunningShop, page: Page) -> None:
     shop.open(page, "/")
     for node in (f"queue {QUEUE}", "exchange orders.topic", "service order_api"):
         target = page.locator(f'[data-target="{node}"]')
@@ -174,8 +140,8 @@ def test_a_node_of_the_picture_opens_its_menu_by_keyboard(shop: Shop, page: Page
     expect(page.locator(".menu")).to_have_count(1)
 
 
-def test_a_menu_does_not_cover_its_node(shop: Shop, page: Page) -> None:
-    shop.open(page)
+def test_a_menu_does_not_cover_its_node(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/services")
     for name in ("order_api.1", "dashboard.1"):
         opener = row(page, name).get_by_role("button", name=f"More actions on {name}")
         opener.click()
@@ -192,7 +158,7 @@ def test_a_menu_does_not_cover_its_node(shop: Shop, page: Page) -> None:
         page.keyboard.press("Escape")
 
 
-def test_the_log_follows_the_slot_and_finds_text(shop: Shop, page: Page) -> None:
+def test_the_log_follows_the_slot_and_finds_text(shop: RunningShop, page: Page) -> None:
     shop.open(page, "/services?slot=payment.1")
     expect(page.get_by_role("heading", name="Log of payment.1")).to_be_visible()
     lines = page.locator("[data-log] li:not([hidden])")
@@ -210,7 +176,7 @@ def test_the_log_follows_the_slot_and_finds_text(shop: Shop, page: Page) -> None
     assert "slot=runner" in page.url
 
 
-def test_a_pause_holds_the_log(shop: Shop, page: Page) -> None:
+def test_a_pause_holds_the_log(shop: RunningShop, page: Page) -> None:
     shop.open(page, "/services?slot=payment.1")
     first = shop.project.first_order()
     expect(page.locator("[data-log]")).to_contain_text(first, timeout=SOON)
@@ -224,17 +190,17 @@ def test_a_pause_holds_the_log(shop: Shop, page: Page) -> None:
     expect(page.locator("[data-log]")).to_contain_text(second, timeout=SOON)
 
 
-def test_a_filter_shows_some_services(shop: Shop, page: Page) -> None:
+def test_a_filter_shows_some_services(shop: RunningShop, page: Page) -> None:
     shop.open(page, "/services?find=pay")
     assert [one.partition("\n")[0] for one in page.locator("th.service b").all_inner_texts()] == ["payment"]
     page.get_by_label("Service or slot").fill("no such service")
     expect(page.get_by_role("heading", name="No service or slot contains this text")).to_be_visible()
     page.get_by_label("Service or slot").fill("")
-    expect(page.locator("th.service")).to_have_count(4)
+    expect(page.locator("th.service")).to_have_count(5)
 
 
-def test_orders_are_posted_in_the_menu_of_the_order_api(shop: Shop, page: Page) -> None:
-    shop.open(page)
+def test_orders_are_posted_in_the_menu_of_the_order_api(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/services")
     menu = open_menu(page, "service order_api")
     form = menu.get_by_role("form", name="Post an order")
     form.get_by_label("E-mail address").fill("o'neil@example.com")
@@ -258,8 +224,8 @@ def test_orders_are_posted_in_the_menu_of_the_order_api(shop: Shop, page: Page) 
     expect(command).to_contain_text("rate: not valid, '51'; allowed: 1 to 50")
 
 
-def test_a_message_is_published_in_the_menu_of_a_queue(shop: Shop, page: Page) -> None:
-    shop.open(page)
+def test_a_message_is_published_in_the_menu_of_a_queue(shop: RunningShop, page: Page) -> None:
+    shop.open(page, "/services")
     queue = "unrouted.all"
     menu = open_menu(page, f"queue {queue}")
     menu.get_by_label("Type").fill("test.message")
@@ -278,14 +244,14 @@ def test_a_message_is_published_in_the_menu_of_a_queue(shop: Shop, page: Page) -
         wait_until(lambda: channel.queue_declare(queue, passive=True).method.message_count == 0)
 
 
-def test_the_menu_names_the_line_that_turns_fault_injection_on(shop: Shop, page: Page) -> None:
+def test_the_menu_names_the_line_that_turns_fault_injection_on(shop: RunningShop, page: Page) -> None:
     # The running supervisor's mark is hidden, as if it had been started without the line.
     mark = shop.project.folder / "var" / "faults" / "supervisor"
     marks = [path for path in mark.parent.iterdir() if path.is_file() and path.suffix != ".json"]
     for path in marks:
         path.rename(path.with_name(f"{path.name}.away"))
     try:
-        shop.open(page)
+        shop.open(page, "/services")
         menu = open_menu(page, "service payment")
         expect(menu).to_contain_text("fault_injection: true")
         expect(menu.get_by_role("button", name="Kill")).to_have_count(0)
@@ -296,7 +262,7 @@ def test_the_menu_names_the_line_that_turns_fault_injection_on(shop: Shop, page:
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", (1280, 800)), ("dark", (1920, 1080))])
 def test_the_page_and_its_menus_are_accessible_and_readable(
-    shop: Shop,
+    shop: RunningShop,
     open_page: Callable[..., Page],
     screenshot: Callable[[Page, str], Any],
     scheme: str,
@@ -315,8 +281,8 @@ def test_the_page_and_its_menus_are_accessible_and_readable(
     screenshot(page, f"services-menu-{scheme}-{width}")
 
 
-def test_an_unknown_node_is_refused(shop: Shop, page: Page, page_errors: Any) -> None:
+def test_an_unknown_node_is_refused(shop: RunningShop, page: Page, page_errors: Any) -> None:
     page_errors.expect("404")
-    shop.open(page)
+    shop.open(page, "/services")
     menu = open_menu(page, "service <b>none</b>")
     expect(menu).to_contain_text("unknown service, '<b>none</b>'; allowed: a service of the running system")
