@@ -18,9 +18,10 @@ from runner.errors import ConfigError, RunnerError
 from runner.history.entries import HistoryEntry
 from runner.history.order_history import build_history
 from runner.learn.classroom_broker import ClassroomBroker
-from runner.learn.evaluation import FilesSeen, Seen, compare
+from runner.learn.evaluation import Seen, compare
 from runner.learn.exercise import Exercise, Sentence, Task
 from runner.learn.expectation import Expectation
+from runner.learn.files_seen import FilesSeen
 from runner.learn.learner_files import LearnerFiles
 from runner.learn.observation import ACCEPTED, Observation
 from runner.learn.performer import Performer

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from runner.learn.expectation import Counted, Expectation
+from runner.learn.files_seen import FilesSeen
 from runner.learn.observation import ACCEPTED, Observation
 from runner.learn.quantity import Quantity
 
 SOME = Quantity(">0")
-
-
-@dataclass(frozen=True)
-class FilesSeen:
-    """The facts that can be read from the learner's files alone."""
-
-    config_errors: Sequence[str] = ()
-    #: The codes of lint findings.
-    findings: Sequence[str] = ()
-    #: The number of lines that differ from the starter.
-    changed: int = 0
-    #: The learner's prediction, or an empty text.
-    prediction: str = ""
-    #: Returns the queues that a message reaches, for an exchange and a routing key.
-    route: Callable[[str, str], Sequence[str]] = field(default=lambda exchange, key: ())
 
 
 @dataclass(frozen=True)
@@ -49,8 +35,9 @@ def compare(one: Expectation, observed: Observation, files: FilesSeen) -> Seen:
     return _COMPARE[one.subject](one, observed, files)
 
 
-def _plural(count: object, noun: str) -> str:
-    return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"
+def _plural(count: object, noun: str, ending: str = "s") -> str:
+    """Return a number with its noun, for example ``1 e-mail`` or ``at least 2 processes``."""
+    return f"{count} {noun}{'' if str(count).split()[-1] == '1' else ending}"
 
 
 def _queue(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
@@ -81,7 +68,10 @@ def _emails(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     count = sum(_of_type(line.event or "", one.emails) for line in observed.emails())
     about = f" for {one.emails.type}" if one.emails.type else ""
     return Seen(
-        one.emails.count.matches(count), f"{one.emails.count} e-mails{about}", _plural(count, "e-mail"), str(count)
+        one.emails.count.matches(count),
+        f"{_plural(one.emails.count, 'e-mail')}{about}",
+        _plural(count, "e-mail"),
+        str(count),
     )
 
 
@@ -89,7 +79,7 @@ def _charges(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     charges = observed.charges()
     count, orders = sum(charges.values()), len(charges)
     saw = f"{_plural(count, 'charge')} for {_plural(orders, 'order')}"
-    return Seen(one.charges.matches(count), f"{one.charges} charges", saw, str(count))  # type: ignore[union-attr]
+    return Seen(one.charges.matches(count), _plural(one.charges, "charge"), saw, str(count))  # type: ignore[union-attr]
 
 
 def _order(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
@@ -100,7 +90,7 @@ def _order(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     if one.order.count is None:
         is_met = count == total > 0
         return Seen(is_met, f"every order is {_status(one.order.status)}", saw or "no order was accepted", str(count))
-    wanted = f"{one.order.count} orders {_status(one.order.status)}"
+    wanted = f"{_plural(one.order.count, 'order')} {_status(one.order.status)}"
     return Seen(one.order.count.matches(count), wanted, saw or "no order was accepted", str(count))
 
 
@@ -113,7 +103,8 @@ def _attempts(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     counts = [sum(row.order_id == order and row.service == one.by for row in observed.attempts) for order in orders]
     is_met = bool(orders) and all(one.attempts.matches(count) for count in counts)  # type: ignore[union-attr]
     seen = ", ".join(map(str, sorted(set(counts)))) or "0"
-    return Seen(is_met, f"{one.attempts} attempts by {one.by} for each order", f"{seen} attempts", seen)
+    wanted = f"{_plural(one.attempts, 'attempt')} by {one.by} for each order"
+    return Seen(is_met, wanted, _plural(seen, "attempt"), seen)
 
 
 def _handled_by(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
@@ -145,7 +136,7 @@ def _response(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
         saw = f"{statuses or 'no response'}, the slowest after {slowest:.2f} s"
         return Seen(is_met, f"response {one.response} to every post{within}", saw, statuses, is_decided)
     is_met = one.count.matches(count) and not observed.is_busy
-    expected = f"{one.count} responses {one.response}{within}"
+    expected = f"{_plural(one.count, 'response')} {one.response}{within}"
     return Seen(is_met, expected, statuses or "no response", str(count), is_decided)
 
 
@@ -154,16 +145,12 @@ def _tally(observed: Observation) -> list[tuple[int, int]]:
     return [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
 
 
-def _processes(count: object) -> str:
-    return f"{count} process{'' if str(count) == '1' else 'es'}"
-
-
 def _instances(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     wanted: Mapping[str, Quantity] = one.instances or {}
     counts = {name: observed.running(name) for name in wanted}
     is_met = all(quantity.matches(counts[name]) for name, quantity in wanted.items())
-    expected = ", ".join(f"{_processes(quantity)} of {name}" for name, quantity in wanted.items())
-    saw = ", ".join(f"{_processes(count)} of {name}" for name, count in counts.items())
+    expected = ", ".join(f"{_plural(quantity, 'process', 'es')} of {name}" for name, quantity in wanted.items())
+    saw = ", ".join(f"{_plural(count, 'process', 'es')} of {name}" for name, count in counts.items())
     return Seen(is_met, expected, saw, str(next(iter(counts.values()))))
 
 
@@ -171,13 +158,14 @@ def _rows(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     assert one.rows is not None  # noqa: S101 - for the type checker
     count = sum(_of_type(row.type, one.rows) for row in observed.events)
     about = f" for {one.rows.type}" if one.rows.type else ""
-    return Seen(one.rows.count.matches(count), f"{one.rows.count} rows{about}", _plural(count, "row"), str(count))
+    wanted = f"{_plural(one.rows.count, 'row')}{about}"
+    return Seen(one.rows.count.matches(count), wanted, _plural(count, "row"), str(count))
 
 
 def _event(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     count = sum(row.type == one.event for row in observed.events)
-    wanted = one.count or SOME
-    return Seen(wanted.matches(count), f"{wanted} {one.event} events", f"{count} {one.event} events", str(count))
+    wanted, noun = one.count or SOME, f"{one.event} event"
+    return Seen(wanted.matches(count), _plural(wanted, noun), _plural(count, noun), str(count))
 
 
 def _ledger(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
@@ -190,7 +178,7 @@ def _ledger(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
         and (wanted.twice is None or wanted.twice.matches(twice))
         and not (observed.is_busy or observed.outbox_waiting)
     )
-    expected = f"{wanted.lost} orders lost" + (f", {wanted.twice} charged twice" if wanted.twice else "")
+    expected = f"{_plural(wanted.lost, 'order')} lost" + (f", {wanted.twice} charged twice" if wanted.twice else "")
     return Seen(is_met, expected, f"{lost} without an outcome, {twice} charged twice", str(twice or lost))
 
 
@@ -219,13 +207,15 @@ def _log(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:
     assert one.log is not None  # noqa: S101 - for the type checker
     lines = [line for line in observed.lines if one.log.service in (None, line.service)]
     count = sum(re.search(one.log.matches, line.message) is not None for line in lines)
-    wanted = f"{one.log.count} log lines with {one.log.matches!r}"
+    wanted = f"{_plural(one.log.count, 'log line')} with {one.log.matches!r}"
     return Seen(one.log.count.matches(count), wanted, _plural(count, "such line"), str(count))
 
 
 def _changed(one: Expectation, _: Observation, files: FilesSeen) -> Seen:
     is_met = one.changed.matches(files.changed)  # type: ignore[union-attr]
-    return Seen(is_met, f"{one.changed} changed lines", _plural(files.changed, "changed line"), str(files.changed))
+    return Seen(
+        is_met, _plural(one.changed, "changed line"), _plural(files.changed, "changed line"), str(files.changed)
+    )
 
 
 def _route(one: Expectation, _: Observation, files: FilesSeen) -> Seen:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from runner.config.value import Duration, format_duration
-from runner.learn.evaluation import FilesSeen, compare
+from runner.learn.evaluation import compare
 from runner.learn.expectation import Expectation
+from runner.learn.files_seen import FilesSeen
 from runner.learn.observation import Observation
 from runner.learn.quantity import AnyQuantity
 from runner.learn.vocabulary import Vocabulary

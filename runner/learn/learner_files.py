@@ -14,8 +14,8 @@ from runner.bounded_file import FileTooLarge, read_bounded
 from runner.config.document import MAX_BYTES, Document
 from runner.config.project import Project, load_project
 from runner.errors import ConfigError
-from runner.learn.evaluation import FilesSeen
 from runner.learn.exercise import Exercise
+from runner.learn.files_seen import FilesSeen
 from runner.learn.program_run import run_program
 from runner.learn.submitted_file import file_names, file_problem
 from runner.topology.compile import compile_topology

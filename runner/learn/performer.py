@@ -15,7 +15,8 @@ from pathlib import Path
 from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.learn.customer import CUSTOMER
-from runner.learn.evaluation import FilesSeen, compare
+from runner.learn.evaluation import compare
+from runner.learn.files_seen import FilesSeen
 from runner.learn.given_step import Fault, GivenStep, Publication
 from runner.learn.trial import Trial
 from runner.learn.trial_files import TrialFiles

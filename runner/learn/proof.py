@@ -14,8 +14,9 @@ from pathlib import Path
 
 from runner.learn.checker import check_exercise
 from runner.learn.classroom_broker import ClassroomBroker
-from runner.learn.evaluation import FilesSeen, compare
+from runner.learn.evaluation import compare
 from runner.learn.exercise import README, SOLUTION, STARTER, WRONG, Exercise
+from runner.learn.files_seen import FilesSeen
 from runner.learn.observation import Observation
 from runner.learn.result_file import text_of
 from runner.learn.verdict import ExerciseResult, Verdict

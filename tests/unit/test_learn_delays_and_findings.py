@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.learn.evaluation import FilesSeen, compare
+from runner.learn.evaluation import compare
 from runner.learn.exercise import load_exercise
 from runner.learn.expectation import Expectation
+from runner.learn.files_seen import FilesSeen
 from runner.learn.learner_files import LearnerFiles
 from runner.learn.observation import LogLine, Observation, Response
 from runner.learn.trial import Trial

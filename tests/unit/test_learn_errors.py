@@ -16,8 +16,8 @@ from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_STORE, BrokerUnreachab
 from runner.learn import bound_program, checker, learner_files
 from runner.learn import trial as trial_module
 from runner.learn.classroom_broker import ClassroomBroker
-from runner.learn.evaluation import FilesSeen
 from runner.learn.exercise import Exercise, load_exercise
+from runner.learn.files_seen import FilesSeen
 from runner.learn.learner_files import LearnerFiles
 from runner.learn.observation import Observation
 from runner.learn.trial import SystemFailed, Trial

@@ -12,8 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from runner.learn.customer import Customer
-from runner.learn.evaluation import FilesSeen, compare
+from runner.learn.evaluation import compare
 from runner.learn.expectation import Expectation
+from runner.learn.files_seen import FilesSeen
 from runner.learn.given_step import GivenStep
 from runner.learn.observation import Observation, Response
 from runner.learn.outbox_marks import OutboxMarks

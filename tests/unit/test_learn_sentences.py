@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runner.learn.checker import Outcome, _judge
 from runner.learn.evaluation import compare
 from runner.learn.exercise import Task, load_exercise
+from runner.learn.expectation import Expectation
+from runner.learn.files_seen import FilesSeen
 from runner.learn.learner_files import LearnerFiles
 from runner.learn.observation import LogLine, Observation
 from runner.learn.result_text import result_lines
@@ -68,3 +72,25 @@ def test_the_sentence_follows_the_line_of_its_task() -> None:
 def test_a_place_shows_its_line_only_if_it_has_one(place: str, line: str) -> None:
     folder = ROOT / "exercises" / "01-first-event"
     assert LearnerFiles(load_exercise(folder), folder / "starter").line_at(place) == line
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ({"charges": 1}, "1 charge"),
+        ({"charges": ">1"}, "more than 1 charge"),
+        ({"charges": "1..3"}, "1 to 3 charges"),
+        ({"emails": {"type": "order.created", "count": ">=1"}}, "at least 1 e-mail for order.created"),
+        ({"order": {"status": "paid", "count": 1}}, "1 order paid"),
+        ({"attempts": 1}, "1 attempt by payment for each order"),
+        ({"response": 503, "count": 1}, "1 response 503"),
+        ({"instances": {"payment": 1, "audit": 2}}, "1 process of payment, 2 processes of audit"),
+        ({"rows": {"count": 1}}, "1 row"),
+        ({"event": "order.created", "count": 1}, "1 order.created event"),
+        ({"ledger": {"lost": 1}}, "1 order lost"),
+        ({"log": {"matches": "a", "count": 1}}, "1 log line with 'a'"),
+        ({"changed": "<=1"}, "at most 1 changed line"),
+    ],
+)
+def test_an_expected_number_has_the_right_noun(written: dict[str, Any], expected: str) -> None:
+    assert compare(Expectation.model_validate(written), Observation(), FilesSeen()).expected == expected
