@@ -40,7 +40,7 @@ def hide_secrets(lines: Sequence[str]) -> list[str]:
 def _hidden(lines: Sequence[str]) -> Iterator[str]:
     #: The column of a secret key whose value continues, and how it continues.
     column, continues = -1, ""
-    #: The column of the key ``options`` that contains the line, or -1.
+    #: The indentation of the line with the key ``options`` that contains this line, or -1.
     options = -1
     for line in lines:
         indent = len(line) - len(line.lstrip())
@@ -57,7 +57,7 @@ def _hidden(lines: Sequence[str]) -> Iterator[str]:
         text, found, how = _hidden_values(line, is_option=options >= 0)
         if found >= 0:
             column, continues = found, how
-        if options < 0 and (key := _KEY.match(line, indent)) and key[1] == _OPTIONS:
+        if options < 0 and any(key[1] == _OPTIONS for key in _KEY.finditer(line)):
             options = indent
         yield _DEFAULT.sub(_hidden_default, _SETTING.sub(_hidden_setting, _LOGIN.sub(_hidden_login, text)))
 

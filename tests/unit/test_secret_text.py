@@ -60,6 +60,8 @@ def test_a_line_contains_no_secret_but_the_names_of_variables(text: str, shown: 
         ("options:\n  tokens:\n  - pin: 2\n    b: 1\n  b: 1", "options:\n  tokens:\n  •••\n    •••\n  b: 1"),
         ("options:\n  secret: {pin: 2,\n    b: 1}\n  b: 1", "options:\n  secret: {•••}\n    •••\n  b: 1"),
         ("options: {secret: {pin: 2,\n  b: 1}}\nb: 1", "options: {secret: {•••}\n  •••\nb: 1"),
+        ('"options":\n  secret:\n    b: 1', '"options":\n  secret:\n    •••'),
+        ("a: {options: {\n  secret: {b: 1}}}\nc: 1", "a: {options: {\n  secret: {•••}}}\nc: 1"),
         ("options:\n  a: 1\ntoken_shop:\n  b: 1", "options:\n  a: 1\ntoken_shop:\n  b: 1"),
         ("token_service:\n  consumes: [a]\n  token: hunter", "token_service:\n  consumes: [a]\n  token: •••"),
     ],
