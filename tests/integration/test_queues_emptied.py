@@ -25,6 +25,7 @@ from runner.queues.removal import Purge, Transfer
 from tests import amqp
 from tests.amqp import channel_to
 from tests.dead_lettered import held, many, publish, take, take_all
+from tests.machine import in_time
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
@@ -194,7 +195,7 @@ def answered(shop: Shop, answer: str | signal.Signals) -> tuple[int, str]:
                 for _ in range(0 if isinstance(answer, str) else 10):
                     one.send_signal(signal.SIGINT)
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        one.wait(2)
+                        one.wait(in_time(2))
                         break
                 output += one.communicate(timeout=30)[0]
             finally:
