@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.machine import in_time
 from tests.rabbit import wait_until
 from tests.running import ROOT
+
+
+def press_ctrl_c(process: subprocess.Popen[Any]) -> None:
+    """Interrupt a program that asks a question, and wait until it has exited.
+
+    Python handles a signal that arrives as it starts to read only after the read. Then, a user presses Ctrl-C again.
+    """
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # A second signal during the exit would end the process before it sets its exit code.
+            process.wait(in_time(2))
+            return
 
 
 class Terminal:

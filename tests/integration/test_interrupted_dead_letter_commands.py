@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
 import signal
@@ -17,6 +16,7 @@ import pytest
 from tests.dead_lettered import TOPOLOGY, failed, held, many, publish, take_all
 from tests.proof import QUEUE_TYPES, times
 from tests.rabbit import Vhost, wait_until
+from tests.terminal import press_ctrl_c
 from tests.topologies import Shop
 
 pytestmark = pytest.mark.kills_broker
@@ -125,14 +125,7 @@ def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[i
                     os.write(master, answer.encode())
                 else:
                     wait_until(lambda: list((shop.folder / "var").glob("*.jsonl")), 20, "it asks or is about to ask")
-                    process.send_signal(answer)
-                    # Python handles a signal that arrives as it starts to read only after the read. A user would press
-                    # Ctrl-C again.
-                    for _ in range(10):
-                        with contextlib.suppress(subprocess.TimeoutExpired):
-                            process.wait(2)
-                            break
-                        process.send_signal(answer)
+                    press_ctrl_c(process)
                 output, _ = process.communicate(timeout=30)
             finally:
                 process.kill()

@@ -25,8 +25,8 @@ from runner.queues.removal import Purge, Transfer
 from tests import amqp
 from tests.amqp import channel_to
 from tests.dead_lettered import held, many, publish, take, take_all
-from tests.machine import in_time
 from tests.rabbit import Vhost, wait_until
+from tests.terminal import press_ctrl_c
 from tests.topologies import Shop
 
 TOPOLOGY: dict[str, Any] = {
@@ -190,13 +190,8 @@ def answered(shop: Shop, answer: str | signal.Signals) -> tuple[int, str]:
                     output += one.stdout.read(1)
                 if isinstance(answer, str):
                     os.write(master, answer.encode())
-                # Python handles a signal that arrives as it starts to read only after the read. A user would press
-                # Ctrl-C again.
-                for _ in range(0 if isinstance(answer, str) else 10):
-                    one.send_signal(signal.SIGINT)
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        one.wait(in_time(2))
-                        break
+                else:
+                    press_ctrl_c(one)
                 output += one.communicate(timeout=30)[0]
             finally:
                 one.kill()
