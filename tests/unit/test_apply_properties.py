@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,9 @@ from runner.topology.plan import Change, Decision, Mark, Plan
 from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel, router_of
 from tests.proof import times
+
+#: Thousands of examples take minutes.
+pytestmark = pytest.mark.timeout(times(120, 3600))
 
 EXCHANGES, QUEUES = ("e1", "e2", "e3", "e4"), ("q1", "q2", "q3", "q4")
 KEYS = ("a", "b", "a.b", "c")
