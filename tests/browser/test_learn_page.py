@@ -82,6 +82,7 @@ def test_an_exercise_is_passed_in_the_page(site: Site, page: Page) -> None:
         record.started_at = 1.0
     expect(region).not_to_have_attribute("data-version", version)
     expect(page.get_by_label("only order.created.usd")).to_be_checked()
+    expect(shown).to_have_text(re.compile(r" learn predict 4 a$"))
     page.get_by_role("button", name="Predict").click()
     tasks = page.locator("[data-task]")
     expect(tasks).to_have_count(2)

@@ -152,6 +152,10 @@ export function start() {
     if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open]")) closeResult(result);
   });
   document.querySelectorAll("form[data-fields]").forEach(showCommands);
+  // A region that is rendered again keeps the fields, but not the command lines that follow from them.
+  document.addEventListener("regions", ({ detail: topics }) => {
+    document.querySelectorAll(topics.map((topic) => `[data-topic~="${topic}"] form[data-fields]`).join(",")).forEach(showCommands);
+  });
   const lines = (element) => {
     const command = element.closest?.("[data-command]")?.dataset.command;
     if (!command) return;
