@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runner.config.exchange_type import routing_type
 from runner.topology.compile import policy_name
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live, is_entrance
 from runner.topology.model import Binding, Exchange, Objects
+from runner.topology.offline_routing import matches
 
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
@@ -42,11 +44,9 @@ class ExchangeReplacement:
         bindings = list(self._bindings())
         self._declare_stand_ins(bindings)
         # A route through several of the exchanges must survive the deletion of the first exchange.
-        # An old direct exchange also needs an entrance for each key whose bindings are removed. Otherwise its alternate
-        # exchange would get these messages as soon as the destination of such a binding is deleted.
         present = [self._live.exchanges[one.name] for one in self._exchanges if one.name in self._live.exchanges]
-        every = [*bindings, *(one.binding for one in self._live.bindings.values())]
-        self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, every))))
+        keys = [*bindings, *self._removed_keys(bindings)]
+        self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, keys))))
         for exchange in self._exchanges:
             # While an exchange has no bindings, the broker returns mandatory messages only if there is no alternate
             # exchange. If there is an alternate exchange, the broker accepts a message, but routes it to the wrong
@@ -79,6 +79,23 @@ class ExchangeReplacement:
         names = self._stand_ins.values()
         # If the broker refuses a stand-in, the old exchanges still exist.
         self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
+
+    def _removed_keys(self, bindings: list[Binding]) -> Iterable[Binding]:
+        """Yield the removed bindings whose messages the new exchanges route in another way.
+
+        An old direct exchange needs an entrance for their keys too. Otherwise, its alternate exchange would get these
+        messages as soon as the destination of such a binding is deleted. The alternate exchange also gets the messages
+        that the stand-in cannot route, so other removed bindings need no entrance.
+        """
+        for exchange in self._exchanges:
+            kind = routing_type(exchange.type, exchange.arguments)
+            ways = [one for one in bindings if one.source == exchange.name]
+            for one in (there.binding for there in self._live.bindings.values()):
+                # A headers exchange may route any key.
+                if one.source == exchange.name and any(
+                    kind == "headers" or matches(way, kind, one.routing_key, {}) for way in ways
+                ):
+                    yield one
 
     def _entrance(self, exchange: Exchange, bindings: Iterable[Binding]) -> Iterable[Binding]:
         """Return the bindings through which the stand-in gets every message.

@@ -149,8 +149,9 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
 def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
     """Return ``live`` with the counts that the queues ``names`` themselves report.
 
-    The HTTP API reports these queues without counts. A queue itself reports only its ready messages. A queue without a
-    consumer has no unacked messages. Other counts remain unknown.
+    The HTTP API reports these queues without counts, or with old counts. A queue itself reports only its ready
+    messages. A queue without a consumer has no unacked messages. If a queue with a consumer reports no ready message,
+    its count does not change.
     """
     try:
         _, found = look(urls, names, {})
@@ -159,6 +160,6 @@ def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> 
     queues = dict(live.queues)
     for name in names:
         if (counts := found.get(name)) is not None:
-            messages = counts.messages if counts.messages or not counts.consumers else None
+            messages = counts.messages if counts.messages or not counts.consumers else queues[name].messages
             queues[name] = replace(queues[name], messages=messages, consumers=counts.consumers)
     return replace(live, queues=queues)

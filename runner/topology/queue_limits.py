@@ -49,8 +49,8 @@ def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: i
 def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False) -> list[str]:
     """Return at most MOST_COUNTED queues whose counts the plan needs and the HTTP API does not report.
 
-    If ``is_sure`` is True, the result includes FastCommerce's queues that are no longer in topology.yaml, because the
-    counts from the HTTP API are a few seconds old.
+    The counts from the HTTP API are a few seconds old. So the result includes queues to replace that were empty, and if
+    ``is_sure`` is True, FastCommerce's queues that are no longer in topology.yaml.
     """
     gone = {
         one.name for one in plan.of(Mark.UNMANAGED, Mark.RETIRE) if isinstance(one.thing, Queue)
@@ -62,7 +62,9 @@ def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False
     names |= dict.fromkeys(name for one in renames(objects, live) for name in one.sources)
     names |= dict.fromkeys(sorted(gone))
     known = {name: live.queues[name] for name in names if name in live.queues and not live.queues[name].is_exclusive}
-    return [name for name, one in known.items() if one.messages is None or (is_sure and name in gone)][:MOST_COUNTED]
+    empty = [one.name for one in plan.of(Mark.REPLACE) if one.messages == 0]
+    old = {f"{name}{suffix}" for name in empty for suffix in ("", *DRAIN_SUFFIXES)} | (gone if is_sure else set())
+    return [name for name, one in known.items() if one.messages is None or name in old][:MOST_COUNTED]
 
 
 def _new_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[tuple[Queue, LiveQueue, int]]:

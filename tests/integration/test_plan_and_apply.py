@@ -152,7 +152,7 @@ def test_an_object_that_cannot_change_is_only_replaced_if_the_user_names_it(
 def test_a_queue_with_messages_is_only_replaced_with_drain_and_keeps_their_order_and_properties(shop: Shop) -> None:
     publish(shop.vhost, "fixed", 50)
     shop.write(changed("queues", "fixed", "type", to="quorum"))
-    wait_until(lambda: any(one["messages"] == 50 for one in shop.plan()["changes"]), 15, "the count is known")
+    # The broker's statistics may not contain the messages yet.
     code, output = shop.run("apply", "--replace", "fixed")
     assert code == 3
     assert "left: queue 'fixed': it has 50 messages; add --drain to move them into the new queue" in output

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,19 @@ def test_a_count_that_no_queue_reports_stays_unknown(shop: Shop) -> None:
     nowhere = "amqp://guest:guest@127.0.0.1:1/"
     assert counted_by_queues(live, [nowhere], ["work"]).queues["work"].messages is None
     assert counted_by_queues(live, [shop.vhost.url], ["work", "missing"]).queues["work"].messages == 0
+
+
+def test_a_queue_corrects_an_old_count_unless_its_consumer_may_hold_messages(
+    shop: Shop, consumer: Callable[[str, int], Any]
+) -> None:
+    live = Management(shop.vhost.url, shop.vhost.rabbit.management).live()
+
+    def counted(name: str, old: int | None) -> int | None:
+        before = replace(live, queues={name: replace(live.queues[name], messages=old)})
+        return counted_by_queues(before, [shop.vhost.url], [name]).queues[name].messages
+
+    publish(shop.vhost, "work", 3)
+    assert [counted("work", old) for old in (None, 0, 5)] == [3, 3, 3]
+    consumer("work", 3)
+    assert [counted("work", old) for old in (None, 0, 5)] == [None, 0, 5]
+    assert [counted("work.dlq", old) for old in (None, 5)] == [0, 0]

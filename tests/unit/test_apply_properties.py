@@ -394,5 +394,26 @@ def test_an_old_direct_exchange_gives_its_alternate_exchange_no_message_while_bo
             | wrong,
         }
         scene = Scene(_running(old, frozenset(), frozenset()), new, frozenset())
-        assert ("e2", "a") in scene.kept_if_accepted
+        assert scene.kept_if_accepted["e2", "a"] == {"q1"}
         _finish(scene)
+
+
+def test_a_message_with_a_removed_key_reaches_its_queue_or_the_alternate_exchange_and_never_both() -> None:
+    other = {"q4": {"bind": {"e4": [""]}}}
+    old = {
+        "exchanges": {"e1": {"type": "direct", "alternate_exchange": "e4"}, "e4": {"type": "fanout"}},
+        "queues": {"q1": {"bind": {"e1": ["a", "b"]}}} | other,
+    }
+    new = {
+        "exchanges": {"e1": {"type": "topic", "alternate_exchange": "e4"}, "e4": {"type": "fanout"}},
+        "queues": {"q1": {"bind": {"e1": ["b"]}}} | other,
+    }
+    broker = _running(old, frozenset(), frozenset())
+    scene = Scene(broker, new, frozenset())
+    live = broker.live()
+    decision = decide(scene.plan(), scene.objects, live, Consent(frozenset({"e1"}), drain=True, retire=True))
+    reached: list[set[str]] = []
+    broker.watch = lambda _: reached.append(set(broker.router(with_alternates=True).route("e1", "a").queues))
+    apply(decision, live, broker)
+    assert {"q1", "q4"} not in reached
+    assert reached[-1] == {"q4"}

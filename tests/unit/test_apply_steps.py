@@ -87,4 +87,9 @@ def test_only_counts_that_the_plan_needs_are_requested() -> None:
     assert sorted(asked) == ["capped", "old", "other", "other.drain.new"]
     known = {name: LiveQueue(one.queue, 0, 0) for name, one in queues.items()}
     live = Live(version=(3, 10, 8), queues=known, policies={policy.name: policy})
+    assert uncounted(make_plan(objects, live, topology.retire), objects, live) == ["other", "other.drain.new"], (
+        "old counts"
+    )
+    known["other"] = LiveQueue(queues["other"].queue, 3, 0)
+    live = Live(version=(3, 10, 8), queues=known, policies={policy.name: policy})
     assert uncounted(make_plan(objects, live, topology.retire), objects, live) == []
