@@ -13,6 +13,7 @@ from runner.learn.observation import ACCEPTED, Observation
 from runner.learn.quantity import Quantity
 
 SOME = Quantity(">0")
+_ONE = re.compile(r"(more than |fewer than |at least |at most )?1")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def compare(one: Expectation, observed: Observation, files: FilesSeen) -> Seen:
 
 def _plural(count: object, noun: str, ending: str = "s") -> str:
     """Return a number with its noun, for example ``1 e-mail`` or ``at least 2 processes``."""
-    return f"{count} {noun}{'' if str(count).split()[-1] == '1' else ending}"
+    return f"{count} {noun}{'' if _ONE.fullmatch(str(count)) else ending}"
 
 
 def _queue(one: Expectation, observed: Observation, _: FilesSeen) -> Seen:

@@ -12,7 +12,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 _COMPARISON = re.compile(r"(>=|<=|>|<)\s*(\d+(?:\.\d+)?)")
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)")
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
-_WORDS = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}
+_WORDS = {">": "more than", ">=": "at least", "<": "fewer than", "<=": "at most"}
 _ALLOWED = "allowed: a number, such as 3, or a range, such as '>0', '<=60' or '1..9'"
 
 

@@ -80,6 +80,8 @@ def test_a_place_shows_its_line_only_if_it_has_one(place: str, line: str) -> Non
         ({"charges": 1}, "1 charge"),
         ({"charges": ">1"}, "more than 1 charge"),
         ({"charges": "1..3"}, "1 to 3 charges"),
+        ({"charges": "0..1"}, "0 to 1 charges"),
+        ({"charges": "<2"}, "fewer than 2 charges"),
         ({"emails": {"type": "order.created", "count": ">=1"}}, "at least 1 e-mail for order.created"),
         ({"order": {"status": "paid", "count": 1}}, "1 order paid"),
         ({"attempts": 1}, "1 attempt by payment for each order"),
