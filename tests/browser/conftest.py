@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, ViewportSize, expect, sync_playwright
 
 from tests.browser.chromium import FLAGS, WINDOW, executable
 from tests.browser.page_errors import PageErrors
@@ -67,22 +67,31 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
     The empty page keeps the window open. A new window takes as much processor time as five pages.
     """
-    one = browser.new_context(locale="en-GB", timezone_id="UTC")
-    one.set_default_timeout(TIMEOUT)
+    one = new_context(browser)
     one.new_page()
     yield one
     one.close()
 
 
+def new_context(browser: Browser) -> BrowserContext:
+    """Return a context of English pages, in windows of the smallest size that the pages are made for."""
+    size: ViewportSize = {"width": WINDOW[0], "height": WINDOW[1]}
+    one = browser.new_context(viewport=size, locale="en-GB", timezone_id="UTC")
+    one.set_default_timeout(TIMEOUT)
+    return one
+
+
 @pytest.fixture(scope="package")
 def shop(reaper: Reaper, rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningShop]:
     """Provide the running system that several modules share."""
-    vhost = rabbit.make_vhost("browser")
-    with reaper.all_tests():
-        one = RunningShop(tmp_path_factory.mktemp("browser") / "shop", vhost)
-    yield one
-    one.close()
-    vhost.delete()
+    with ExitStack() as stack:
+        vhost = rabbit.make_vhost("browser")
+        stack.callback(vhost.delete)
+        with reaper.all_tests():
+            one = RunningShop(tmp_path_factory.mktemp("browser") / "shop", vhost)
+            stack.callback(one.close)
+            one.start()
+        yield one
 
 
 @pytest.fixture
@@ -149,3 +158,18 @@ def close_all(context: BrowserContext) -> None:
 def page(open_page: Callable[..., Page]) -> Page:
     """Provide a page in a window of 1280 by 800 pixels."""
     return open_page()
+
+
+@pytest.fixture
+def clock_page(browser: Browser, page_errors: PageErrors) -> Iterator[Page]:
+    """Provide a page whose clock the test moves. The clock belongs to a context, so the page has its own."""
+    own = new_context(browser)
+    try:
+        with page_errors.watching(own):
+            page = own.new_page()
+            page.clock.install()
+            yield page
+            page.evaluate("0")
+            page_errors.check()
+    finally:
+        own.close()

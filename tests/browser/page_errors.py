@@ -34,9 +34,11 @@ class PageErrors:
         }  # fmt: skip
         for event, listener in listeners.items():
             context.on(event, listener)
-        yield
-        for event, listener in listeners.items():
-            context.remove_listener(event, listener)
+        try:
+            yield
+        finally:
+            for event, listener in listeners.items():
+                context.remove_listener(event, listener)
 
     def expect(self, pattern: str) -> None:
         """Require an error that contains ``pattern``, and accept every such error."""

@@ -13,7 +13,7 @@ from runner.history.tables import attempts, events
 from runner.store.database import open_database
 from tests.audited import T0, fill
 from tests.rabbit import Vhost
-from tests.running import Project
+from tests.running import Project, Runner
 
 #: Orders of the past, each of which was retried, dead-lettered, replayed and paid.
 ORDERS = [f"{number:04x}dead-beef" for number in range(3)]
@@ -38,13 +38,22 @@ class RunningShop:
         _add_hostile(engine)
         engine.dispose()
         self.broker_url = vhost.url
-        self.runner = self.project.run(url=vhost.url)
-        self.runner.wait_for("everything is RUNNING")
         self.url = f"http://127.0.0.1:{self.project.dashboard_port}"
+        self._runner: Runner | None = None
+
+    @property
+    def runner(self) -> Runner:
+        """The running supervisor."""
+        assert self._runner is not None
+        return self._runner
+
+    def start(self) -> None:
+        """Start the system."""
+        self._runner = self.project.run(url=self.broker_url)
+        self._runner.wait_for("everything is RUNNING")
 
     def close(self) -> None:
-        """Stop the system."""
-        self.runner.stop()
+        """Stop the system, also if it has not started completely."""
         self.project.close()
 
     def open(self, page: Page, path: str = "/") -> Page:

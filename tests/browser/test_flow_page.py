@@ -237,8 +237,8 @@ def test_a_page_stays_open_and_names_the_command_while_its_dashboard_is_stopped(
     expect(page).to_have_url(f"{shop.url}/orders")
 
 
-def test_the_result_of_an_order_links_to_the_order_and_closes_by_itself(shop: RunningShop, page: Page) -> None:
-    page.clock.install()
+def test_the_result_of_an_order_links_to_the_order_and_closes_by_itself(shop: RunningShop, clock_page: Page) -> None:
+    page = clock_page
     shop.open(page)
     result = page.locator("[data-result]")
     page.get_by_role("button", name="Post order", exact=True).click()
@@ -269,8 +269,8 @@ def test_a_node_opens_its_menu_by_keyboard_and_returns_the_focus(shop: RunningSh
     expect(node).to_be_focused()
 
 
-def test_figures_are_called_old_while_no_frame_comes(shop: RunningShop, page: Page) -> None:
-    page.clock.install()
+def test_figures_are_called_old_while_no_frame_comes(shop: RunningShop, clock_page: Page) -> None:
+    page = clock_page
     shop.open(page)
     live = page.locator("[data-live]")
     os.kill(shop.runner.process.pid, signal.SIGSTOP)

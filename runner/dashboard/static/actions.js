@@ -108,13 +108,18 @@ export function showJob(job) {
   else clearTimeout(closing);
 }
 
+/** The number of the latest question about each form. */
+const turns = new WeakMap();
+
 /** Ask the server for the command lines of a form while a person edits its fields. */
 export async function showCommands(form) {
   if (!form.checkValidity()) return;
-  const shown = form.closest("[data-actions]")?.querySelector("[data-cli-text]");
+  const shown = form.closest("[data-actions]")?.querySelector("[data-cli-text]"), turn = (turns.get(form) ?? 0) + 1;
+  turns.set(form, turn);
   for (const button of form.querySelectorAll("[data-action]")) {
     const answer = await fetch(`/actions/${button.dataset.action}?${fieldsOf(button)}`).catch(() => null);
     const found = answer ? await answer.json().catch(() => ({})) : {};
+    if (turns.get(form) !== turn) return;  // the fields have changed since
     const text = found.command || found.problem || "";
     // The line that is shown belongs to one of the buttons, and follows its button.
     if (shown && (shown.textContent === button.dataset.command || form.dataset.last === button.dataset.action)) shown.textContent = shown.title = text;

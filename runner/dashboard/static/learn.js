@@ -57,7 +57,7 @@ document.addEventListener("job", (event) => {
   if (state !== "done") return;
   // The page itself shows the answer of these commands.
   if (action !== "learn_solution" && action !== "learn_reset") document.querySelector("[data-result]").hidden = true;
-  // The page of the started exercise stays, because it may already show the question.
+  // The page of the started exercise is not loaded again, because it may already show the question.
   if (action === "learn_start" && parseInt(lesson?.dataset.exercise) !== Number(target)) location.href = `/learn/${target}`;
   else refresh(["learn"]);
 });
