@@ -13,7 +13,7 @@ from runner.config.error_detail import Path as KeyPath
 from runner.config.error_detail import dotted
 from runner.config.project import CONFIG_FILE, TOPOLOGY_FILE, Project
 from runner.config.value import format_duration
-from runner.dashboard.secret_text import SECRET
+from runner.dashboard.secret_places import SECRET
 from runner.topology.compile import owner_of_policy, path_of
 from runner.topology.difference import shown
 from runner.topology.model import Binding, Exchange, Objects, Queue

@@ -1,6 +1,6 @@
 """Secrets in the lines of a YAML file, which the page must not show. Names of environment variables remain.
 
-The text is read line by line and not as YAML, because a file with errors contains secrets too.
+Comments contain secrets too, and so do the lines after an error. Their text is read line by line and not as YAML.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-#: Keys whose values must not be shown.
-SECRET = re.compile(r"(?i)password|passphrase|passwd|secret|token|credential|(api|private|access)_?key")
+from runner.dashboard.secret_places import OPTIONS, SECRET, SecretFinder, SecretPlace
+
 _HIDDEN = "•••"
 _REFERENCE = r"\$\{[^{}]*\}"
 #: A login in a URL. Everything up to the last @ can belong to the password.
 _LOGIN = re.compile(rf"""//((?:{_REFERENCE}|[^/\s:@"'])*):((?:{_REFERENCE}|[^\s"'])*)@""")
 #: A key and the beginning of its value. A reference such as ``${TOKEN:-x}`` is not a key.
-_KEY = re.compile(r"""(?<![\w-])(?<!\$\{)([\w-]+)["']?\s*:(?:\s+|$)""")
+_KEY = re.compile(r"""(?<![\w-])(?<!\$\{)([\w-]+)(?:["']\s*:\s*|\s*:(?:\s+|$))""")
 #: A setting in a text, such as ``password=…`` in the address of a database.
 _SETTING = re.compile(r"""(?<![\w-])([\w-]+)=([^\s"'&;,{}]+)""")
 _DEFAULT = re.compile(r"(\$\{\w+)(:?-)([^{}]+)")
@@ -27,14 +27,48 @@ _LIST = re.compile(r"\[[^\]]*(\]?)")
 _PLAIN = re.compile(r"(?:(?!\s+#).)*")
 #: The beginning of a value that continues on the lines below.
 _BLOCK = re.compile(r"[|>][-+\d]*\s*(#.*)?$")
-#: The options of a plugin. Elsewhere, a key with nested keys is the name of a service or a queue, such as ``tokens``.
-_OPTIONS = "options"
+_COMMENT = re.compile(r"(?:^|\s)#")
+#: An anchor or a tag before a value.
+_MARK = re.compile(r"[&!]\S*\s+|[&!]\S*$")
 _NESTED_KEY = re.compile(r"""\s*(- +)?["']?[\w.-]+["']?\s*:(\s|$)""")
 
 
 def hide_secrets(lines: Sequence[str]) -> list[str]:
     """Return the lines of a file without passwords and tokens."""
-    return list(_hidden(lines))
+    found, result = SecretFinder("\n".join(lines)), list(lines)
+    for place in sorted(found.places, reverse=True):
+        _hide(result, place)
+    end = len(lines) if found.end is None else found.end
+    return [_without_settings(_without_comments(line)) for line in result[:end]] + list(_hidden(result))[end:]
+
+
+def _hide(lines: list[str], place: SecretPlace) -> None:
+    """Replace a scalar in ``lines``."""
+    line, column, end, end_column, is_block = place
+    if line == end:
+        text = lines[line]
+        lines[line] = f"{text[:column]}{_shown(text[column:end_column])}{text[end_column:]}"
+        return
+    if not is_block:
+        quote = lines[line][column] if lines[line][column] in ("'", '"') else ""
+        lines[line] = f"{lines[line][:column]}{quote}{_HIDDEN}{quote}"
+    for number in range(line + 1, end + bool(end_column)):
+        text = lines[number]
+        rest = text[end_column:] if number == end else ""
+        lines[number] = f"{text[: len(text) - len(text.lstrip())]}{_HIDDEN}{rest}" if text.strip() else text
+
+
+def _without_comments(line: str) -> str:
+    comment = _COMMENT.search(line)
+    return (
+        line
+        if comment is None
+        else line[: comment.start()] + _hidden_values(line[comment.start() :], is_option=True)[0]
+    )
+
+
+def _without_settings(line: str) -> str:
+    return _DEFAULT.sub(_hidden_default, _SETTING.sub(_hidden_setting, _LOGIN.sub(_hidden_login, line)))
 
 
 def _hidden(lines: Sequence[str]) -> Iterator[str]:
@@ -44,11 +78,12 @@ def _hidden(lines: Sequence[str]) -> Iterator[str]:
     options = -1
     for line in lines:
         indent = len(line) - len(line.lstrip())
-        if line.strip() and indent <= options:
+        is_empty = not line.strip() or line.lstrip().startswith("#")
+        if not is_empty and indent <= options:
             options = -1
-        if column >= 0 and line.strip():
+        if column >= 0 and line.strip() and (indent > column or not is_empty):
             # The items of a list may begin in the column of its key.
-            is_item = continues != "text" and indent == column and line.lstrip().startswith("- ")
+            is_item = continues != "text" and indent == column and re.match(r"\s*-(\s|$)", line)
             if indent <= column and not is_item:
                 column = -1
             elif continues != "keys" or not _NESTED_KEY.match(line):
@@ -57,9 +92,9 @@ def _hidden(lines: Sequence[str]) -> Iterator[str]:
         text, found, how = _hidden_values(line, is_option=options >= 0)
         if found >= 0:
             column, continues = found, how
-        if options < 0 and any(key[1] == _OPTIONS for key in _KEY.finditer(line)):
+        if options < 0 and any(key[1] == OPTIONS for key in _KEY.finditer(line)):
             options = indent
-        yield _DEFAULT.sub(_hidden_default, _SETTING.sub(_hidden_setting, _LOGIN.sub(_hidden_login, text)))
+        yield _without_settings(text)
 
 
 def _hidden_values(line: str, *, is_option: bool) -> tuple[str, int, str]:
@@ -70,7 +105,7 @@ def _hidden_values(line: str, *, is_option: bool) -> tuple[str, int, str]:
     parts: list[str] = []
     end = 0
     for match in _KEY.finditer(line):
-        is_option |= match[1] == _OPTIONS
+        is_option |= match[1] == OPTIONS
         if match.start() < end or not SECRET.search(match[1]):
             continue
         parts.append(line[end : match.end()])
@@ -89,6 +124,8 @@ def _value(line: str, start: int, *, is_option: bool) -> tuple[str, int, str]:
 
     It continues as a ``text``, as a ``block`` that is hidden, as ``keys`` that are checked one by one, or not at all.
     """
+    while mark := _MARK.match(line, start):
+        start = mark.end()
     rest = line[start:]
     if not rest.strip() or rest.lstrip().startswith("#"):
         return "", start, "block" if is_option else "keys"
