@@ -22,8 +22,6 @@ from tests.reaper import Reaper
 VARIABLE = "FASTCOMMERCE_SCREENSHOTS"
 #: Milliseconds until an element has the expected state. A page shows a change within about two seconds.
 TIMEOUT = 45_000
-#: The number of processes that run browser tests. Each has a Chromium of its own.
-PROCESSES = 2
 
 _FOLDER = Path(__file__).parent
 ColorScheme = Literal["light", "dark"]
@@ -32,11 +30,11 @@ _has_failed = pytest.StashKey[bool]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each module to one of a few processes of pytest-xdist."""
-    modules = {path: number for number, path in enumerate(sorted(_FOLDER.glob("test_*.py")))}
+    """Give the tests to two processes of pytest-xdist, each with a Chromium. One process has the running shop."""
     for item in items:
-        if (number := modules.get(item.path)) is not None:
-            item.add_marker(pytest.mark.xdist_group(f"browser {number % PROCESSES + 1}"))
+        if isinstance(item, pytest.Function) and item.path.parent == _FOLDER:
+            name = "browser with the shop" if "shop" in item.fixturenames else "browser"
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.hookimpl(wrapper=True)
