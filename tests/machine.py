@@ -22,6 +22,9 @@ def slowdown() -> float:
 
 
 def in_time(seconds: float) -> float:
-    """Return the time limit, on this machine as it is now, for work of ``seconds`` on an idle machine."""
-    factor = slowdown()
+    """Return the time limit, on this machine as it is now, for work of ``seconds`` on an idle machine.
+
+    The work may be over, and so may what slowed it down. Therefore, the load of the last minute counts too.
+    """
+    factor = max(slowdown(), os.getloadavg()[0] / len(os.sched_getaffinity(0)))
     return seconds if factor < _UNFAIR else seconds * factor * _UNFAIR
