@@ -12,7 +12,7 @@ import yaml
 #: Keys whose values must not be shown.
 SECRET = re.compile(r"(?i)password|passphrase|passwd|secret|token|credential|(api|private|access)_?key")
 #: The options of a plugin. Elsewhere, a key with nested keys is the name of a service or a queue, such as ``tokens``.
-OPTIONS = "options"
+_OPTIONS = "options"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ENDS = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 
@@ -73,7 +73,7 @@ class SecretFinder:
             self._keep(ended.anchor, self._scalars[ended.begin :])
             self._finish("")
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            is_option = top.is_option or top.key == OPTIONS
+            is_option = top.is_option or top.key == _OPTIONS
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             count = len(self._scalars)
             self._open.append(_Collection(is_mapping, top.holds_secret(event), is_option, event.anchor, count))

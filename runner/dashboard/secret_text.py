@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from runner.dashboard.secret_places import OPTIONS, SECRET, SecretFinder, SecretPlace
+from runner.dashboard.secret_places import SECRET, SecretFinder, SecretPlace
 
 _HIDDEN = "•••"
 _REFERENCE = r"\$\{[^{}]*\}"
@@ -19,18 +19,7 @@ _KEY = re.compile(r"""(?<![\w-])(?<!\$\{)([\w-]+)(?:["']\s*:\s*|\s*:(?:\s+|$))""
 #: A setting in a text, such as ``password=…`` in the address of a database.
 _SETTING = re.compile(r"""(?<![\w-])([\w-]+)=([^\s"'&;,{}]+)""")
 _DEFAULT = re.compile(r"(\$\{\w+)(:?-)([^{}]+)")
-_QUOTED = re.compile(r"""\"(?:[^"\\]|\\.)*("?)|'(?:[^']|'')*('?)""")
-_IN_BRACKETS = re.compile(rf"(?:{_REFERENCE}|[^,}}\]])*")
-#: A brace, or a quoted text, whose braces do not count.
-_BRACE = re.compile(rf"[{{}}]|{_QUOTED.pattern}|{_REFERENCE}")
-_LIST = re.compile(r"\[[^\]]*(\]?)")
-_PLAIN = re.compile(r"(?:(?!\s+#).)*")
-#: The beginning of a value that continues on the lines below.
-_BLOCK = re.compile(r"[|>][-+\d]*\s*(#.*)?$")
 _COMMENT = re.compile(r"(?:^|\s)#")
-#: An anchor or a tag before a value.
-_MARK = re.compile(r"[&!]\S*\s+|[&!]\S*$")
-_NESTED_KEY = re.compile(r"""\s*(- +)?["']?[\w.-]+["']?\s*:(\s|$)""")
 
 
 def hide_secrets(lines: Sequence[str]) -> list[str]:
@@ -60,11 +49,7 @@ def _hide(lines: list[str], place: SecretPlace) -> None:
 
 def _without_comments(line: str) -> str:
     comment = _COMMENT.search(line)
-    return (
-        line
-        if comment is None
-        else line[: comment.start()] + _hidden_values(line[comment.start() :], is_option=True)[0]
-    )
+    return line if comment is None else line[: comment.start()] + _without_value(line[comment.start() :])
 
 
 def _without_settings(line: str) -> str:
@@ -72,93 +57,30 @@ def _without_settings(line: str) -> str:
 
 
 def _hidden(lines: Sequence[str]) -> Iterator[str]:
-    #: The column of a secret key whose value continues, and how it continues.
-    column, continues = -1, ""
-    #: The indentation of the line with the key ``options`` that contains this line, or -1.
-    options = -1
+    """Yield lines that YAML cannot read, without all that follows a secret key in its line and in deeper lines."""
+    #: The indentation of the line with the secret key, or -1.
+    column = -1
     for line in lines:
         indent = len(line) - len(line.lstrip())
-        is_empty = not line.strip() or line.lstrip().startswith("#")
-        if not is_empty and indent <= options:
-            options = -1
-        if column >= 0 and line.strip() and (indent > column or not is_empty):
-            # The items of a list may begin in the column of its key.
-            is_item = continues != "text" and indent == column and re.match(r"\s*-(\s|$)", line)
-            if indent <= column and not is_item:
-                column = -1
-            elif continues != "keys" or not _NESTED_KEY.match(line):
-                yield f"{line[:indent]}{_HIDDEN}"
-                continue
-        text, found, how = _hidden_values(line, is_option=options >= 0)
-        if found >= 0:
-            column, continues = found, how
-        if options < 0 and any(key[1] == OPTIONS for key in _KEY.finditer(line)):
-            options = indent
-        yield _without_settings(text)
-
-
-def _hidden_values(line: str, *, is_option: bool) -> tuple[str, int, str]:
-    """Return a line without the values of secret keys.
-
-    If a value continues below, return the column of its key, and how it continues. Otherwise the column is -1.
-    """
-    parts: list[str] = []
-    end = 0
-    for match in _KEY.finditer(line):
-        is_option |= match[1] == OPTIONS
-        if match.start() < end or not SECRET.search(match[1]):
+        # The items of a list may begin in the column of its key.
+        if column >= 0 and (indent > column or (indent == column and line.lstrip()[:1] == "-")):
+            yield f"{line[:indent]}{_HIDDEN}"
             continue
-        parts.append(line[end : match.end()])
-        value, end, continues = _value(line, match.end(), is_option=is_option)
-        parts.append(value)
-        if continues:
-            before = line[: match.start()]
-            # A value in brackets may continue in any column after that of its line.
-            column = len(line) - len(line.lstrip()) if before.count("{") > before.count("}") else match.start()
-            return "".join([*parts, line[end:]]), column, continues
-    return "".join([*parts, line[end:]]), -1, ""
+        if line.strip() and not line.lstrip().startswith("#"):
+            column = indent if any(SECRET.search(key[1]) for key in _KEY.finditer(line)) else -1
+        yield _without_settings(_without_value(line))
 
 
-def _value(line: str, start: int, *, is_option: bool) -> tuple[str, int, str]:
-    """Return a hidden value, its end, and how it continues below.
-
-    It continues as a ``text``, as a ``block`` that is hidden, as ``keys`` that are checked one by one, or not at all.
-    """
-    while mark := _MARK.match(line, start):
-        start = mark.end()
-    rest = line[start:]
-    if not rest.strip() or rest.lstrip().startswith("#"):
-        return "", start, "block" if is_option else "keys"
-    if match := _BLOCK.match(rest):
-        return match[0], start + match.end(), "text"
-    if match := _QUOTED.match(rest):
-        is_closed = bool(match[1] or match[2])
-        return _shown(match[0], is_closed=is_closed), start + match.end(), "" if is_closed else "text"
-    if rest[0] == "{":
-        # Outside of options, the keys in the braces are checked one by one.
-        length, how = _braces(rest) if is_option else (0, "")
-        return f"{{{_HIDDEN}}}" if is_option else "", start + length, how
-    if match := _LIST.match(rest):
-        return f"[{_HIDDEN}]", start + match.end(), "" if match[1] else "text"
-    is_in_brackets = line[:start].count("{") > line[:start].count("}")
-    text = "".join((_IN_BRACKETS if is_in_brackets else _PLAIN).findall(rest)[:1])
-    return _shown(text), start + len(text), ""
+def _without_value(line: str) -> str:
+    """Return a line without all that follows its first secret key."""
+    end = next((key.end() for key in _KEY.finditer(line) if SECRET.search(key[1])), len(line))
+    return f"{line[:end]}{_shown(line[end:])}"
 
 
-def _braces(text: str) -> tuple[int, str]:
-    """Return the length of the braces at the beginning of a text, and how they continue below."""
-    depth = 0
-    for match in _BRACE.finditer(text):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth == 0:
-            return match.end(), ""
-    return len(text), "text"
-
-
-def _shown(value: str, *, is_closed: bool = True) -> str:
+def _shown(value: str) -> str:
     """Return a value that consists of references or is empty, and otherwise the sign for a hidden value."""
     quote = value[0] if value[:1] in ("'", '"') else ""
-    content = value[1:-1] if quote and is_closed else value[len(quote) :]
+    content = value[1:-1] if quote else value
     if re.fullmatch(rf"(?:{_REFERENCE})*\s*", content):
         return value
     return f"{quote}{_HIDDEN}{quote}"
